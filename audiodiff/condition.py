@@ -1,0 +1,25 @@
+"""Everything that a network may see besides the noisy signal."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Hold what a network is conditioned on; a field that is None is not used.
+
+    Args:
+        vector: one embedding per example (a class, a speaker).
+        frames: features at a frame rate, in the compressed scale of their mel dialect.
+        signal: features at the rate of x itself (a degraded recording).
+        tokens: a sequence of token indices (text).
+        token_mask: True where a token is real.
+    """
+
+    vector: Float[Tensor, "batch features"] | None = None
+    frames: Float[Tensor, "batch bands frames"] | None = None
+    signal: Float[Tensor, "batch channels time"] | None = None
+    tokens: Int[Tensor, "batch length"] | None = None
+    token_mask: Bool[Tensor, "batch length"] | None = None

@@ -1,0 +1,28 @@
+"""Names for the tensors and functions that cross the borders of modules."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+Waveform: TypeAlias = Float[Tensor, "batch channels time"]
+"""Audio, float32, nominally in [-1, 1]."""
+
+Signal: TypeAlias = Float[Tensor, "batch channels time"]
+"""What is diffused: a waveform, or the bands of a mel spectrogram as channels."""
+
+Sigma: TypeAlias = Float[Tensor, "batch"]
+"""Noise standard deviation per example, in x = x0 + sigma * eps."""
+
+Mel: TypeAlias = Float[Tensor, "batch n_mels frames"]
+"""A mel spectrogram in the compressed scale of its dialect."""
+
+Spectrum: TypeAlias = Complex[Tensor, "*batch bins frames"]
+"""A one-sided short-time Fourier transform."""
+
+Denoise: TypeAlias = Callable[[Signal, Sigma], Signal]
+"""A denoiser bound to its condition: (x, sigma) -> x0."""
+
+Noise: TypeAlias = Callable[[Signal, int], Signal]
+"""(like, step) -> white Gaussian noise of like's shape, a pure function of seed, item, step and absolute sample."""
