@@ -1,0 +1,50 @@
+"""The bands of a mel spectrogram as the channels of a signal at the frame rate."""
+
+import torch
+from torch import Tensor
+
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError
+from audiodiff.representations.representation import Representation, affine
+from audiodiff.types import Mel, Noise, Signal, Waveform
+
+
+class LogMelRepresentation(Representation):
+    """Diffuse a mel spectrogram, every band brought to mean 0 and variance 1 over the training data.
+
+    Decoding gives white noise as the first guess and the mel as what the mel constraint has to meet.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, dialect: MelDialect) -> None:
+        super().__init__()
+        self.dialect = dialect
+        self.register_buffer("mean", torch.zeros(dialect.n_mels))
+        self.register_buffer("std", torch.ones(dialect.n_mels))
+
+    @property
+    def channels(self) -> int:
+        return self.dialect.n_mels
+
+    def fit(self, audio: Waveform) -> None:
+        mel = self._mel(audio)
+        self.mean.copy_(mel.mean(dim=(0, 2)))
+        self.std.copy_(mel.std(dim=(0, 2)).clamp(min=1e-3))
+
+    def encode(self, audio: Waveform) -> Signal:
+        return (self._mel(audio) - affine(self.mean)) / affine(self.std)
+
+    def length(self, n_samples: int) -> int:
+        return self.dialect.n_frames(n_samples)
+
+    def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
+        mel = (signal * affine(self.std) + affine(self.mean)).clamp(self.dialect.floor, self.dialect.ceiling)
+        start = 0.1 * noise(signal.new_zeros(signal.shape[0], 1, n_samples), -1)
+        return start, mel
+
+    def _mel(self, audio: Waveform) -> Mel:
+        if audio.shape[1] != 1:
+            raise ParameterError(f"channels={audio.shape[1]} must be 1: a mel spectrogram is made from mono audio")
+        return self.dialect.mel(audio[:, 0])

@@ -1,0 +1,42 @@
+"""Between audio and the signal that is diffused."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audiodiff.types import Mel, Noise, Signal, Waveform
+
+
+class Representation(nn.Module, ABC):
+    """Map audio to the signal that is diffused, and back.
+
+    A signal may fall short of audio (a mel spectrogram has no phase): `decode` then returns a first guess and the mel
+    that the last stage, the mel constraint, has to meet.
+    """
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Number of channels of the signal."""
+
+    @abstractmethod
+    def fit(self, audio: Waveform) -> None:
+        """Take statistics from the training data, before the first step."""
+
+    @abstractmethod
+    def encode(self, audio: Waveform) -> Signal:
+        """Return the signal x0 of clean audio."""
+
+    @abstractmethod
+    def length(self, n_samples: int) -> int:
+        """Return the number of time steps that the signal of n_samples of audio has."""
+
+    @abstractmethod
+    def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
+        """Return audio of n_samples, and the mel that it must still be brought to (None where it is finished)."""
+
+
+def affine(values: Float[Tensor, "channels"]) -> Float[Tensor, "1 channels 1"]:
+    """Shape per-channel values to act on (batch, channels, time)."""
+    return values.reshape(1, -1, 1)
