@@ -1,0 +1,223 @@
+"""Audio files as float32 tensors (channels, time), through libsndfile."""
+
+import contextlib
+import glob
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.errors import AudioFileError, ParameterError
+
+_CONTAINERS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+}
+_INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_UNLIMITED_SUBTYPES = ("FLOAT", "DOUBLE")
+# The Vorbis encoder of libsndfile keeps a whole write on the stack: long signals go in pieces.
+_WRITE_BLOCK_SAMPLES = 65536
+
+AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
+"""The suffixes that are read and written, in lower case; `find` takes them in any case."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """Hold what the header of an audio file says.
+
+    Args:
+        sample_rate: in Hz.
+        n_samples: per channel.
+        n_channels: 1 is mono.
+    """
+
+    sample_rate: int
+    n_samples: int
+    n_channels: int
+
+    @property
+    def seconds(self) -> float:
+        """The duration."""
+        return self.n_samples / self.sample_rate
+
+
+def info(path: str | os.PathLike[str]) -> AudioInfo:
+    """Read the header of an audio file, without decoding it.
+
+    Raises:
+        AudioFileError: if the file is missing, empty or not audio.
+    """
+    with _open(Path(path)) as file:
+        return AudioInfo(sample_rate=file.samplerate, n_samples=file.frames, n_channels=file.channels)
+
+
+def read(
+    path: str | os.PathLike[str], *, start: int = 0, n_samples: int | None = None
+) -> tuple[Float[Tensor, "channels time"], int]:
+    """Read an audio file, or only samples start to start + n_samples of it.
+
+    Args:
+        start: the first sample, from 0.
+        n_samples: how many at most; the file's end cuts it short. None reads to the end.
+
+    Returns:
+        The audio, float32, integer formats in [-1, 1), and the sample rate in Hz.
+
+    Raises:
+        AudioFileError: if the file is missing, empty, not audio, damaged, not finite, or ends before `start`.
+        ParameterError: if start is negative or n_samples is below 1.
+    """
+    if start < 0:
+        raise ParameterError(f"start={start} must not be negative")
+    if n_samples is not None and n_samples < 1:
+        raise ParameterError(f"n_samples={n_samples} must be at least 1")
+    path = Path(path)
+    with _open(path) as file:
+        if start >= file.frames:
+            raise AudioFileError(f"{path}: start={start} is past its end, it has {file.frames} samples")
+        try:
+            file.seek(start)
+            samples = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise AudioFileError(f"{path}: cannot be decoded ({error}); it may be damaged, replace it") from error
+        sample_rate = file.samplerate
+    audio = torch.from_numpy(samples).T.contiguous()  # (channels, time)
+    if audio.shape[-1] == 0:
+        raise AudioFileError(f"{path}: no sample could be decoded at start={start}; it may be cut off, replace it")
+    if not torch.isfinite(audio).all():
+        raise AudioFileError(f"{path}: holds NaN or infinite samples; write it again from a sound source")
+    return audio, sample_rate
+
+
+def write(
+    path: str | os.PathLike[str],
+    audio: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+    subtype: str | None = None,
+) -> None:
+    """Write audio to a file whose suffix chooses the format; it appears whole or not at all.
+
+    The folder is made where it is missing. Integer samples are round(2^(bits-1) x), the inverse of `read`, so that a
+    file that is read and written again keeps its samples.
+
+    Args:
+        sample_rate: in Hz.
+        subtype: libsndfile's name of the sample format, as in "PCM_24" or "FLOAT"; None is 16-bit PCM, or the codec
+            of a compressed format.
+
+    Raises:
+        AudioFileError: if the suffix, the subtype or the rate is not supported, or the place cannot be written to.
+        ParameterError: if audio is empty, not finite, or beyond [-1, 1] in any format but FLOAT and DOUBLE.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _CONTAINERS:
+        raise AudioFileError(f"{path}: suffix {path.suffix!r} is not an audio format, use {', '.join(AUDIO_SUFFIXES)}")
+    container, default_subtype = _CONTAINERS[path.suffix.lower()]
+    subtype = default_subtype if subtype is None else subtype
+    if not soundfile.check_format(container, subtype):
+        known = ", ".join(soundfile.available_subtypes(container))
+        raise AudioFileError(f"{path}: subtype={subtype!r} does not go into {container}, use one of {known}")
+    _check_samples(audio, path=path, subtype=subtype)
+
+    temporary = path.with_name(f".{path.name[-100:]}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with soundfile.SoundFile(
+            temporary, "w", samplerate=sample_rate, channels=audio.shape[0], format=container, subtype=subtype
+        ) as file:
+            for block in audio.detach().cpu().split(_WRITE_BLOCK_SAMPLES, dim=-1):
+                file.write(_samples(block, subtype=subtype).T.contiguous().numpy())
+        os.replace(temporary, path)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise AudioFileError(
+            f"{path}: cannot be written with {audio.shape[0]} channels at {sample_rate} Hz as {container} {subtype} "
+            f"({error}); check the folder, its free space and the rate, or use .wav"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def find(path_or_glob: str | os.PathLike[str], *, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """List the files that a path names: itself, all below a folder, or all that match a glob, sorted.
+
+    Args:
+        path_or_glob: a file (taken whatever its suffix), a folder (searched to any depth) or a glob, where ** is any
+            depth of folders. Hidden files and folders are left out.
+        suffixes: which files of a folder or glob count, in lower case.
+
+    Raises:
+        AudioFileError: if there is nothing there, or no file with such a suffix.
+    """
+    path = Path(path_or_glob).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        candidates = [f for f in path.rglob("*") if not any(p.startswith(".") for p in f.relative_to(path).parts)]
+    elif glob.has_magic(str(path)):
+        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    else:
+        raise AudioFileError(f"{path}: no such file or folder")
+    found = sorted(c for c in candidates if c.suffix.lower() in suffixes and c.is_file())
+    if not found:
+        raise AudioFileError(f"{path}: no file there ends in {', '.join(suffixes)}")
+    return found
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    """Open an audio file for reading, or say why not."""
+    if not path.exists():
+        raise AudioFileError(f"{path}: no such file")
+    if path.is_dir():
+        raise AudioFileError(f"{path}: is a folder, not an audio file")
+    try:
+        empty = path.stat().st_size == 0
+        # libsndfile looks at the content, soundfile at the name: it wants parameters for a ".raw" unless it has bytes.
+        file = None if empty else soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
+        raise AudioFileError(
+            f"{path}: cannot be read as audio ({error}); convert it to wav or flac, with ffmpeg for instance"
+        ) from error
+    if file is None:
+        raise AudioFileError(f"{path}: is empty (0 bytes); replace or remove it")
+    if file.frames < 1:
+        file.close()
+        raise AudioFileError(f"{path}: has a header but no samples; replace or remove it")
+    return file
+
+
+def _check_samples(audio: Float[Tensor, "channels time"], *, path: Path, subtype: str) -> None:
+    if audio.numel() == 0:
+        raise ParameterError(f"{path}: audio of shape {tuple(audio.shape)} has no samples to write")
+    if not torch.isfinite(audio).all():
+        raise ParameterError(f"{path}: audio holds NaN or infinite samples")
+    peak = audio.abs().max().item()
+    if peak > 1 and subtype not in _UNLIMITED_SUBTYPES:
+        raise ParameterError(
+            f"{path}: audio peaks at {peak:.6g}, beyond the [-1, 1] of {subtype}; scale it or use FLOAT"
+        )
+
+
+def _samples(block: Float[Tensor, "channels time"], *, subtype: str) -> Tensor:
+    """Convert to what libsndfile stores: integers for PCM, left-aligned in 32 bits, otherwise floats."""
+    if subtype not in _INTEGER_BITS:
+        return block.float()
+    bits = _INTEGER_BITS[subtype]
+    # libsndfile would scale floats by 2^(bits-1) - 1, which moves the large samples of a file that is only copied.
+    full_scale = 2 ** (bits - 1)
+    integers = (block.double() * full_scale).round().clamp(-full_scale, full_scale - 1).to(torch.int64)
+    return (integers << (32 - bits)).to(torch.int32)
