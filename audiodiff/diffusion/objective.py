@@ -1,0 +1,151 @@
+"""Losses on a denoiser's prediction, one number per example, and their weightings over sigma."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.denoiser import Prediction
+from audiodiff.diffusion.preconditioning import Scalings
+from audiodiff.errors import ParameterError
+from audiodiff.types import Sigma, Signal
+
+Power = Callable[[Signal], Signal]
+
+
+class Objective(ABC):
+    """Measure how far a prediction is from the truth."""
+
+    @abstractmethod
+    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
+        """Compute the loss of each example, averaged over its channels and samples."""
+
+
+class Weighting(ABC):
+    """Weigh a loss in network space by its noise level."""
+
+    @abstractmethod
+    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
+        """Compute w(sigma) in w(sigma) * |F - target|^p."""
+
+
+@dataclass(frozen=True)
+class Uniform(Weighting):
+    """Weigh all noise levels alike in network space: DDPM's simple loss for epsilon, EDM's own weighting for EDM."""
+
+    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:  # noqa: ARG002
+        return torch.ones_like(scalings.c_out)
+
+
+@dataclass(frozen=True)
+class MinSnr(Weighting):
+    """Weigh the squared error of the denoised signal by min(SNR, gamma), in network space times c_out^2.
+
+    Args:
+        gamma: the power ratio above which the weight stays.
+
+    Source: Hang et al. 2023, section 3.4.
+    """
+
+    gamma: float = 5.0
+
+    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
+        return scalings.c_out**2 * torch.clamp(sigma.double() ** -2, max=self.gamma)
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """Take |error|, the norm L1: DiffWave's loss."""
+
+    def __call__(self, error: Signal) -> Signal:
+        return error.abs()
+
+
+@dataclass(frozen=True)
+class Squared:
+    """Take error^2, the norm L2: DDPM's loss."""
+
+    def __call__(self, error: Signal) -> Signal:
+        return error**2
+
+
+@dataclass(frozen=True)
+class Plain(Objective):
+    """Compute w(sigma) * |F - (x0 - c_skip * x) / c_out|^p, in network space, where small sigma keeps its precision.
+
+    Args:
+        power: Squared() or Absolute(), or any function of the error.
+        weighting: gives w(sigma).
+
+    Source: Karras et al. 2022, eq. 8.
+    """
+
+    power: Power = Squared()
+    weighting: Weighting = Uniform()
+
+    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
+        scalings = prediction.scalings
+        target = (x0 - pad_dims_like(scalings.c_skip, x) * x) / pad_dims_like(scalings.c_out, x)
+        weight = self.weighting(sigma, scalings).to(x.dtype)
+        return weight * self.power(prediction.raw - target).flatten(1).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class SpectrallyWeighted(Objective):
+    """Compute the band energies of D - x0, each divided by the root of that of x0, averaged over bands and frames.
+
+    The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. The
+    bands are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
+
+    Args:
+        n_fft: length of the frames and of their periodic Hann window, in samples.
+        hop_length: between frames, in samples.
+        n_bands: number of bands.
+        lowest_weight: where the signal is loud.
+        highest_weight: where it is silent.
+
+    Source: Yao et al. 2026 (Flow2GAN), spectral energy-adaptive loss scaling.
+    """
+
+    n_fft: int = 1024
+    hop_length: int = 256
+    n_bands: int = 256
+    lowest_weight: float = 0.01
+    highest_weight: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_length <= self.n_fft:
+            raise ParameterError(f"hop_length={self.hop_length} must lie between 1 and n_fft={self.n_fft}")
+        if not 2 <= self.n_bands <= self.n_fft // 2 + 1:
+            raise ParameterError(
+                f"n_bands={self.n_bands} must lie between 2 and n_fft // 2 + 1 = {self.n_fft // 2 + 1}"
+            )
+
+    @cached_property
+    def _bands(self) -> Float[Tensor, "bands bins"]:
+        places = torch.linspace(0.0, self.n_bands - 1.0, self.n_fft // 2 + 1, dtype=torch.float64)
+        centres = torch.arange(self.n_bands, dtype=torch.float64).unsqueeze(1)
+        return torch.clamp(1.0 - (places - centres).abs(), min=0.0)
+
+    def _energies(self, signal: Signal) -> Float[Tensor, "batch_channels bands frames"]:
+        window = torch.hann_window(self.n_fft, dtype=signal.dtype, device=signal.device)
+        spectrum = torch.stft(
+            signal.flatten(0, 1),
+            self.n_fft,
+            self.hop_length,
+            window=window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        return self._bands.to(signal) @ (spectrum.real**2 + spectrum.imag**2)
+
+    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:  # noqa: ARG002
+        weight = torch.clamp((self._energies(x0) + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
+        error = weight * self._energies(prediction.denoised - x0)
+        return error.reshape(x0.shape[0], -1).mean(dim=1)

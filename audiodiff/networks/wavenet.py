@@ -1,0 +1,265 @@
+"""The dilated gated residual stack of WaveNet and DiffWave, and the network that it makes at the rate of the signal."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiodiff.condition import Condition
+from audiodiff.errors import ParameterError
+from audiodiff.networks.embedding import Embedding, StepEncoder
+from audiodiff.networks.network import Network
+from audiodiff.networks.upsample import Upsampler
+from audiodiff.types import Signal
+
+
+def kaiming_conv1d(in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1) -> nn.Conv1d:
+    """Make a convolution that keeps the length, with He et al.'s normal initialisation, as DiffWave has everywhere."""
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
+    nn.init.kaiming_normal_(conv.weight)
+    return conv
+
+
+class ResidualBlock(nn.Module):
+    """Add to x what a gated dilated convolution of x + step makes of it, and hand out a skip signal.
+
+    The step is added before the convolution and is not in the residual path; the conditions are added inside the gate.
+
+    Args:
+        channels: width of x and of the skip signal.
+        kernel_size: odd.
+        dilation: of the convolution, in samples.
+        step_features: width of the encoded step.
+        condition_channels: channels of the local condition; None if there is none.
+        vector_features: width of the global condition; None if there is none.
+
+    Source: Kong et al. 2021 (DiffWave), figure 2; van den Oord et al. 2016 (WaveNet), eq. 2 and section 2.5.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: int,
+        step_features: int,
+        condition_channels: int | None,
+        vector_features: int | None,
+    ) -> None:
+        super().__init__()
+        self.dilated_conv = kaiming_conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
+        self.step_projection = nn.Linear(step_features, channels)
+        self.condition_projection = (
+            None if condition_channels is None else kaiming_conv1d(condition_channels, 2 * channels)
+        )
+        self.vector_projection = None if vector_features is None else nn.Linear(vector_features, 2 * channels)
+        self.output_projection = kaiming_conv1d(channels, 2 * channels)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels time"],
+        step: Float[Tensor, "batch step_features"],
+        local: Float[Tensor, "batch bands time"] | None,
+        vector: Float[Tensor, "batch features"] | None,
+    ) -> tuple[Float[Tensor, "batch channels time"], Float[Tensor, "batch channels time"]]:
+        y = self.dilated_conv(x + self.step_projection(step).unsqueeze(-1))  # (batch, 2 * channels, time)
+        if self.condition_projection is not None:
+            y = y + self.condition_projection(local)
+        if self.vector_projection is not None:
+            y = y + self.vector_projection(vector).unsqueeze(-1)
+        gate, content = y.chunk(2, dim=1)
+        residual, skip = self.output_projection(torch.sigmoid(gate) * torch.tanh(content)).chunk(2, dim=1)
+        return (x + residual) / math.sqrt(2.0), skip
+
+
+class ResidualStack(nn.Module):
+    """Run residual blocks whose dilation doubles within each cycle; return the sum of skips over sqrt(n_layers).
+
+    It works at any rate: samples of a waveform, frames of a spectrum.
+
+    Args:
+        channels: width of the stack.
+        n_layers: number of blocks.
+        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle).
+        kernel_size: of the dilated convolutions, odd.
+        step_features: width of the encoded step.
+        condition_channels: channels of the local condition at the rate of x; None if there is none.
+        vector_features: width of the global condition; None if there is none.
+
+    Example:
+        >>> stack = ResidualStack(8, n_layers=4, dilation_cycle=2, step_features=16, condition_channels=3)
+        >>> stack(torch.zeros(2, 8, 50), torch.zeros(2, 16), torch.zeros(2, 3, 50)).shape
+        torch.Size([2, 8, 50])
+        >>> stack.receptive_field
+        13
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        n_layers: int,
+        dilation_cycle: int,
+        kernel_size: int = 3,
+        step_features: int = 512,
+        condition_channels: int | None = None,
+        vector_features: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("n_layers", n_layers), ("dilation_cycle", dilation_cycle)):
+            if value < 1:
+                raise ParameterError(f"{name}={value} must be at least 1")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ParameterError(f"kernel_size={kernel_size} must be odd and positive")
+        dilations = [2 ** (layer % dilation_cycle) for layer in range(n_layers)]
+        self.receptive_field = 1 + (kernel_size - 1) * sum(dilations)
+        self.condition_channels = condition_channels
+        self.vector_features = vector_features
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, kernel_size, dilation, step_features, condition_channels, vector_features)
+            for dilation in dilations
+        )
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch channels time"],
+        step: Float[Tensor, "batch step_features"],
+        local: Float[Tensor, "batch bands time"] | None = None,
+        vector: Float[Tensor, "batch features"] | None = None,
+    ) -> Float[Tensor, "batch channels time"]:
+        """Return the scaled sum of skips.
+
+        Raises:
+            ParameterError: if a condition that the stack was built for is missing, or one that it was not is given.
+        """
+        if (local is None) != (self.condition_channels is None):
+            raise ParameterError(
+                f"a local condition was {'not ' if local is None else ''}given to a stack with "
+                f"condition_channels={self.condition_channels}"
+            )
+        if (vector is None) != (self.vector_features is None):
+            raise ParameterError(
+                f"a vector was {'not ' if vector is None else ''}given to a stack with "
+                f"vector_features={self.vector_features}"
+            )
+        total = torch.zeros_like(hidden)
+        for block in self.blocks:
+            hidden, skip = block(hidden, step, local, vector)
+            total = total + skip
+        return total / math.sqrt(len(self.blocks))
+
+
+class WaveNet(Network):
+    """Predict at the rate of the signal with a dilated gated residual stack: DiffWave's network, at any hop and depth.
+
+    The local condition is the frames, upsampled by hop_length, and beside them the signal, each if it has channels
+    here. With hop_length = 1 the frames are at x's own rate already and pass as they are (x a mel spectrogram, its
+    bands the channels). A condition that reaches beyond x is cut at its end.
+
+    Args:
+        embedding: of the noise level's clock: StepTable for a discrete process, Sinusoidal otherwise.
+        in_channels: channels of x and of the result.
+        channels: width of the stack; DiffWave has 64, 128 or 256.
+        n_layers: number of residual blocks; DiffWave has 30 or 36.
+        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle); DiffWave has 10 or 12.
+        kernel_size: of the dilated convolutions, odd.
+        step_features: width of the encoded noise level.
+        frame_bands: bands of condition.frames; None ignores them (unconditional).
+        hop_length: samples of x per frame.
+        upsample: brings frames to the rate of x; None derives DiffWave's upsampler from hop_length.
+        signal_channels: channels of condition.signal; None ignores it.
+        vector_features: width of condition.vector; None ignores it.
+
+    Example:
+        >>> from audiodiff.networks.embedding import StepTable
+        >>> network = WaveNet(StepTable(50), channels=8, n_layers=4, dilation_cycle=2, frame_bands=80, hop_length=256)
+        >>> encoded = network.encode(Condition(frames=torch.zeros(1, 80, 3)))
+        >>> network(torch.zeros(1, 1, 700), torch.tensor([7.0]), encoded).shape
+        torch.Size([1, 1, 700])
+
+    Source: Kong et al. 2021 (DiffWave), section 3 and appendix C.
+    """
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        *,
+        in_channels: int = 1,
+        channels: int = 64,
+        n_layers: int = 30,
+        dilation_cycle: int = 10,
+        kernel_size: int = 3,
+        step_features: int = 512,
+        frame_bands: int | None = None,
+        hop_length: int = 1,
+        upsample: Upsampler | None = None,
+        signal_channels: int | None = None,
+        vector_features: int | None = None,
+    ) -> None:
+        super().__init__()
+        if upsample is not None and upsample.hop_length != hop_length:
+            raise ParameterError(f"upsample.hop_length={upsample.hop_length} must equal hop_length={hop_length}")
+        self.frame_bands = frame_bands
+        self.signal_channels = signal_channels
+        self.vector_features = vector_features
+        self.upsample = None
+        if frame_bands is not None:
+            self.upsample = Upsampler(hop_length) if upsample is None else upsample
+        self.step_encoder = StepEncoder(embedding, step_features)
+        self.input_projection = kaiming_conv1d(in_channels, channels)
+        self.stack = ResidualStack(
+            channels,
+            n_layers=n_layers,
+            dilation_cycle=dilation_cycle,
+            kernel_size=kernel_size,
+            step_features=step_features,
+            condition_channels=(frame_bands or 0) + (signal_channels or 0) or None,
+            vector_features=vector_features,
+        )
+        self.skip_projection = kaiming_conv1d(channels, channels)
+        self.output_projection = kaiming_conv1d(channels, in_channels)
+        nn.init.zeros_(self.output_projection.weight)
+
+    def encode(self, condition: Condition) -> Condition:
+        """Upsample the frames; in the result, signal holds all that is local."""
+        parts: list[Tensor] = []
+        if self.upsample is not None:
+            frames = _required(condition.frames, "frames", self.frame_bands)
+            parts.append(self.upsample(frames))
+        if self.signal_channels is not None:
+            parts.append(_required(condition.signal, "signal", self.signal_channels))
+        vector = None
+        if self.vector_features is not None:
+            vector = _required(condition.vector, "vector", self.vector_features)
+        if not parts:
+            return Condition(vector=vector)
+        length = min(part.shape[-1] for part in parts)
+        return Condition(vector=vector, signal=torch.cat([part[..., :length] for part in parts], dim=1))
+
+    def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
+        """Predict F.
+
+        Raises:
+            ParameterError: if the local condition ends before x does.
+        """
+        local = condition.signal
+        if local is not None:
+            if local.shape[-1] < x.shape[-1]:
+                raise ParameterError(
+                    f"the condition covers {local.shape[-1]} samples and x has {x.shape[-1]}: "
+                    "give more frames or a shorter x"
+                )
+            local = local[..., : x.shape[-1]]
+        hidden = F.relu(self.input_projection(x))
+        hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
+        return self.output_projection(F.relu(self.skip_projection(hidden)))
+
+
+def _required(value: Tensor | None, name: str, size: int | None) -> Tensor:
+    if value is None:
+        raise ParameterError(f"condition.{name}=None: this network needs {size} features of it")
+    if value.shape[1] != size:
+        raise ParameterError(f"condition.{name} has {value.shape[1]} features and this network needs {size}")
+    return value

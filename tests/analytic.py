@@ -1,0 +1,77 @@
+"""The exact denoiser of Gaussian data, and the networks that make it under every parameterisation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiodiff.condition import Condition
+from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.process import Process
+from audiodiff.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Data of law N(mean, diag(variance)), (channels, time) each."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return E[x0 | x0 + sigma eps = x]."""
+        power = pad_dims_like(sigma, x) ** 2
+        return (self.variance * x + power * self.mean) / (self.variance + power)
+
+    def noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return E[eps | x0 + sigma eps = x], from its own closed form."""
+        spread = pad_dims_like(sigma, x)
+        return spread * (x - self.mean) / (self.variance + spread**2)
+
+    def flow(self, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
+        """Carry x along the probability flow from one noise level to another."""
+        return self.mean + torch.sqrt((self.variance + sigma_next**2) / (self.variance + sigma**2)) * (x - self.mean)
+
+
+class GaussianNetwork(Network):
+    """The ideal network of a Gaussian: it reads the clock, undoes the input scale and returns the target's mean."""
+
+    def __init__(self, data: Gaussian, process: Process, target: str) -> None:
+        super().__init__()
+        self.data, self.process, self.target = data, process, target
+
+    def encode(self, condition: Condition) -> Condition:
+        return condition
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
+        sigma = self.process.sigma(c_noise)
+        x = x / pad_dims_like(self.process.input_scale(sigma), x)
+        x0, eps = self.data.denoise(x, sigma), self.data.noise(x, sigma)
+        alpha_t, sigma_t = (pad_dims_like(part, x) for part in self.process.coefficients(c_noise))
+        alpha_rate, sigma_rate = (pad_dims_like(part, x) for part in self.process.rates(c_noise))
+        return {
+            "epsilon": eps,
+            "sample": x0,
+            "v": alpha_t * eps - sigma_t * x0,
+            "velocity": alpha_rate * x0 + sigma_rate * eps,
+        }[self.target]
+
+
+class EdmGaussianNetwork(Network):
+    """The ideal network of a Gaussian under EDM: the normalised remainder of x0, from log(sigma) / 4."""
+
+    def __init__(self, data: Gaussian, sigma_data: float) -> None:
+        super().__init__()
+        self.data, self.sigma_data = data, sigma_data
+
+    def encode(self, condition: Condition) -> Condition:
+        return condition
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
+        sigma = torch.exp(4.0 * c_noise)
+        spread = pad_dims_like(sigma, x)
+        total = torch.sqrt(spread**2 + self.sigma_data**2)
+        x = x * total
+        x0, eps = self.data.denoise(x, sigma), self.data.noise(x, sigma)
+        # x0 - c_skip x with x = x0 + sigma eps is (sigma^2 x0 - sd^2 sigma eps) / total^2; c_out = sigma sd / total.
+        return (spread * x0 - self.sigma_data**2 * eps) / (self.sigma_data * total)
