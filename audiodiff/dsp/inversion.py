@@ -1,0 +1,200 @@
+"""From mels back to audio, without training: Griffin-Lim, and the accelerated multiplicative mel constraint.
+
+The method, what it was compared with and how its constants were chosen: docs/mel-inversion.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError
+
+DEFAULT_ITERATIONS = 64
+
+# Bounds of one iteration's change of a band's amplitude.
+_RATIO_MIN = 0.05
+_RATIO_MAX = 20.0
+
+# The envelope above f_max: the mean of the uppermost bands, falling towards half the rate. Below f_min: silence.
+_EDGE_BANDS = 4
+_DECAY_DB_PER_OCTAVE = 24.0
+
+_TINY = 1e-12
+
+
+def constrain(
+    audio: Float[Tensor, "batch time"],
+    mel: Float[Tensor, "batch n_mels frames"],
+    *,
+    dialect: MelDialect,
+    n_iterations: int = DEFAULT_ITERATIONS,
+    momentum: float = 0.99,
+    exponent: float = 1.2,
+    on_step: Callable[[int], None] | None = None,
+) -> Float[Tensor, "batch time"]:
+    """Bring audio to a mel: repeat y <- iSTFT(S' * spread((target / bands(|S'|))^exponent)), accelerated.
+
+    S' = S + momentum * (S - S_previous) is taken in the time domain, where it costs least: the STFT is linear. Each
+    item is worked on by itself, so its result does not depend on what else is in the batch.
+
+    Args:
+        audio: first guess, white noise or the output of a model. Its length is kept; its n_frames must be the mel's.
+        n_iterations: 0 returns the audio as it is.
+        momentum: 0 is the plain iteration, which needs about 4 times as many.
+        exponent: of the ratio; diverges from about 1.5 on at this momentum.
+        on_step: called after every iteration of the batch with the number of iterations done, 1 to n_iterations.
+
+    Raises:
+        MelError: if the mel is not of the dialect.
+        ParameterError: if the shapes do not belong together, or a constant lies outside its range.
+    """
+    _check(audio, mel, dialect, n_iterations)
+    if not 0 <= momentum < 1:
+        raise ParameterError(f"momentum={momentum} must lie in [0, 1)")
+    if not 0 < exponent < 2:
+        raise ParameterError(f"exponent={exponent} must lie between 0 and 2")
+    if n_iterations == 0:
+        return audio
+    with torch.no_grad():
+        states = [_State(signal, target, dialect) for signal, target in zip(audio, mel, strict=True)]
+        for step in range(n_iterations):
+            for state in states:
+                state.advance(momentum=momentum, exponent=exponent)
+            if on_step is not None:
+                on_step(step + 1)
+        return torch.stack([state.signal for state in states])
+
+
+def griffin_lim(
+    mel: Float[Tensor, "batch n_mels frames"],
+    start: Float[Tensor, "batch time"],
+    *,
+    dialect: MelDialect,
+    n_iterations: int = 64,
+    momentum: float = 0.99,
+) -> Float[Tensor, "batch time"]:
+    """Invert a mel by the baseline: pseudo-inverse magnitudes, then torchaudio's Griffin-Lim (Perraudin et al. 2013).
+
+    c <- |target| t / |t| with t = G(c) - momentum / (1 + momentum) * G(c_previous), G the STFT of the inverse STFT.
+    torchaudio.functional.griffinlim draws its own first phases and centres every frame, which hifigan does not: this is
+    its iteration, with its meaning of momentum, on the dialect's own STFT and from the phases of start.
+
+    Args:
+        start: audio whose phases to begin with; its level does not matter.
+        n_iterations: 0 gives the magnitudes of the mel and the phases of start.
+
+    Raises:
+        MelError: if the mel is not of the dialect.
+        ParameterError: if the shapes do not belong together.
+    """
+    _check(start, mel, dialect, n_iterations)
+    if not 0 <= momentum < 1:
+        raise ParameterError(f"momentum={momentum} must lie in [0, 1)")
+    stft, length = dialect.stft, start.shape[-1]
+    step = momentum / (1 + momentum)
+    results: list[Tensor] = []
+    with torch.no_grad():
+        inverse = torch.linalg.pinv(dialect.filters()).to(mel)
+        for signal, target in zip(start, mel, strict=True):
+            magnitude = (inverse @ dialect.amplitude(target)).clamp_(min=0).mT.contiguous()
+            spectrum = torch.polar(magnitude, stft.analyse(signal).angle())
+            previous = torch.zeros_like(spectrum)
+            for _ in range(n_iterations):
+                rebuilt = stft.analyse(stft.synthesise(spectrum, length=length))
+                spectrum = rebuilt - step * previous
+                spectrum *= magnitude / spectrum.abs().clamp_(min=1e-16)
+                previous = rebuilt
+            results.append(stft.synthesise(spectrum, length=length))
+    return torch.stack(results)
+
+
+class _State:
+    """One item on its way: the signal, the one before it, and what the mel asks for."""
+
+    def __init__(self, signal: Tensor, mel: Tensor, dialect: MelDialect) -> None:
+        self.signal = signal
+        self._previous = signal
+        self._dialect = dialect
+        self._stft = dialect.stft
+        self._target = dialect.amplitude(mel).mT.contiguous()  # (frames, n_mels)
+        self._bands = _bands(dialect, signal.dtype, signal.device)
+        self._above = self._target[:, -_EDGE_BANDS:] @ self._bands.above  # (frames, bins above f_max)
+        self._below = self._target[:, :_EDGE_BANDS] @ self._bands.below
+
+    def advance(self, *, momentum: float, exponent: float) -> None:
+        bands = self._bands
+        extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum)
+        spectrum = self._stft.analyse(extrapolated)
+        covered = spectrum[:, bands.first : bands.last]
+        magnitude = covered.abs()
+        if self._dialect.power_offset:
+            magnitude.square_().add_(self._dialect.power_offset).sqrt_()
+        amplitude = (magnitude @ bands.gather).clamp_(self._dialect.amplitude_min, self._dialect.amplitude_max)
+        # exp2(exponent * log2(ratio)) is pow, three times as fast
+        ratio = torch.div(self._target, amplitude, out=amplitude).log2_().mul_(exponent).exp2_()
+        covered *= ratio.clamp_(_RATIO_MIN, _RATIO_MAX) @ bands.spread
+        # Where no filter looks there is no ratio: the envelope is set, and only the phase is the signal's own.
+        for uncovered, envelope in (
+            (spectrum[:, : bands.first], self._below),
+            (spectrum[:, bands.last :], self._above),
+        ):
+            uncovered *= envelope / uncovered.abs().clamp_(min=_TINY)
+        self._previous = self.signal
+        self.signal = self._stft.synthesise(spectrum, length=self.signal.shape[-1])
+
+
+@dataclass(frozen=True)
+class _Bands:
+    """The filters as the iteration needs them, on bins first to last, the ones that a filter covers."""
+
+    first: int
+    last: int
+    gather: Tensor  # (bins, n_mels)
+    spread: Tensor  # (n_mels, bins): weights normalised per bin
+    below: Tensor  # (edge bands, bins below): from band amplitudes to an extrapolated envelope
+    above: Tensor  # (edge bands, bins above)
+
+
+@lru_cache(maxsize=16)
+def _bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> _Bands:
+    filters = dialect.filters()
+    total = filters.sum(dim=0)
+    covered = (total > 0).nonzero().flatten()
+    first, last = int(covered[0]), int(covered[-1]) + 1
+    n_bins = filters.shape[1]
+    # Mean magnitude in the outermost bands, spread evenly
+    mean = 1 / (filters.sum(dim=1) * min(_EDGE_BANDS, dialect.n_mels))
+    octaves = (torch.arange(last, n_bins, dtype=torch.float64) / (last - 1)).log2()
+    decay = 10 ** (-_DECAY_DB_PER_OCTAVE / 20 * octaves)
+    above = mean[-_EDGE_BANDS:, None] * decay
+    below = mean[:_EDGE_BANDS, None] * torch.zeros(first, dtype=torch.float64)
+    with torch.inference_mode(False):
+        return _Bands(
+            first,
+            last,
+            gather=filters.T[first:last].to(device, dtype).contiguous(),
+            spread=(filters / total.clamp(min=1e-300))[:, first:last].to(device, dtype).contiguous(),
+            below=below.to(device, dtype),
+            above=above.to(device, dtype),
+        )
+
+
+def _check(audio: Tensor, mel: Tensor, dialect: MelDialect, n_iterations: int) -> None:
+    if n_iterations < 0:
+        raise ParameterError(f"n_iterations={n_iterations} must not be negative")
+    if len(audio) != len(mel):
+        raise ParameterError(f"audio has {len(audio)} items, mel has {len(mel)}: one for each is needed")
+    if len(mel) == 0:
+        raise ParameterError("the batch is empty")
+    dialect.check(mel, name="mel")
+    n_samples, n_frames = audio.shape[-1], mel.shape[-1]
+    if dialect.n_frames(n_samples) != n_frames:
+        raise ParameterError(
+            f"audio of {n_samples} samples has {dialect.n_frames(n_samples)} frames, but mel has {n_frames}; "
+            f"give {dialect.n_samples(n_frames)} samples"
+        )

@@ -1,0 +1,133 @@
+"""Mel spectrograms on disk, (n_mels, frames): .npz states its dialect, .npy and .pt are bare arrays."""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import AudioFileError, MelError, ParameterError
+
+MEL_SUFFIXES = (".npz", ".npy", ".pt")
+
+
+def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], dialect: MelDialect) -> None:
+    """Write a mel in float32, whole or not at all; the folder is created.
+
+    Args:
+        path: ending in .npz (the mel and every field of its dialect), .npy (the bare array) or .pt (a bare tensor).
+
+    Raises:
+        ParameterError: if the suffix is another.
+        MelError: if the mel is not of the dialect.
+        AudioFileError: if the file cannot be written.
+    """
+    target = Path(path)
+    suffix = _suffix(target)
+    dialect.check(mel, name=target.name)
+    array = mel.detach().to("cpu", torch.float32).contiguous()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            if suffix == ".npz":
+                np.savez(file, mel=array.numpy(), dialect=np.array(json.dumps(asdict(dialect))))
+            elif suffix == ".npy":
+                np.save(file, array.numpy(), allow_pickle=False)
+            else:
+                torch.save(array, file)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise AudioFileError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames"], MelDialect | None]:
+    """Read a mel and the dialect that the file states, None for a bare array.
+
+    Nothing is unpickled: .npy and .npz are read with allow_pickle=False, .pt with weights_only=True (a tensor, or a
+    dictionary with one under "mel"). One leading dimension of 1 is dropped.
+
+    Raises:
+        ParameterError: if the suffix is none of .npz, .npy, .pt.
+        AudioFileError: if the file is missing or cannot be read.
+        MelError: if it holds no array of (n_mels, frames), or one that is not of the dialect it states.
+    """
+    source = Path(path)
+    suffix = _suffix(source)
+    stated: MelDialect | None = None
+    try:
+        if suffix == ".pt":
+            content = torch.load(source, map_location="cpu", weights_only=True)
+        else:
+            content = np.load(source, allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                arrays = {key: content[key] for key in content.files if key in ("mel", "dialect")}
+            content = arrays
+            if "dialect" in arrays:
+                stated = _parse_dialect(str(arrays["dialect"]), source)
+    except MelError:
+        raise
+    except FileNotFoundError as error:
+        raise AudioFileError(f"{source} does not exist") from error
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise AudioFileError(f"{source} cannot be read as a mel: {_first_line(error)}") from error
+    except Exception as error:  # torch.load refuses pickled objects with errors of several kinds
+        raise AudioFileError(f"{source} cannot be read safely as a mel: {_first_line(error)}") from error
+    mel = _as_mel(content, source)
+    if stated is not None:
+        stated.check(mel, name=str(source))
+    return mel, stated
+
+
+def _as_mel(content: Any, source: Path) -> Tensor:
+    if isinstance(content, dict):
+        if "mel" not in content:
+            names = ", ".join(map(str, content)) or "nothing"
+            raise MelError(f"{source} holds no array under the name 'mel', but {names}")
+        content = content["mel"]
+    if isinstance(content, np.ndarray):
+        if content.dtype.kind not in "fiu":
+            raise MelError(f"{source} holds values of type {content.dtype}; a mel is floating point")
+        content = torch.from_numpy(content.astype(np.float32))
+    if not isinstance(content, Tensor) or content.is_complex() or content.dtype == torch.bool:
+        raise MelError(f"{source} holds no tensor of real numbers")
+    mel = content.detach().to(torch.float32)
+    if mel.ndim == 3 and mel.shape[0] == 1:
+        mel = mel[0]
+    if mel.ndim != 2 or 0 in mel.shape:
+        raise MelError(f"{source} holds an array of shape {tuple(mel.shape)}; give (n_mels, frames)")
+    return mel.contiguous()
+
+
+def _parse_dialect(text: str, source: Path) -> MelDialect:
+    try:
+        values = json.loads(text)
+        names = {field.name for field in fields(MelDialect)}
+        if set(values) != names:
+            raise MelError(f"{source} states a dialect with other fields: {', '.join(sorted(set(values) ^ names))}")
+        return MelDialect(**values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, MelError) and not isinstance(error, ParameterError):
+            raise
+        raise MelError(f"{source} states a dialect that cannot be: {_first_line(error)}") from error
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in MEL_SUFFIXES:
+        raise ParameterError(f"{path} must end in {', '.join(MEL_SUFFIXES)} to be a mel")
+    return suffix
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,155 @@
+"""The short-time Fourier transform and its least-squares inverse, with any padding.
+
+torch.istft refuses center=False with a Hann window, whose first sample is zero; the mel dialects need that case, so
+overlap-add is done here. Both directions are linear in their input and differentiable.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from audiodiff.errors import ParameterError
+
+PadMode = Literal["reflect", "constant"]
+
+# Samples whose summed squared windows lie below this share of the window's peak carry no evidence worth dividing by: a
+# spectrum that is no STFT of a signal would click there. They are divided by the threshold and so fade out.
+_MIN_ENVELOPE = 1e-3
+
+
+@dataclass(frozen=True)
+class Stft:
+    """X[k, m] = sum_n w[n] x[n + m hop_length - padding] exp(-2 pi i k n / n_fft), with a periodic Hann window.
+
+    Args:
+        n_fft: length of a frame and of its transform, in samples; bins = n_fft // 2 + 1.
+        hop_length: samples from one frame to the next.
+        win_length: length of the window, at most n_fft; it stands in the middle of the frame.
+        padding: samples put on either side of the signal; n_fft // 2 is what others call center=True.
+        pad_mode: "reflect" mirrors the signal, as often as it takes if it is short; "constant" is silence.
+
+    Raises:
+        ParameterError: if the lengths do not fit together.
+
+    Example:
+        >>> stft = Stft(n_fft=1024, hop_length=256, win_length=1024, padding=384, pad_mode="reflect")
+        >>> audio = torch.randn(2, 5000)
+        >>> spectrum = stft.forward(audio)
+        >>> spectrum.shape
+        torch.Size([2, 513, 19])
+        >>> torch.allclose(stft.inverse(spectrum, length=5000), audio, atol=1e-5)
+        True
+    """
+
+    n_fft: int
+    hop_length: int
+    win_length: int
+    padding: int
+    pad_mode: PadMode
+
+    def __post_init__(self) -> None:
+        if self.n_fft < 2 or self.n_fft % 2:
+            raise ParameterError(f"n_fft={self.n_fft} must be even and positive")
+        if not 1 <= self.win_length <= self.n_fft:
+            raise ParameterError(f"win_length={self.win_length} must lie between 1 and n_fft={self.n_fft}")
+        if not 1 <= self.hop_length <= self.win_length:
+            raise ParameterError(f"hop_length={self.hop_length} must lie between 1 and win_length={self.win_length}")
+        if self.padding < 0:
+            raise ParameterError(f"padding={self.padding} must not be negative")
+        if self.pad_mode not in ("reflect", "constant"):
+            raise ParameterError(f"pad_mode={self.pad_mode!r} must be 'reflect' or 'constant'")
+
+    def n_frames(self, n_samples: int) -> int:
+        """Count the frames of a signal: 1 + floor((n_samples + 2 padding - n_fft) / hop_length), and at least one."""
+        if n_samples < 1:
+            raise ParameterError(f"n_samples={n_samples} must be positive: there is no audio to analyse")
+        return max(1, 1 + (n_samples + 2 * self.padding - self.n_fft) // self.hop_length)
+
+    def forward(self, audio: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch bins frames"]:
+        """Transform audio to its complex spectrum."""
+        return self.analyse(audio).mT
+
+    def inverse(self, spectrum: Complex[Tensor, "*batch bins frames"], *, length: int) -> Float[Tensor, "*batch time"]:
+        """Find the signal whose STFT is nearest to the spectrum in the least-squares sense (Griffin & Lim 1984, eq. 6).
+
+        Args:
+            length: number of samples of the result; its n_frames must be the spectrum's.
+
+        Raises:
+            ParameterError: if the spectrum's shape and length do not belong together.
+        """
+        return self.synthesise(spectrum.mT, length=length)
+
+    def analyse(self, audio: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch frames bins"]:
+        """Transform audio, frame by frame: forward with the last two dimensions swapped, as they lie in memory."""
+        frames = self.pad(audio).unfold(-1, self.n_fft, self.hop_length)
+        return torch.fft.rfft(frames * _window(self, audio.dtype, audio.device))
+
+    def synthesise(
+        self, spectrum: Complex[Tensor, "*batch frames bins"], *, length: int
+    ) -> Float[Tensor, "*batch time"]:
+        """Invert analyse: overlap-add of windowed frames, divided by the sum of squared windows."""
+        n_frames, bins = spectrum.shape[-2:]
+        if bins != self.n_fft // 2 + 1:
+            raise ParameterError(f"spectrum has {bins} bins, but n_fft={self.n_fft} makes {self.n_fft // 2 + 1}")
+        if n_frames != self.n_frames(length):
+            raise ParameterError(f"spectrum has {n_frames} frames, but length={length} makes {self.n_frames(length)}")
+        frames = torch.fft.irfft(spectrum, n=self.n_fft)
+        frames = frames * _window(self, frames.dtype, frames.device)
+        total = self.overlap_add(frames)[..., self.padding : self.padding + length]
+        total = F.pad(total, (0, length - total.shape[-1]))
+        return total * _gain(self, length, frames.dtype, frames.device)
+
+    def pad(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch padded"]:
+        """Pad either side, and the right side further where the signal would not fill one frame."""
+        n_samples = audio.shape[-1]
+        right = self.padding + max(0, self.n_fft - n_samples - 2 * self.padding)
+        self.n_frames(n_samples)
+        if right == 0:
+            return audio
+        if self.pad_mode == "constant":
+            return F.pad(audio, (self.padding, right))
+        if right < n_samples:
+            padded = F.pad(audio.reshape(1, -1, n_samples), (self.padding, right), mode="reflect")
+            return padded.reshape(*audio.shape[:-1], -1)
+        period = max(1, 2 * (n_samples - 1))
+        position = torch.arange(-self.padding, n_samples + right, device=audio.device) % period
+        return audio[..., torch.where(position < n_samples, position, period - position)]
+
+    def overlap_add(self, frames: Float[Tensor, "*batch frames n_fft"]) -> Float[Tensor, "*batch padded"]:
+        """Add frames, each hop_length samples after the one before: whole segments of a hop at a time."""
+        n_frames, hop = frames.shape[-2], self.hop_length
+        n_segments = -(-self.n_fft // hop)
+        if n_segments * hop != self.n_fft:
+            frames = F.pad(frames, (0, n_segments * hop - self.n_fft))
+        segments = frames.unflatten(-1, (n_segments, hop))
+        total = frames.new_zeros(*frames.shape[:-2], n_frames + n_segments - 1, hop)
+        for k in range(n_segments):
+            total[..., k : k + n_frames, :] += segments[..., k, :]
+        return total.flatten(-2)[..., : (n_frames - 1) * hop + self.n_fft]
+
+
+@lru_cache(maxsize=32)
+def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # A tensor made in inference mode could not be used in training later on, and it is kept.
+    with torch.inference_mode(False):
+        left = (stft.n_fft - stft.win_length) // 2
+        window = torch.hann_window(stft.win_length, periodic=True, dtype=torch.float64)
+        return F.pad(window, (left, stft.n_fft - stft.win_length - left)).to(device, dtype)
+
+
+@lru_cache(maxsize=8)
+def _gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        squared = _window(stft, torch.float64, torch.device("cpu")).square()
+        envelope = stft.overlap_add(squared.expand(stft.n_frames(length), stft.n_fft))
+        envelope = envelope[stft.padding : stft.padding + length]
+        envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
+        # Silent where no frame reaches at all; the numerator is zero there.
+        threshold = _MIN_ENVELOPE * float(squared.max())
+        return envelope.clamp(min=threshold).reciprocal().to(device, dtype)
