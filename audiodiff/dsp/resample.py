@@ -26,8 +26,8 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         to_rate: rate of the result, in Hz. Where it equals from_rate, the input itself is returned.
 
     Raises:
-        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or the two rates share so small a factor that the filter
-            would not fit in memory.
+        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or the two share so small a factor that the filter is
+            too long.
 
     Example:
         >>> import torch
