@@ -1,0 +1,287 @@
+"""A model in a folder: config.yaml, model.safetensors, metrics.json, README.md, and for resume training_state.pt."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import audiodiff
+from audiodiff.dsp.dialect_text import parse_dialect
+from audiodiff.dsp.mel import MelDialect, dialect
+from audiodiff.errors import CheckpointError, MelError
+from audiodiff.inverter import MelInverter
+from audiodiff.synthesizer import Synthesizer
+
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused."""
+
+CONFIG, WEIGHTS, METRICS, CARD, STATE = (
+    "config.yaml",
+    "model.safetensors",
+    "metrics.json",
+    "README.md",
+    "training_state.pt",
+)
+LATEST = "latest"
+DEFAULT_DIALECT = "hifigan"
+
+
+def save(
+    folder: Path,
+    *,
+    model: Mapping[str, Any],
+    sample_rate: int,
+    mel_dialect: MelDialect | None,
+    weights: Mapping[str, Tensor],
+    metrics: Mapping[str, Any],
+    card: str,
+    training_state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint under a temporary name and rename it into place, so that it is whole or absent.
+
+    Args:
+        folder: the checkpoint; an older one of the same name is replaced.
+        model: the resolved configuration node that builds the model.
+        sample_rate: of the model's audio, Hz.
+        mel_dialect: of the model's mels, written out in full.
+        weights: state dict to be used for inference.
+        metrics: what is known of the model's quality.
+        card: the model card, Markdown.
+        training_state: for resume; left out of a checkpoint that is to be given away.
+    """
+    import yaml
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        config = {
+            "format": FORMAT,
+            "audiodiff": audiodiff.__version__,
+            "torch": str(torch.__version__),
+            "sample_rate": sample_rate,
+            "dialect": None if mel_dialect is None else _plain(mel_dialect),
+            "model": dict(model),
+        }
+        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary / WEIGHTS)
+        (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+        (temporary / CARD).write_text(card)
+        if training_state is not None:
+            torch.save(dict(training_state), temporary / STATE)
+        for file in temporary.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def point_latest(checkpoints: Path, name: str) -> None:
+    """Make the file `latest` name a step folder beside it, atomically."""
+    temporary = checkpoints / f".{LATEST}.{os.getpid()}.tmp"
+    temporary.write_text(name + "\n")
+    os.replace(temporary, checkpoints / LATEST)
+
+
+def find(where: str | os.PathLike[str]) -> Path:
+    """Return the checkpoint folder that a name or path means.
+
+    Args:
+        where: a checkpoint, a run (its newest checkpoint is taken), a run's `checkpoints`, or the name of a model that
+            ships with the package.
+
+    Raises:
+        CheckpointError: if there is none, with what there is instead.
+    """
+    path = Path(where).expanduser()
+    for holder in (path / "checkpoints", path):
+        pointer = holder / LATEST
+        if pointer.is_file():
+            path = holder / pointer.read_text().strip()
+            break
+    else:
+        shipped = _shipped() / str(where)
+        if not path.exists() and shipped.is_dir():
+            path = shipped
+    if not (path / CONFIG).is_file():
+        names = ", ".join(sorted(["none", *(p.name for p in _shipped().glob("*") if p.is_dir())]))
+        what = f"holds no {CONFIG}" if path.exists() else "does not exist"
+        raise CheckpointError(
+            f"model={str(where)!r} {what}: give a run folder, one of its checkpoints, or a model by name ({names})"
+        )
+    return path
+
+
+def load(
+    where: str | os.PathLike[str] = "none",
+    *,
+    device: str | torch.device = "auto",
+    dialect: str | MelDialect | None = None,  # noqa: A002
+) -> Synthesizer | MelInverter:
+    """Load a model for use.
+
+    Args:
+        where: a checkpoint, a run folder, or a name; `none` inverts mels without training.
+        device: as torch names it, or "auto": the GPU if there is one.
+        dialect: of the mels that will be given: which one `none` inverts (hifigan unless given), and what a trained
+            model is checked against.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, unsafe or not of this package, with the field that does not fit.
+        MelError: if a trained model's dialect is not the one asked for.
+
+    Example:
+        >>> load("none", dialect="tacotron2").sample_rate
+        22050
+    """
+    wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
+    target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if str(where) == "none":
+        return MelInverter(dialect=wanted or _default_dialect()).to(target)
+    folder = find(where)
+    config = read_config(folder)
+    model = build(config["model"], where=folder)
+    _check_dialect(model, config, folder)
+    _load_weights(model, folder / WEIGHTS)
+    if wanted is not None and model.dialect is not None:
+        differing = [
+            f"{field}={getattr(wanted, field)} is asked for, the model has {field}={getattr(model.dialect, field)}"
+            for field in _plain(model.dialect)
+            if getattr(wanted, field) != getattr(model.dialect, field)
+        ]
+        if differing:
+            raise MelError(f"dialect {wanted.name!r} is not that of the model {str(where)!r}: {'; '.join(differing)}")
+    return model.to(target).eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's config.yaml, its version checked."""
+    import yaml
+
+    config = yaml.safe_load((folder / CONFIG).read_text())
+    if not isinstance(config, dict) or not {"format", "model", "sample_rate"} <= set(config):
+        raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
+    if config["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder / CONFIG}: format={config['format']} is newer than this package reads ({FORMAT}): upgrade audiodiff"
+        )
+    return config
+
+
+def build(model: Mapping[str, Any], *, where: Path) -> Synthesizer:
+    """Instantiate a model node, having checked that it only calls what this package defines.
+
+    Raises:
+        CheckpointError: for a `_target_` from elsewhere, or a node that does not build.
+    """
+    from hydra.utils import instantiate
+
+    _check_targets(model, where=where, field="model")
+    try:
+        built = instantiate(dict(model))
+    except Exception as error:
+        raise CheckpointError(f"{where}: the model node does not build: {innermost(error)}") from error
+    if not isinstance(built, Synthesizer):
+        raise CheckpointError(f"{where}: model._target_ must be audiodiff.synthesizer.Synthesizer")
+    return built
+
+
+def _check_targets(node: Any, *, where: Path, field: str) -> None:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_target(str(node["_target_"]), where=where, field=field)
+        for key, value in node.items():
+            _check_targets(value, where=where, field=f"{field}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            _check_targets(value, where=where, field=f"{field}.{index}")
+    elif isinstance(node, str) and "${" in node:
+        raise CheckpointError(f"{where}: {field}={node!r} must be resolved: an interpolation could read this machine")
+
+
+def _check_target(target: str, *, where: Path, field: str) -> None:
+    """Refuse what this package does not define itself, also where a module of it merely imports it."""
+    from hydra.utils import get_object
+
+    refusal = CheckpointError(f"{where}: {field}._target_={target!r} is not defined in audiodiff: refused as unsafe")
+    if not target.startswith("audiodiff."):
+        raise refusal
+    try:
+        found = get_object(target)
+    except Exception as error:
+        raise CheckpointError(
+            f"{where}: {field}._target_={target!r} does not exist in audiodiff {audiodiff.__version__}"
+        ) from error
+    if not callable(found) or not str(getattr(found, "__module__", "")).startswith("audiodiff."):
+        raise refusal
+
+
+def _check_dialect(model: Synthesizer, config: Mapping[str, Any], folder: Path) -> None:
+    built = None if model.dialect is None else _plain(model.dialect)
+    saved = config.get("dialect")
+    if saved is None or built is None:
+        if saved is not built:
+            raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
+        return
+    for field in built.keys() | saved.keys():
+        if built.get(field) != saved.get(field):
+            raise CheckpointError(
+                f"{folder / CONFIG}: dialect.{field}={saved.get(field)!r} is not what the model node builds, "
+                f"{built.get(field)!r}"
+            )
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{path}: the weight {name} of the model is missing")
+        if name not in own:
+            raise CheckpointError(f"{path}: the weight {name} is not one of the model's")
+        if own[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
+            )
+    model.load_state_dict(weights)
+
+
+def _plain(value: MelDialect) -> dict[str, Any]:
+    """Return a dialect's fields as YAML can hold them."""
+    return {
+        key: item if isinstance(item, str | int | float | bool | None) else repr(item)
+        for key, item in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    }
+
+
+def _default_dialect() -> MelDialect:
+    return dialect(DEFAULT_DIALECT)
+
+
+def _shipped() -> Path:
+    return Path(__file__).parent / "models"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return what an error, through all that was raised from it, began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,1 @@
+"""The command line: `audiodiff train | generate | evaluate | mel | demo`, and `generate-wav`."""

@@ -1,0 +1,103 @@
+"""The model named `none`: mel inversion without training."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from audiodiff.diffusion.noise import BlockNoise
+from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError
+from audiodiff.generation_arguments import checked_items, checked_n_samples
+from audiodiff.types import Mel, Waveform
+
+START_LEVEL = 0.1
+"""RMS of the white noise that an inversion starts from; the first iteration brings it to the level of the mel."""
+
+
+class MelInverter(nn.Module):
+    """Invert mel spectrograms of one dialect by the accelerated mel constraint, from white noise.
+
+    Args:
+        dialect: the contract that every mel has to keep.
+        n_iterations: iterations unless a call asks for another number.
+    """
+
+    def __init__(self, *, dialect: MelDialect, n_iterations: int = DEFAULT_ITERATIONS) -> None:
+        super().__init__()
+        self.dialect = dialect
+        self.n_iterations = n_iterations
+        self.register_buffer("_device", torch.empty(0), persistent=False)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second, Hz."""
+        return self.dialect.sample_rate
+
+    @property
+    def needs_mel(self) -> bool:
+        """True: there is nothing to make sound from but a mel."""
+        return True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._device.device
+
+    def mel(self, audio: Waveform) -> Mel:
+        """Analyse mono audio at the model's rate."""
+        if audio.shape[1] != 1:
+            raise ParameterError(f"channels={audio.shape[1]} must be 1: analyse channels one by one")
+        return self.dialect.mel(audio[:, 0].to(self.device))
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        mel: Mel | None = None,
+        *,
+        batch: int | None = None,
+        seconds: float | None = None,
+        n_samples: int | None = None,
+        steps: int | None = None,
+        iterations: int | None = None,
+        solver: str | None = None,
+        seed: int = 0,
+        items: Sequence[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Waveform:
+        """Make audio whose mel spectrogram is the given one.
+
+        Args:
+            mel: in the compressed scale of the dialect.
+            batch: refused; the mel says how many.
+            seconds: refused; the mel says how long.
+            n_samples: length of the result; None is what the frames cover.
+            steps: refused unless None: nothing is sampled.
+            iterations: of the mel constraint; None is the model's default.
+            solver: refused unless None.
+            seed: of the noise that the inversion starts from.
+            items: number of each example, which keys its noise, so that it does not depend on the batch.
+            on_step: called as (done, of all) after each iteration.
+
+        Returns: audio (batch, 1, n_samples), not limited to [-1, 1].
+
+        Raises:
+            ParameterError: without a mel, or with an argument that has no meaning here.
+            MelError: if the mel breaks its contract.
+        """
+        if mel is None:
+            raise ParameterError("mel=None: model 'none' has no training and inverts a mel; give one, or audio")
+        for name, value in (("batch", batch), ("seconds", seconds), ("steps", steps), ("solver", solver)):
+            if value is not None:
+                raise ParameterError(f"{name}={value} has no meaning for model 'none': it only inverts the given mel")
+        n_iterations = self.n_iterations if iterations is None else iterations
+        if n_iterations < 1:
+            raise ParameterError(f"iterations={n_iterations} must be at least 1: model 'none' starts from noise")
+        self.dialect.check(mel, name="mel")
+        mel = mel.to(self.device, torch.float32)
+        length = checked_n_samples(n_samples, mel=mel, dialect=self.dialect)
+        noise = BlockNoise(seed, checked_items(items, batch=len(mel)))
+        start = START_LEVEL * noise(mel.new_zeros(len(mel), 1, length), -1)[:, 0]
+        step = None if on_step is None else (lambda done: on_step(done, n_iterations))
+        return constrain(start, mel, dialect=self.dialect, n_iterations=n_iterations, on_step=step)[:, None]

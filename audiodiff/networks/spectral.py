@@ -1,0 +1,167 @@
+"""The residual stack at the frame rate, between a short-time Fourier transform and its inverse."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiodiff.condition import Condition
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.stft import Stft
+from audiodiff.errors import ParameterError
+from audiodiff.networks.embedding import Embedding, StepEncoder
+from audiodiff.networks.network import Network
+from audiodiff.networks.wavenet import ResidualStack, kaiming_conv1d
+from audiodiff.types import Mel, Signal
+
+
+class SpectralWaveNet(Network):
+    """Predict a waveform from the real and imaginary parts of its STFT, with the channels of a stack at the frame rate.
+
+    One frame stands for hop_length samples, so that the same stack costs hop_length times less than at the sample rate,
+    and matrix products take the place of memory traffic. With a mel dialect, what goes in and comes out is divided by an
+    envelope that the mel gives: the stack sees a signal of even level over time and frequency, and its output is quiet
+    where the mel is. An input that consists of noise is divided by no less than the noise.
+
+    Args:
+        embedding: of the noise level's clock.
+        dialect: of condition.frames; None makes an unconditional network, without an envelope.
+        n_fft, hop_length: of the network's own STFT, in samples. They need not be the dialect's.
+        level: RMS of the audio that is expected, the envelope where there is no mel, and a hundredth of it the least.
+        channels: width of the stack.
+        n_layers: number of residual blocks.
+        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
+        kernel_size: of the dilated convolutions, odd.
+        step_features: width of the encoded noise level.
+        vector_features: width of condition.vector; None ignores it.
+
+    Example:
+        >>> from audiodiff.networks.embedding import Sinusoidal
+        >>> network = SpectralWaveNet(Sinusoidal(), dialect=None, channels=8, n_layers=2, dilation_cycle=2)
+        >>> network(torch.zeros(1, 1, 1000), torch.tensor([0.5]), network.encode(Condition())).shape
+        torch.Size([1, 1, 1000])
+    """
+
+    spread: Tensor
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        *,
+        dialect: MelDialect | None,
+        n_fft: int = 512,
+        hop_length: int = 128,
+        level: float = 0.1,
+        channels: int = 256,
+        n_layers: int = 8,
+        dilation_cycle: int = 4,
+        kernel_size: int = 3,
+        step_features: int = 256,
+        vector_features: int | None = None,
+    ) -> None:
+        super().__init__()
+        if hop_length * 2 > n_fft:
+            raise ParameterError(f"hop_length={hop_length} must be at most half of n_fft={n_fft}, so that frames overlap")
+        if level <= 0:
+            raise ParameterError(f"level={level} must be positive")
+        padding = (n_fft - hop_length) // 2
+        self.stft = Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")
+        self.dialect = dialect
+        self.vector_features = vector_features
+        # White noise of standard deviation 1 has STFT magnitudes of this RMS, Hann's window having a mean square of 3/8.
+        self.noise_magnitude = math.sqrt(n_fft * 3.0 / 8.0)
+        self.level = level
+        bins = n_fft // 2 + 1
+        self.mel_encoder = None
+        if dialect is not None:
+            self.register_buffer("spread", _spread(dialect, self.stft), persistent=False)
+            self.mel_encoder = nn.Sequential(
+                kaiming_conv1d(dialect.n_mels, channels, 5), nn.ReLU(), kaiming_conv1d(channels, channels, 3), nn.ReLU()
+            )
+        self.step_encoder = StepEncoder(embedding, step_features)
+        self.input_projection = kaiming_conv1d(2 * bins, channels)
+        self.stack = ResidualStack(
+            channels,
+            n_layers=n_layers,
+            dilation_cycle=dilation_cycle,
+            kernel_size=kernel_size,
+            step_features=step_features,
+            condition_channels=None if dialect is None else channels,
+            vector_features=vector_features,
+        )
+        self.skip_projection = kaiming_conv1d(channels, channels)
+        self.output_projection = kaiming_conv1d(channels, 2 * bins)
+        nn.init.zeros_(self.output_projection.weight)
+
+    def encode(self, condition: Condition) -> Condition:
+        """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes."""
+        if self.vector_features is not None and condition.vector is None:
+            raise ParameterError(f"condition.vector=None: this network needs {self.vector_features} features of it")
+        vector = condition.vector if self.vector_features is not None else None
+        if self.dialect is None or self.mel_encoder is None:
+            return Condition(vector=vector)
+        mel = condition.frames
+        if mel is None or mel.shape[1] != self.dialect.n_mels:
+            raise ParameterError(f"condition.frames must be a mel spectrogram of {self.dialect.n_mels} bands")
+        amplitude = self._at_frame_rate(self.dialect.amplitude(mel))
+        with torch.autocast(mel.device.type, enabled=False):
+            envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude)
+        # Roughly standardised, whatever the dialect's own compression.
+        features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
+        return Condition(vector=vector, frames=self.mel_encoder(features), signal=envelope)
+
+    def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
+        """Predict F.
+
+        Raises:
+            ParameterError: if x has more than one channel, or the mel ends before x does.
+        """
+        if x.shape[1] != 1:
+            raise ParameterError(f"channels={x.shape[1]} must be 1: this network models mono audio")
+        n_samples = x.shape[-1]
+        hop = self.stft.hop_length
+        n_frames = -(-n_samples // hop)
+        spectrum = self.stft.forward(F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float())
+        envelope, local = condition.signal, condition.frames
+        if envelope is None:
+            envelope = torch.full_like(spectrum.real, self.level * self.noise_magnitude)
+        elif envelope.shape[-1] < n_frames:
+            raise ParameterError(f"the mel covers {envelope.shape[-1] * hop} samples and x has {n_samples}: give more frames")
+        else:
+            envelope = envelope[..., :n_frames].clamp(min=1e-3 * self.level * self.noise_magnitude)
+            local = None if local is None else local[..., :n_frames]
+        measured = spectrum.abs().square().mean(dim=1, keepdim=True)
+        scale = (envelope.square() + measured).rsqrt()
+        hidden = F.relu(self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1)))
+        hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
+        real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(2, dim=1)
+        estimate = torch.complex(real * envelope, imag * envelope)
+        return self.stft.inverse(estimate, length=n_samples)[:, None].to(x.dtype)
+
+    def _at_frame_rate(self, mel: Mel) -> Mel:
+        """Interpolate mel frames linearly at the centres of the network's own."""
+        dialect, hop = self.dialect, self.stft.hop_length
+        assert dialect is not None
+        n_samples = mel.shape[-1] * dialect.hop_length
+        n_frames = -(-n_samples // hop)
+        centre = dialect.stft.win_length / 2 + (dialect.n_fft - dialect.win_length) / 2 - dialect.stft.padding
+        at = (torch.arange(n_frames, device=mel.device) + 0.5) * hop
+        position = ((at - centre) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
+        low = position.floor().long()
+        high = (low + 1).clamp(max=mel.shape[-1] - 1)
+        return torch.lerp(mel[..., low], mel[..., high], (position - low).to(mel))
+
+
+def _spread(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
+    """Return the matrix from band amplitudes to magnitudes of another STFT, flat within and beyond the bands."""
+    filters = dialect.filters().double()
+    width = filters.sum(dim=1, keepdim=True)
+    share = filters / filters.sum(dim=0, keepdim=True).clamp(min=1e-12)
+    at_bins = (share / width).T  # (dialect bins, n_mels): the mean magnitude of each band, mixed as the filters overlap
+    covered = torch.nonzero(filters.sum(dim=0) > 0)[:, 0]
+    frequencies = torch.arange(stft.n_fft // 2 + 1, dtype=torch.float64) * dialect.n_fft / stft.n_fft
+    nearest = frequencies.round().long().clamp(int(covered.min()), int(covered.max()))
+    # Magnitudes of noise grow with the root of the window's energy.
+    return (at_bins[nearest] * math.sqrt(stft.n_fft / dialect.win_length)).float()

@@ -1,0 +1,95 @@
+"""Where training is looked at: TensorBoard, or nowhere."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.dsp.stft import Stft
+
+
+class Log(ABC):
+    """Take what a training run wants to show."""
+
+    @abstractmethod
+    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
+        """Show numbers by name."""
+
+    @abstractmethod
+    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
+        """Let hear a clip, and see its spectrogram."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is pending."""
+
+
+class NoLog(Log):
+    """Show nothing."""
+
+    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
+        pass
+
+    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class TensorBoardLog(Log):
+    """Write TensorBoard events into the run's folder `tensorboard`.
+
+    Args:
+        run: folder of the run.
+    """
+
+    def __init__(self, run: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run / "tensorboard"), flush_secs=10)
+
+    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
+        peak = audio.abs().amax().clamp(min=1.0)
+        self._writer.add_audio(name, (audio[:1] / peak).cpu(), step, sample_rate=sample_rate)
+        self._writer.add_image(f"{name}/spectrogram", spectrogram_image(audio[0]), step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def spectrogram_image(audio: Float[Tensor, "time"]) -> Float[Tensor, "3 bins frames"]:
+    """Draw the log magnitude of the last 80 dB below the peak, low frequencies at the bottom."""
+    from matplotlib import colormaps
+
+    stft = Stft(n_fft=1024, hop_length=256, win_length=1024, padding=512, pad_mode="constant")
+    level_db = 20.0 * stft.forward(audio.detach().float().cpu()).abs().clamp(min=1e-7).log10()
+    unit = ((level_db - level_db.amax()) / 80.0 + 1.0).clamp(0.0, 1.0).flip(0)
+    return torch.from_numpy(colormaps["magma"](unit.numpy())[..., :3]).float().permute(2, 0, 1)
+
+
+class NoiseLevels:
+    """Mean loss per decade of sigma since the last look, which shows where a denoiser is weak."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, tuple[float, int]] = {}
+
+    def add(self, losses: Float[Tensor, "batch"], sigma: Float[Tensor, "batch"]) -> None:
+        """Take in a batch."""
+        decades = sigma.clamp(min=1e-6).log10().floor().int().tolist()
+        for decade, loss in zip(decades, losses.tolist(), strict=True):
+            total, n = self._sums.get(decade, (0.0, 0))
+            self._sums[decade] = (total + loss, n + 1)
+
+    def take(self) -> dict[str, float]:
+        """Return the means by name, and forget them."""
+        means = {f"loss_by_sigma/1e{decade}": total / n for decade, (total, n) in sorted(self._sums.items())}
+        self._sums = {}
+        return means

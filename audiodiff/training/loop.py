@@ -1,0 +1,189 @@
+"""The training loop, from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from audiodiff.errors import ParameterError, TrainingError
+from audiodiff.training.ema import Ema
+from audiodiff.training.interrupt import catch_interrupt
+from audiodiff.training.log import Log, NoiseLevels
+from audiodiff.training.progress import Progress
+from audiodiff.training.schedule import Schedule
+from audiodiff.training.step import TrainingStep, seed_step
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to train, and how often to look.
+
+    Args:
+        steps: optimiser steps in all.
+        batch_size: examples per step, process and accumulation.
+        accumulate: batches per optimiser step.
+        clip_norm: largest norm of the gradient; None does not clip.
+        ema_decay: of the averaged weights; 0 keeps the last ones.
+        log_every: steps between two points of the curves.
+        validate_every: steps between two validations; 0 validates at the end only.
+        save_every: steps between two checkpoints; 0 saves at the end only.
+        keep: newest checkpoints that stay.
+        seed: of everything random.
+    """
+
+    steps: int
+    batch_size: int
+    accumulate: int
+    clip_norm: float | None
+    ema_decay: float
+    log_every: int
+    validate_every: int
+    save_every: int
+    keep: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"train.{name}={getattr(self, name)} must be at least 1")
+        for name in ("validate_every", "save_every", "seed"):
+            if getattr(self, name) < 0:
+                raise ParameterError(f"{name}={getattr(self, name)} must not be negative")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        step: optimiser steps that were made.
+        signal: what stopped it early, or None.
+        metrics: of the last validation.
+        data_wait: share of the time that the loop waited for data.
+    """
+
+    step: int
+    signal: str | None
+    metrics: Mapping[str, float]
+    data_wait: float
+
+
+Batch = Mapping[str, Any]
+Save = Callable[[int, Mapping[str, float]], None]
+
+
+def fit(
+    *,
+    fabric: Fabric,
+    module: TrainingStep,
+    wrapped: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    ema: Ema,
+    batches: Callable[[int], AbstractContextManager[Iterator[Batch]]],
+    settings: Settings,
+    first_step: int,
+    log: Log,
+    validate: Callable[[int], Mapping[str, float]],
+    save: Save,
+) -> Outcome:
+    """Train from first_step to settings.steps.
+
+    Args:
+        fabric: device, precision, processes.
+        module: the model with its objective.
+        wrapped: the same as fabric set it up; its forward synchronises gradients.
+        optimizer: as fabric set it up.
+        schedule: factor of its learning rate.
+        ema: average of the module's synthesizer.
+        batches: opens the stream of batches from a step on.
+        settings: lengths and intervals.
+        first_step: steps that were made before.
+        log: where losses go.
+        validate: measures the averaged model after a step.
+        save: writes a checkpoint after a step.
+
+    Raises:
+        TrainingError: if a loss or gradient is not finite; the newest checkpoint stays as it was.
+    """
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    metrics: Mapping[str, float] = {}
+    levels = NoiseLevels()
+    waited, began, step = 0.0, time.perf_counter(), first_step
+    with (
+        catch_interrupt() as interrupt,
+        batches(first_step) as stream,
+        Progress(total=settings.steps, first=first_step, shown=fabric.is_global_zero) as progress,
+    ):
+        while step < settings.steps:
+            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = rate * schedule(step)
+            generator = seed_step(seed=settings.seed, step=step, rank=fabric.global_rank)
+            loss = torch.zeros((), device=fabric.device)
+            for micro in range(settings.accumulate):
+                asked = time.perf_counter()
+                audio = fabric.to_device(next(stream)["audio"])
+                waited += time.perf_counter() - asked
+                with fabric.no_backward_sync(wrapped, enabled=micro + 1 < settings.accumulate):  # pyright: ignore
+                    losses, sigma = wrapped(audio, generator)
+                    fabric.backward(losses.mean() / settings.accumulate)
+                loss += losses.detach().mean() / settings.accumulate
+                levels.add(losses.detach(), sigma)
+            norm = _gradient_norm(fabric, module, optimizer, clip_norm=settings.clip_norm)
+            _check_finite(fabric.all_reduce(torch.stack([loss, norm])), step=step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(step)
+            step += 1
+
+            progress.advance(loss=float(loss), rate=optimizer.param_groups[0]["lr"])
+            last = step == settings.steps or _agree(fabric, interrupt.signal is not None)
+            if step % settings.log_every == 0 or last:
+                shown = {"loss": float(loss), "gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
+                log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
+            if _due(step, settings.validate_every) or step == settings.steps:
+                progress.say("validating")
+                metrics = validate(step)
+                log.scalars({f"validation/{name}": value for name, value in metrics.items()}, step=step)
+            if _due(step, settings.save_every) or last:
+                save(step, metrics)
+            if last:
+                break
+    spent = max(time.perf_counter() - began, 1e-9)
+    return Outcome(step=step, signal=interrupt.signal, metrics=metrics, data_wait=waited / spent)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _agree(fabric: Fabric, stop: bool) -> bool:
+    """Stop everywhere when any process was asked to."""
+    if fabric.world_size == 1:
+        return stop
+    return bool(fabric.all_reduce(torch.tensor(float(stop), device=fabric.device), reduce_op="sum") > 0)
+
+
+def _gradient_norm(
+    fabric: Fabric, module: TrainingStep, optimizer: torch.optim.Optimizer, *, clip_norm: float | None
+) -> Tensor:
+    limit = math.inf if clip_norm is None else clip_norm
+    norm = fabric.clip_gradients(module, optimizer, max_norm=limit, error_if_nonfinite=False)
+    return torch.as_tensor(norm).detach()
+
+
+def _check_finite(values: Any, *, step: int) -> None:
+    loss, norm = (float(value) for value in values)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingError(
+            f"step {step + 1}: loss={loss:g} and gradient_norm={norm:g} must be finite; the newest checkpoint holds the "
+            "last good weights. Try a lower optimizer.lr, a warm-up (schedule.warmup_steps), train.clip_norm=1, or "
+            "fabric.precision=32-true"
+        )

@@ -1,0 +1,50 @@
+"""The progress bar of a training run."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Show step, loss, learning rate, speed and the time that is left, on standard error.
+
+    Args:
+        total: steps in all.
+        first: steps that were made before.
+        shown: False for the processes of DDP that say nothing.
+    """
+
+    def __init__(self, *, total: int, first: int, shown: bool) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4g}  lr {task.fields[rate]:.2g}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+        )
+        self._task = self._bar.add_task("training", total=total, completed=first, loss=float("nan"), rate=0.0)
+        self._loss: float | None = None
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, *, loss: float, rate: float) -> None:
+        """Count a step; the loss is shown smoothed."""
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._bar.update(self._task, advance=1, loss=self._loss, rate=rate, description="training")
+
+    def say(self, what: str) -> None:
+        """Show what is being done instead of training."""
+        self._bar.update(self._task, description=what)

@@ -1,0 +1,57 @@
+"""The learning rate over the steps, as a factor of the optimiser's own: a pure function of the step."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from audiodiff.errors import ParameterError
+
+
+class Schedule(ABC):
+    """A factor per step."""
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """Return the factor of step `step`, counted from 0."""
+
+
+def warm_up(step: int, *, warmup_steps: int) -> float:
+    """Rise linearly to 1 over warmup_steps."""
+    return min(1.0, (step + 1) / (warmup_steps + 1))
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """Stay at 1 after the warm-up."""
+
+    warmup_steps: int = 0
+
+    def __call__(self, step: int) -> float:
+        return warm_up(step, warmup_steps=self.warmup_steps)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Fall from 1 to `final` along half a cosine after the warm-up (Loshchilov and Hutter 2017, eq. 5).
+
+    Args:
+        total_steps: where `final` is reached.
+        warmup_steps: rising linearly before.
+        final: factor at the end.
+    """
+
+    total_steps: int
+    warmup_steps: int = 0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.final <= 1.0:
+            raise ParameterError(f"final={self.final} must lie in [0, 1]")
+        if self.total_steps < 1:
+            raise ParameterError(f"total_steps={self.total_steps} must be at least 1")
+
+    def __call__(self, step: int) -> float:
+        after = max(0, step - self.warmup_steps)
+        progress = min(1.0, after / max(1, self.total_steps - self.warmup_steps))
+        fall = self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return warm_up(step, warmup_steps=self.warmup_steps) * fall

@@ -1,0 +1,51 @@
+"""One training example's way to its loss, in one module, so that DDP sees a single forward pass."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.objective import Objective
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.types import Sigma, Waveform
+
+
+class TrainingStep(nn.Module):
+    """Noise clean signals, denoise them, and say how wrong that was.
+
+    Args:
+        synthesizer: the model in training.
+        objective: the loss of a prediction.
+        density: the distribution of sigma.
+    """
+
+    def __init__(self, *, synthesizer: Synthesizer, objective: Objective, density: Density) -> None:
+        super().__init__()
+        self.synthesizer = synthesizer
+        self.objective = objective
+        self.density = density
+
+    def forward(self, audio: Waveform, generator: torch.Generator) -> tuple[Float[Tensor, "batch"], Sigma]:
+        """Return the loss and the noise level of each example."""
+        # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
+        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self.synthesizer.example(audio)
+            sigma = self.density(len(x0), generator=generator).to(x0)
+            eps = torch.randn(x0.shape, generator=generator, device=generator.device).to(x0)
+            x = x0 + pad_dims_like(sigma, x0) * eps
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(audio.device.type, enabled=False):
+            return self.objective(prediction, x0, x, sigma), sigma
+
+
+def seed_step(*, seed: int, step: int, rank: int) -> torch.Generator:
+    """Seed a step's randomness as a pure function of its arguments, so that resume needs no memory of it.
+
+    Returns: the source of the step's noise. Torch's own generators, which dropout draws from, are seeded alike.
+    """
+    key = (seed * 1_000_003 + step) * 4_099 + rank
+    torch.manual_seed(key)
+    generator = torch.Generator()
+    generator.manual_seed(key)
+    return generator

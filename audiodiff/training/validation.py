@@ -1,0 +1,135 @@
+"""How good the averaged model is on held-out recordings, in numbers and sounds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiodiff.data.dataset import CropDataset, load_whole
+from audiodiff.data.manifest import Entry
+from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.metrics import score
+from audiodiff.training.ema import Ema
+from audiodiff.training.log import Log
+from audiodiff.training.step import TrainingStep
+
+N_LOSS_EXAMPLES = 32
+"""Crops of the validation loss; their noise is the same each time, so that its curve is smooth."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to look at.
+
+    Args:
+        n_examples: recordings that are vocoded, or sounds that are generated.
+        max_seconds: a recording is cut to this length.
+        metrics: names as in `audiodiff.metrics`; only of a model that is told what to say.
+        iterations: of the mel constraint; None is the model's default.
+    """
+
+    n_examples: int
+    max_seconds: float
+    metrics: Sequence[str]
+    iterations: int | None
+
+    def __post_init__(self) -> None:
+        if self.n_examples < 0 or self.max_seconds <= 0:
+            raise ParameterError(
+                f"validation.n_examples={self.n_examples} must not be negative and "
+                f"validation.max_seconds={self.max_seconds} must be positive"
+            )
+
+
+class Validation:
+    """Measure a model in training.
+
+    Args:
+        module: the model with its objective.
+        ema: whose averaged weights are measured.
+        entries: held-out recordings.
+        crops: the same as crops for the loss.
+        settings: what to look at.
+        log: where sounds go.
+    """
+
+    def __init__(
+        self,
+        *,
+        module: TrainingStep,
+        ema: Ema,
+        entries: Sequence[Entry],
+        crops: CropDataset,
+        settings: Settings,
+        log: Log,
+    ) -> None:
+        self._module = module
+        self._ema = ema
+        self._crops = crops
+        self._settings = settings
+        self._log = log
+        model = module.synthesizer
+        n_samples = max(1, round(settings.max_seconds * model.sample_rate))
+        self._truths: list[Tensor] = []
+        if model.needs_mel and model.dialect is not None:
+            hop = model.dialect.hop_length
+            for entry in entries[: settings.n_examples]:
+                audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1)[:, :n_samples]
+                self._truths.append(audio[:, : max(1, audio.shape[-1] // hop) * hop])
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> dict[str, float]:
+        """Return the means by name, and log the sounds."""
+        with self._ema.in_place():
+            self._module.eval()
+            try:
+                values = {"loss": self._loss()}
+                if self._module.synthesizer.needs_mel:
+                    values |= self._vocode(step)
+                else:
+                    self._generate(step)
+            finally:
+                self._module.train()
+        return values
+
+    def _loss(self) -> float:
+        device = self._module.synthesizer.device
+        audio = torch.stack([self._crops[k]["audio"] for k in range(N_LOSS_EXAMPLES)]).to(device)
+        generator = torch.Generator().manual_seed(0)
+        losses = [self._module(part, generator)[0] for part in audio.split(8)]
+        return float(torch.cat(losses).mean())
+
+    def _vocode(self, step: int) -> Mapping[str, float]:
+        model, settings = self._module.synthesizer, self._settings
+        found: dict[str, list[float]] = {name: [] for name in settings.metrics}
+        for index, truth in enumerate(self._truths):
+            mel = model.mel(truth[None])
+            estimate = model.generate(
+                mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
+            )[0].cpu()
+            if step == 0 or index < 4:
+                self._log.audio(f"generated/{index}", estimate, sample_rate=model.sample_rate, step=step)
+            if settings.metrics:
+                scores = score(estimate, truth, sample_rate=model.sample_rate, names=list(settings.metrics))
+                for name, value in scores.items():
+                    found[name].append(float(value.mean()))
+        return {name: mean for name, values in found.items() if (mean := _finite_mean(values)) is not None}
+
+    def _generate(self, step: int) -> None:
+        model, settings = self._module.synthesizer, self._settings
+        if settings.n_examples == 0:
+            return
+        try:
+            audio = model.generate(
+                batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
+            )
+        except AudiodiffError as error:
+            raise ParameterError(f"validation: {error}") from error
+        for index, clip in enumerate(audio.cpu()):
+            self._log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
+
+
+def _finite_mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if value == value and abs(value) != float("inf")]
+    return sum(finite) / len(finite) if finite else None
