@@ -1,1 +1,31 @@
+"""Metrics of sound, estimate first and reference second, one value per example; NaN where a value cannot exist."""
 
+from audiodiff.metrics.bootstrap import bootstrap_interval
+from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
+from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
+from audiodiff.metrics.perceptual import pesq, stoi
+from audiodiff.metrics.registry import METRICS, Metric, score, select
+from audiodiff.metrics.report import Pair, Row, Summary, evaluate, evaluate_pair, summarise
+from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Pair",
+    "Row",
+    "Summary",
+    "bootstrap_interval",
+    "evaluate",
+    "evaluate_pair",
+    "log_spectral_distance",
+    "mel_cepstral_distortion_db",
+    "multi_resolution_stft",
+    "pesq",
+    "score",
+    "segmental_snr_db",
+    "select",
+    "si_sdr_db",
+    "snr_db",
+    "stoi",
+    "summarise",
+]

@@ -1,0 +1,193 @@
+"""The metrics by name: what a report, a gate or a training loop asks for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.errors import ParameterError
+from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
+from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
+from audiodiff.metrics.perceptual import PESQ_SHORTEST_SECONDS, STOI_SHORTEST_SECONDS, pesq, stoi
+from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Hold one metric and what a reader of its values must know.
+
+    Args:
+        name: its key in reports and gates.
+        compute: (estimate, reference, sample_rate) -> one value per example.
+        unit: "dB", "MOS" or "" for a bare number.
+        better: which way is good.
+        definition: one line that says which of the published variants this is.
+        shortest: says what a signal of this rate must have, in samples, for a value to exist.
+        otherwise: why there is no value where the signals are sound and long enough.
+    """
+
+    name: str
+    compute: Callable[[Tensor, Tensor, int], Tensor]
+    unit: str
+    better: Literal["higher", "lower"]
+    definition: str
+    shortest: Callable[[int], int] = lambda sample_rate: 1  # noqa: ARG005
+    otherwise: str = "no variation"
+
+
+def _seconds(seconds: float) -> Callable[[int], int]:
+    return lambda sample_rate: round(seconds * sample_rate)
+
+
+def _without_rate(
+    function: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    return lambda estimate, reference, sample_rate: function(estimate, reference)  # noqa: ARG005
+
+
+def _with_rate(function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, int], Tensor]:
+    return lambda estimate, reference, sample_rate: function(estimate, reference, sample_rate=sample_rate)
+
+
+_ALL = (
+    Metric(
+        name="snr_db",
+        compute=_without_rate(snr_db),
+        unit="dB",
+        better="higher",
+        definition="10 log10(sum r^2 / sum (r - e)^2); sees sign and phase, says little about vocoders",
+    ),
+    Metric(
+        name="segmental_snr_db",
+        compute=_with_rate(segmental_snr_db),
+        unit="dB",
+        better="higher",
+        definition="mean SNR of 25 ms frames, each clipped to [-10, 35] dB, frames 40 dB under the loudest skipped",
+        shortest=_seconds(0.025),
+    ),
+    Metric(
+        name="si_sdr_db",
+        compute=_without_rate(si_sdr_db),
+        unit="dB",
+        better="higher",
+        definition="scale-invariant SDR (Le Roux et al. 2019), means removed; sees phase, says little about vocoders",
+        shortest=lambda sample_rate: 2,  # noqa: ARG005
+    ),
+    Metric(
+        name="pesq_wb",
+        compute=_with_rate(partial(pesq, band="wb")),
+        unit="MOS",
+        better="higher",
+        definition="ITU-T P.862.2 wide band at 16 kHz (Kaiser-windowed sinc resampling), ceiling 4.644; "
+        "above 18 s the mean of equal pieces",
+        shortest=_seconds(PESQ_SHORTEST_SECONDS),
+        otherwise="no utterance found",
+    ),
+    Metric(
+        name="pesq_nb",
+        compute=_with_rate(partial(pesq, band="nb")),
+        unit="MOS",
+        better="higher",
+        definition="ITU-T P.862.1 narrow band at 16 kHz (8 kHz where that is the rate), ceiling 4.549; "
+        "above 18 s the mean of equal pieces",
+        shortest=_seconds(PESQ_SHORTEST_SECONDS),
+        otherwise="no utterance found",
+    ),
+    Metric(
+        name="stoi",
+        compute=_with_rate(stoi),
+        unit="",
+        better="higher",
+        definition="short-time objective intelligibility (Taal et al. 2011), pystoi, at 10 kHz",
+        shortest=_seconds(STOI_SHORTEST_SECONDS),
+        otherwise="too little speech",
+    ),
+    Metric(
+        name="estoi",
+        compute=_with_rate(partial(stoi, extended=True)),
+        unit="",
+        better="higher",
+        definition="extended STOI (Jensen and Taal 2016), pystoi, at 10 kHz",
+        shortest=_seconds(STOI_SHORTEST_SECONDS),
+        otherwise="too little speech",
+    ),
+    Metric(
+        name="lsd",
+        compute=_without_rate(log_spectral_distance),
+        unit="",
+        better="lower",
+        definition="mean_t sqrt(mean_f (log10 |E|^2 - log10 |R|^2)^2), n_fft 2048, hop 512, Hann, power at least 1e-8",
+        shortest=lambda sample_rate: 1025,  # noqa: ARG005
+    ),
+    Metric(
+        name="mcd_db",
+        compute=_with_rate(mel_cepstral_distortion_db),
+        unit="dB",
+        better="lower",
+        definition="(10 sqrt 2 / ln 10) mean_t |c_E - c_R|, c_1..c_13 of the orthonormal DCT-II of 80 natural-log mel "
+        "magnitudes, no time warping",
+        shortest=_seconds(0.05),
+    ),
+    Metric(
+        name="mr_stft",
+        compute=_without_rate(multi_resolution_stft),
+        unit="",
+        better="lower",
+        definition="auraloss 0.4.0 MultiResolutionSTFTLoss, defaults: spectral convergence + L1 of ln magnitude, "
+        "FFT 1024, 2048, 512",
+        shortest=lambda sample_rate: 1025,  # noqa: ARG005
+    ),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+"""Every metric by its name, in the order of a report."""
+
+
+def select(names: Sequence[str] | None) -> list[Metric]:
+    """Look metrics up by name; None is all of them. "snr" is short for "snr_db", and so on.
+
+    Raises:
+        ParameterError: if a name is unknown, naming those that there are.
+    """
+    if names is None:
+        return list(METRICS.values())
+    chosen: dict[str, Metric] = {}
+    for name in names:
+        full = name if name in METRICS else f"{name}_db"
+        if full not in METRICS:
+            raise ParameterError(f"metric {name!r} is unknown, there are {', '.join(METRICS)}")
+        chosen[full] = METRICS[full]
+    if not chosen:
+        raise ParameterError(f"no metric is named, there are {', '.join(METRICS)}")
+    return list(chosen.values())
+
+
+def score(
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    *,
+    sample_rate: int,
+    names: Sequence[str] | None = None,
+) -> dict[str, Float[Tensor, "*batch"]]:
+    """Compute several metrics, one value per example.
+
+    Args:
+        sample_rate: in Hz.
+        names: which; None is all of METRICS.
+
+    Returns:
+        The values by metric name; NaN where one cannot exist.
+
+    Raises:
+        ParameterError: if the shapes differ or a name is unknown.
+
+    Example:
+        >>> import torch
+        >>> score(torch.tensor([1.5, -0.5]), torch.tensor([1.0, -1.0]), sample_rate=16000, names=["snr"])
+        {'snr_db': tensor(6.0206)}
+    """
+    return {metric.name: metric.compute(estimate, reference, sample_rate) for metric in select(names)}
