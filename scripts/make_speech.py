@@ -3,8 +3,8 @@
     python scripts/make_speech.py            # writes audiodiff/data/speech
     python scripts/make_speech.py --check    # compares the shipped set with one made now, sample by sample
 
-The same version of espeak-ng gives the same recordings bit for bit (seen on x86-64 Linux). FLAC files may differ in their
-bytes from one libFLAC to the next, so the check compares samples; SHA256SUMS is for the files as they are shipped.
+The same version of espeak-ng gives the same recordings bit for bit (seen on x86-64 Linux). FLAC files may differ in
+their bytes from one libFLAC to the next, so the check compares samples; SHA256SUMS is for the files as shipped.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LICENCE = "CC0-1.0"
 MARGIN_SAMPLES = round(0.05 * SAMPLE_RATE)
 EDGE_RATIO = 0.01
 # espeak-ng's pauses are digital zeros, which no recording has and whose logarithm is -inf. Triangular noise within +-4
-# steps of 16 bits, -84 dBFS, lies under everything; it comes from SHAKE-256 of the file name, not from a random generator.
+# steps of 16 bits, -84 dBFS, lies under everything; it comes from SHAKE-256 of the file name, not a random generator.
 FLOOR_STEPS = 4
 MANIFEST_COLUMNS = ("path", "split", "speaker", "text", "seconds", "sample_rate", "licence")
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "audiodiff" / "data" / "speech"

@@ -1,1 +1,47 @@
+"""Recordings: manifests, scanning, random crops, batches, and the embedded speech set.
 
+scan = load_entries(speech_folder())
+crops = CropDataset(scan.split("train"), sample_rate=22050, n_channels=1, crop_samples=16384, seed=0)
+for batch in batches(crops, batch_size=16, n_workers=1):
+    ...
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from audiodiff.data.dataset import CropDataset, Example, WholeDataset, load_whole
+from audiodiff.data.loader import Batch, StepIndices, batches, collate
+from audiodiff.data.manifest import Entry, read_manifest, vocabulary
+from audiodiff.data.scanning import SILENCE_PEAK, BadFile, Scan, divide, load_entries, scan, scan_folder
+
+__all__ = [
+    "SILENCE_PEAK",
+    "BadFile",
+    "Batch",
+    "CropDataset",
+    "Entry",
+    "Example",
+    "Scan",
+    "StepIndices",
+    "WholeDataset",
+    "batches",
+    "collate",
+    "divide",
+    "load_entries",
+    "load_whole",
+    "read_manifest",
+    "scan",
+    "scan_folder",
+    "speech_folder",
+    "vocabulary",
+]
+
+
+def speech_folder() -> Path:
+    """Find the embedded speech set: 72 sentences by six synthetic voices, with transcripts and splits.
+
+    Example:
+        >>> load_entries(speech_folder(), split="test").entries[0].text
+        'The quiet harbour woke when the ferry blew its horn.'
+    """
+    return Path(str(resources.files("audiodiff.data") / "speech"))

@@ -1,0 +1,158 @@
+"""Batches from any step on, loaded ahead of the training step by worker processes."""
+
+import atexit
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from audiodiff.data.dataset import Example
+from audiodiff.errors import ParameterError
+
+_PREFETCHED_PER_WORKER = 4
+_GRACE_SECONDS = 30
+
+
+class Batch(TypedDict):
+    """Hold stacked examples; n_valid counts the samples before the padding, index names the draws."""
+
+    audio: Float[Tensor, "batch channels time"]
+    n_valid: Int[Tensor, "batch"]
+    index: Int[Tensor, "batch"]
+    path: list[str]
+    text: list[str]
+    label: list[str]
+    speaker: list[str]
+
+
+@dataclass(frozen=True)
+class StepIndices:
+    """Say which draws belong to which step: micro-batch m of step s on rank r starts at draw ((s A + m) W + r) B.
+
+    So a step is made of the same draws however they are divided into accumulated micro-batches A, ranks W and batch
+    size B, and nothing but the number of the step is needed to go on.
+
+    Args:
+        batch_size: draws in one micro-batch of one rank.
+        first_step: the step to begin with, from 0.
+        world_size: number of ranks.
+        rank: this one.
+        accumulate: micro-batches in one step.
+
+    Example:
+        >>> indices = iter(StepIndices(batch_size=2, first_step=1, world_size=2, rank=1, accumulate=1))
+        >>> next(indices), next(indices)
+        ([6, 7], [10, 11])
+    """
+
+    batch_size: int
+    first_step: int = 0
+    world_size: int = 1
+    rank: int = 0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("batch_size", "world_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name}={getattr(self, name)} must be positive")
+        if self.first_step < 0:
+            raise ParameterError(f"first_step={self.first_step} must not be negative")
+        if not 0 <= self.rank < self.world_size:
+            raise ParameterError(f"rank={self.rank} must lie between 0 and world_size - 1 = {self.world_size - 1}")
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Give the draws of one micro-batch after the other, without end."""
+        micro_batch = self.first_step * self.accumulate
+        while True:
+            first = (micro_batch * self.world_size + self.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+            micro_batch += 1
+
+
+def batches(
+    dataset: Dataset[Example],
+    *,
+    batch_size: int,
+    first_step: int = 0,
+    world_size: int = 1,
+    rank: int = 0,
+    n_workers: int = 0,
+    accumulate: int = 1,
+) -> Iterator[Batch]:
+    """Iterate over the micro-batches of a rank from first_step on, without end; there are `accumulate` to a step.
+
+    The stream depends on the data set and on these numbers alone: not on n_workers, and not on what was read before. No
+    global random state is used. Closing the iterator, or dropping it, ends the workers. Workers leave Ctrl-C to the
+    parent, and do not die of a SIGTERM that was sent to the whole process group before the parent had 30 s to finish.
+
+    Args:
+        dataset: gives an example for every number from 0, as CropDataset does.
+        n_workers: processes that load ahead, each up to 4 batches; 0 loads in the caller, when asked.
+
+    Raises:
+        ParameterError: if an argument is out of range.
+    """
+    if n_workers < 0:
+        raise ParameterError(f"n_workers={n_workers} must not be negative")
+    indices = StepIndices(
+        batch_size=batch_size, first_step=first_step, world_size=world_size, rank=rank, accumulate=accumulate
+    )
+    return _iterate(dataset, indices, n_workers)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Stack examples of one length."""
+    return Batch(
+        audio=torch.stack([example["audio"] for example in examples]),
+        n_valid=torch.tensor([example["n_valid"] for example in examples]),
+        index=torch.tensor([example["index"] for example in examples]),
+        path=[example["path"] for example in examples],
+        text=[example["text"] for example in examples],
+        label=[example["label"] for example in examples],
+        speaker=[example["speaker"] for example in examples],
+    )
+
+
+def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
+        dataset,
+        batch_sampler=indices,
+        collate_fn=collate,
+        num_workers=n_workers,
+        worker_init_fn=_prepare_worker,
+        prefetch_factor=_PREFETCHED_PER_WORKER if n_workers else None,
+        # DataLoader draws a seed for its workers, by default from the global generator, which would make the training
+        # noise depend on whether a run was resumed.
+        generator=torch.Generator(),
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of fork beside threads; the workers only decode, and never touch what those threads hold.
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        # In a list that alone holds it, so that it can be dropped, and the workers ended, before the interpreter exits:
+        # later, DataLoader's own exit handler would wait for them in vain.
+        running = [iter(loader)]
+    atexit.register(running.clear)
+    try:
+        while True:
+            yield next(running[0])
+    finally:
+        running.clear()
+        atexit.unregister(running.clear)
+
+
+def _prepare_worker(worker: int) -> None:  # noqa: ARG001
+    """Leave the signals to the parent: DataLoader ends its workers itself, and fails if one dies before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _die_later)
+
+
+def _die_later(number: int, frame: object) -> None:  # noqa: ARG001
+    signal.alarm(_GRACE_SECONDS)

@@ -1,0 +1,165 @@
+"""Lists of recordings: what an entry is, and how a CSV or JSONL manifest says it."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiodiff.errors import DataError, ParameterError
+
+MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
+"""The files that make a folder a described data set, the first one found."""
+
+TEXT_FIELDS = ("text", "label", "speaker", "split")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Hold one recording, or one stretch of a longer file.
+
+    Args:
+        path: the audio file.
+        start: where the stretch begins, in seconds.
+        seconds: how long it is; None goes to the file's end.
+        text: what is said.
+        label: its class.
+        speaker: who speaks.
+        split: train, val, test or whatever the manifest says; empty where nothing says.
+        n_samples: length of the stretch at the file's own rate; 0 until the file was scanned.
+        sample_rate: of the file, in Hz; 0 until it was scanned.
+        n_channels: of the file; 0 until it was scanned.
+    """
+
+    path: Path
+    start: float = 0.0
+    seconds: float | None = None
+    text: str = ""
+    label: str = ""
+    speaker: str = ""
+    split: str = ""
+    n_samples: int = 0
+    sample_rate: int = 0
+    n_channels: int = 0
+
+    @property
+    def first_sample(self) -> int:
+        """The first sample of the stretch, at the file's own rate."""
+        return round(self.start * self.sample_rate)
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """Read a manifest: CSV with a header, or JSONL with one object a line.
+
+    The column path is required; start, seconds, text, label, speaker and split are optional, others are ignored.
+    Relative paths are resolved against the manifest's folder. The audio files are not opened.
+
+    Raises:
+        DataError: if the file is missing, of another kind or empty, or a row breaks a rule; the message has file:line.
+    """
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f"{path}: a manifest must end in {' or '.join(_READERS)}")
+    try:
+        entries = [
+            _entry(row, folder=path.parent, where=f"{path}:{line}") for line, row in _READERS[path.suffix.lower()](path)
+        ]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such manifest") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    if not entries:
+        raise DataError(f"{path}: has no rows")
+    return entries
+
+
+def vocabulary(entries: Sequence[Entry], field: str) -> tuple[str, ...]:
+    """List the values that a text field has in the entries, sorted, without the empty one.
+
+    Example:
+        >>> vocabulary([Entry(Path("a.wav"), label="dog"), Entry(Path("b.wav"), label="cat")], "label")
+        ('cat', 'dog')
+    """
+    if field not in TEXT_FIELDS:
+        raise ParameterError(f"field={field!r} must be one of {', '.join(TEXT_FIELDS)}")
+    return tuple(sorted({getattr(entry, field) for entry in entries} - {""}))
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            if "path" not in header:
+                raise DataError(f"{path}:1: columns {', '.join(header) or '(none)'} must include path")
+            for values in reader:
+                if not values:
+                    continue
+                if len(values) != len(header):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(values)} values must be {len(header)}, one for each column; "
+                        "a value with a comma needs double quotes around it"
+                    )
+                yield reader.line_num, dict(zip(header, values, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: is not CSV ({error})") from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, content in enumerate(file, start=1):
+            if not content.strip():
+                continue
+            try:
+                row = json.loads(content)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}:{line}: {content.strip()[:60]!r} is not JSON ({error.msg})") from error
+            if not isinstance(row, dict):
+                raise DataError(f'{path}:{line}: {content.strip()[:60]!r} must be an object like {{"path": "a.wav"}}')
+            yield line, row
+
+
+_READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
+
+
+def _entry(row: Mapping[str, object], *, folder: Path, where: str) -> Entry:
+    path = _text(row, "path", where=where)
+    if not path:
+        raise DataError(f"{where}: path={path!r} must name an audio file")
+    start = _number(row, "start", where=where)
+    if start is not None and start < 0:
+        raise DataError(f"{where}: start={start:g} must not be negative")
+    seconds = _number(row, "seconds", where=where)
+    if seconds is not None and seconds <= 0:
+        raise DataError(f"{where}: seconds={seconds:g} must be positive; leave it empty for the whole file")
+    return Entry(
+        path=folder / Path(path).expanduser(),
+        start=start or 0.0,
+        seconds=seconds,
+        text=_text(row, "text", where=where),
+        label=_text(row, "label", where=where),
+        speaker=_text(row, "speaker", where=where),
+        split=_text(row, "split", where=where),
+    )
+
+
+def _text(row: Mapping[str, object], name: str, *, where: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise DataError(f"{where}: {name}={value!r} must be text or a number")
+    return str(value).strip()
+
+
+def _number(row: Mapping[str, object], name: str, *, where: str) -> float | None:
+    text = _text(row, name, where=where)
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where}: {name}={text!r} must be a finite number of seconds")
+    return number

@@ -1,0 +1,186 @@
+"""Crops are a pure function of (seed, k), equal to crops of the whole resampled file, and decode little else."""
+
+import dataclasses
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiodiff import audio_io
+from audiodiff.data import CropDataset, Entry, WholeDataset, load_entries, load_whole, scanning
+from audiodiff.dsp.resample import resample
+from audiodiff.errors import DataError, ParameterError
+
+SECONDS = (0.4, 1.0, 2.2, 3.1)
+
+
+def _entries(folder: Path, *, sample_rate: int = 16000, n_channels: int = 1) -> list[Entry]:
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for index, seconds in enumerate(SECONDS):
+        audio = 0.2 * torch.randn(n_channels, round(seconds * sample_rate), generator=generator)
+        audio_io.write(folder / f"{index}.flac", audio.clamp(-1, 1), sample_rate=sample_rate)
+        rows.append(Entry(folder / f"{index}.flac", text=f"text {index}", label=f"label {index}", speaker="me"))
+    good, bad = scanning.scan(rows)
+    assert not bad
+    return good
+
+
+def _crops(entries: list[Entry], *, seed: int = 5, sample_rate: int = 16000, crop_samples: int = 4000) -> CropDataset:
+    return CropDataset(entries, sample_rate=sample_rate, n_channels=1, crop_samples=crop_samples, seed=seed)
+
+
+def test_an_item_is_the_same_in_any_order_and_in_any_instance(tmp_path: Path):
+    entries = _entries(tmp_path)
+    crops = _crops(entries)
+    forwards = [crops[k] for k in range(60)]
+    again = _crops(entries)
+    for k in (59, 3, 58, 3, 0, 31):
+        assert torch.equal(again[k]["audio"], forwards[k]["audio"])
+        assert {**again[k], "audio": None} == {**forwards[k], "audio": None}
+
+
+def test_another_seed_or_number_gives_another_crop(tmp_path: Path):
+    entries = _entries(tmp_path)[3:]
+    crops, others = _crops(entries, seed=0), _crops(entries, seed=1)
+    first = [tuple(crops[k]["audio"][0, :8].tolist()) for k in range(20)]
+    assert len(set(first)) == 20
+    assert not set(first) & {tuple(others[k]["audio"][0, :8].tolist()) for k in range(20)}
+
+
+def test_an_epoch_has_every_entry_as_often_as_crops_fit_into_it(tmp_path: Path):
+    crops = _crops(_entries(tmp_path))
+    turns = {f"{index}.flac": math.ceil(seconds * 16000 / 4000) for index, seconds in enumerate(SECONDS)}
+    assert crops.n_per_epoch == sum(turns.values())
+    orders = []
+    for epoch in range(3):
+        names = [Path(crops[epoch * crops.n_per_epoch + i]["path"]).name for i in range(crops.n_per_epoch)]
+        assert Counter(names) == turns
+        orders.append(tuple(names))
+    assert len(set(orders)) == 3
+
+
+def test_an_item_carries_what_the_manifest_said(tmp_path: Path):
+    crops = _crops(_entries(tmp_path))
+    item = crops[7]
+    name = Path(item["path"]).stem
+    assert (item["text"], item["label"], item["speaker"], item["index"]) == (f"text {name}", f"label {name}", "me", 7)
+    assert item["audio"].dtype == torch.float32
+    assert item["audio"].shape == (1, 4000)
+
+
+def test_crops_reach_both_ends_of_a_recording(tmp_path: Path):
+    audio = torch.linspace(-0.5, 0.5, 101)[None]
+    audio_io.write(tmp_path / "ramp.wav", audio, sample_rate=16000, subtype="FLOAT")
+    (entry,), _ = scanning.scan([Entry(tmp_path / "ramp.wav")], min_seconds=0.0)
+    crops = _crops([entry], crop_samples=98)
+    firsts = {round(100 * (crops[k]["audio"][0, 0].item() + 0.5)) for k in range(60)}
+    assert firsts == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("from_rate", [16000, 22050, 48000, 8000])
+@pytest.mark.parametrize("to_rate", [16000, 11025])
+def test_a_crop_of_the_resampled_file_is_a_resampled_crop(tmp_path: Path, from_rate: int, to_rate: int):
+    entries = _entries(tmp_path, sample_rate=from_rate)
+    whole = {str(e.path): resample(audio_io.read(e.path)[0], from_rate=from_rate, to_rate=to_rate) for e in entries}
+    crops = _crops(entries, sample_rate=to_rate, crop_samples=5000)
+    for k in range(14):
+        item = crops[k]
+        n_valid = item["n_valid"]
+        assert n_valid == min(5000, whole[item["path"]].shape[-1])
+        windows = whole[item["path"]][0, : whole[item["path"]].shape[-1] - n_valid + 8].unfold(-1, 8, 1)
+        first = int((windows - item["audio"][0, :8]).abs().amax(dim=-1).argmin())
+        # A float32 convolution over other blocks rounds differently; nothing else may differ.
+        expected = whole[item["path"]][:, first : first + n_valid]
+        torch.testing.assert_close(item["audio"][:, :n_valid], expected, rtol=0, atol=1e-6)
+
+
+def test_a_whole_recording_is_the_resampled_file(tmp_path: Path):
+    for entry in _entries(tmp_path, sample_rate=22050):
+        expected = resample(audio_io.read(entry.path)[0], from_rate=22050, to_rate=16000)
+        assert torch.equal(load_whole(entry, sample_rate=16000, n_channels=1), expected)
+
+
+@pytest.mark.parametrize(("from_rate", "most"), [(16000, 4000), (44100, 4000 * 441 // 160 + 2 * 199 + 441)])
+def test_a_crop_decodes_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_rate: int, most: int):
+    crops = _crops(_entries(tmp_path, sample_rate=from_rate))
+    asked: list[int] = []
+    read = audio_io.read
+
+    def counting(path: Path, *, start: int = 0, n_samples: int | None = None):
+        assert n_samples is not None
+        asked.append(n_samples)
+        return read(path, start=start, n_samples=n_samples)
+
+    monkeypatch.setattr(audio_io, "read", counting)
+    for k in range(30):
+        crops[k]
+    assert len(asked) == 30
+    assert max(asked) <= most + 1
+
+
+def test_a_short_recording_is_padded_with_zeros_at_its_end(tmp_path: Path):
+    entries = _entries(tmp_path)[:1]
+    item = _crops(entries, crop_samples=10000)[0]
+    assert item["n_valid"] == 6400
+    assert torch.equal(item["audio"][:, :6400], audio_io.read(entries[0].path)[0])
+    assert item["audio"][:, 6400:].eq(0).all()
+
+
+def test_a_stretch_of_a_file_never_shows_its_surroundings(tmp_path: Path):
+    audio = torch.full((1, 16000), 0.9)
+    audio[:, 4000:9000] = torch.linspace(-0.5, 0.5, 5000)
+    audio_io.write(tmp_path / "a.wav", audio, sample_rate=16000)
+    (entry,), _ = scanning.scan([Entry(tmp_path / "a.wav", start=0.25, seconds=0.3125)])
+    crops = _crops([entry], crop_samples=3000)
+    assert max(crops[k]["audio"].max().item() for k in range(40)) <= 0.5
+    resampled = load_whole(entry, sample_rate=8000, n_channels=1)
+    assert torch.equal(resampled, resample(audio_io.read(entry.path)[0][:, 4000:9000], from_rate=16000, to_rate=8000))
+
+
+def test_stereo_is_averaged_to_mono_or_kept_and_mono_does_not_become_stereo(tmp_path: Path):
+    stereo = _entries(tmp_path, n_channels=2)
+    both = WholeDataset(stereo, sample_rate=16000, n_channels=2)[1]["audio"]
+    assert torch.equal(both, audio_io.read(stereo[1].path)[0])
+    mono = load_whole(stereo[1], sample_rate=16000, n_channels=1)
+    torch.testing.assert_close(mono, both.mean(dim=0, keepdim=True), rtol=0, atol=0)
+    narrow = [dataclasses.replace(entry, n_channels=1) for entry in stereo]
+    with pytest.raises(DataError, match="n_channels=1 cannot become 2"):
+        WholeDataset(narrow, sample_rate=16000, n_channels=2)
+
+
+def test_whole_recordings_come_in_the_order_of_the_entries(tmp_path: Path):
+    entries = _entries(tmp_path)
+    recordings = WholeDataset(entries, sample_rate=16000, n_channels=1)
+    items = [recordings[k] for k in range(len(recordings))]
+    assert [item["path"] for item in items] == [str(entry.path) for entry in entries]
+    assert [item["n_valid"] for item in items] == [round(16000 * seconds) for seconds in SECONDS]
+
+
+def test_entries_that_cannot_be_used_are_refused(tmp_path: Path):
+    entries = _entries(tmp_path)
+    with pytest.raises(DataError, match="at least one entry"):
+        _crops([])
+    with pytest.raises(DataError, match="has not been scanned"):
+        _crops([Entry(tmp_path / "0.flac")])
+    with pytest.raises(ParameterError, match="crop_samples=0"):
+        _crops(entries, crop_samples=0)
+    with pytest.raises(ParameterError, match="seed=-1"):
+        _crops(entries, seed=-1)
+    with pytest.raises(ParameterError, match="k=-1"):
+        _crops(entries)[-1]
+
+
+def test_a_file_that_shrank_after_the_scan_is_named(tmp_path: Path):
+    entries = _entries(tmp_path)
+    audio_io.write(entries[0].path, torch.full((1, 100), 0.5), sample_rate=16000)
+    with pytest.raises(DataError, match=r"0\.flac: 100 samples at sample 0 must be 6400"):
+        load_whole(entries[0], sample_rate=16000, n_channels=1)
+
+
+def test_the_entries_of_a_folder_make_crops(tmp_path: Path):
+    _entries(tmp_path)
+    crops = _crops(list(load_entries(tmp_path).split("train")))
+    assert crops[0]["audio"].abs().max() > 0
