@@ -31,8 +31,9 @@ def pesq(
     """Predict the listening quality (MOS-LQO) of speech by ITU-T P.862, per example.
 
     Signals are resampled with `audiodiff.dsp.resample` (Kaiser-windowed sinc) to 16 kHz; narrow band at 8 kHz stays
-    there. P.862 is made for up to 30 s: longer signals than 18 s are cut into the fewest equal pieces of at most 18
-    s, whose values are averaged where they exist. The value does not change with gain, polarity or a small delay.
+    there. Signals longer than 18 s (P.862 is made for up to 30 s) are cut into the fewest equal pieces that are not,
+    and the pieces' values averaged where they exist. The value does not change with gain and polarity, and little
+    with a delay.
 
     Args:
         sample_rate: in Hz.

@@ -28,8 +28,8 @@ class Pair:
     """
 
     name: str
-    estimate: Float[Tensor, "*channels time"]
-    reference: Float[Tensor, "*channels time"]
+    estimate: Float[Tensor, "..."]  # (*channels, time); evaluate_pair compares the two shapes
+    reference: Float[Tensor, "..."]
     sample_rate: int
 
 
