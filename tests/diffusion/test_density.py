@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+
+from audiodiff.diffusion.density import DiscreteSteps, LogNormal, UniformTime, independent, stratified
+from audiodiff.diffusion.process import DiscreteVP, Flow, VPCosine, linear_betas
+
+DISCRETE = DiscreteVP(linear_betas(1e-4, 0.05, 50))
+N = 40_000
+# The Kolmogorov-Smirnov distance of N draws is below this with probability 1 - 1e-6.
+KS_LIMIT = math.sqrt(-0.5 * math.log(5e-7) / N)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def distance_to_uniform(values: torch.Tensor) -> float:
+    ranks = (torch.arange(len(values), dtype=torch.float64) + 0.5) / len(values)
+    return (values.double().sort().values - ranks).abs().max().item()
+
+
+@pytest.mark.parametrize("draw", [independent, stratified])
+@pytest.mark.parametrize("process", [Flow(), VPCosine(), DISCRETE], ids=["flow", "cosine", "discrete"])
+def test_uniform_time_is_uniform_on_the_clock(process, draw):
+    density = UniformTime(process, t_min=0.1, t_max=0.9, draw=draw)
+    t = process.time(density(N, generator=generator()).double()) / process.last
+    assert distance_to_uniform((t - 0.1) / 0.8) < KS_LIMIT
+
+
+@pytest.mark.parametrize("draw", [independent, stratified])
+def test_log_normal_has_its_quantiles(draw):
+    log_sigma = LogNormal(mean=-1.2, std=1.2, draw=draw)(N, generator=generator()).double().log()
+    assert distance_to_uniform(torch.special.ndtr((log_sigma + 1.2) / 1.2)) < KS_LIMIT
+
+
+def test_discrete_steps_are_whole_and_equally_likely():
+    t = DISCRETE.time(DiscreteSteps(DISCRETE)(N, generator=generator()).double())
+    # float32 rounds sigma to 6e-8 of itself, which is 1e-5 of the narrowest step.
+    torch.testing.assert_close(t, t.round(), rtol=0.0, atol=1e-4)
+    counts = torch.bincount(t.round().long(), minlength=50)
+    assert len(counts) == 50
+    # Five standard deviations of a count of N / 50.
+    assert (counts - N / 50).abs().max() < 5.0 * math.sqrt(N / 50)
+
+
+def test_strata_hold_one_draw_each():
+    draws = stratified(64, generator=generator())
+    assert torch.equal((draws * 64).floor().sort().values, torch.arange(64.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("density", [UniformTime(Flow()), DiscreteSteps(DISCRETE), LogNormal()])
+def test_the_same_generator_gives_the_same_positive_float32_levels(density):
+    first, second = density(1000, generator=generator()), density(1000, generator=generator())
+    assert torch.equal(first, second)
+    assert first.dtype == torch.float32
+    assert (first > 0.0).all()
+    assert first.isfinite().all()
