@@ -117,24 +117,23 @@ class _State:
     """One item on its way: the signal, the one before it, and what the mel asks for."""
 
     def __init__(self, signal: Tensor, mel: Tensor, dialect: MelDialect) -> None:
-        self.signal = signal
-        self._previous = signal
         self._dialect = dialect
         self._stft = dialect.stft
         self._target = dialect.amplitude(mel).mT.contiguous()  # (frames, n_mels)
         self._bands = _bands(dialect, signal.dtype, signal.device)
         self._above = self._target[:, -_EDGE_BANDS:] @ self._bands.above  # (frames, bins above f_max)
         self._below = self._target[:, :_EDGE_BANDS] @ self._bands.below
+        # The level of a first guess says nothing: without this, far too loud noise costs the first iterations.
+        amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last].abs())
+        self.signal = signal * (self._target.sum() / amplitude.sum())
+        self._previous = self.signal
 
     def advance(self, *, momentum: float, exponent: float) -> None:
         bands = self._bands
         extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum)
         spectrum = self._stft.analyse(extrapolated)
         covered = spectrum[:, bands.first : bands.last]
-        magnitude = covered.abs()
-        if self._dialect.power_offset:
-            magnitude.square_().add_(self._dialect.power_offset).sqrt_()
-        amplitude = (magnitude @ bands.gather).clamp_(self._dialect.amplitude_min, self._dialect.amplitude_max)
+        amplitude = self._amplitude(covered.abs())
         # exp2(exponent * log2(ratio)) is pow, three times as fast
         ratio = torch.div(self._target, amplitude, out=amplitude).log2_().mul_(exponent).exp2_()
         covered *= ratio.clamp_(_RATIO_MIN, _RATIO_MAX) @ bands.spread
@@ -146,6 +145,13 @@ class _State:
             uncovered *= envelope / uncovered.abs().clamp_(min=_TINY)
         self._previous = self.signal
         self.signal = self._stft.synthesise(spectrum, length=self.signal.shape[-1])
+
+    def _amplitude(self, magnitude: Tensor) -> Tensor:
+        """Band amplitudes of covered magnitudes, which are overwritten: MelDialect.amplitude_bands, clipped."""
+        if self._dialect.power_offset:
+            magnitude.square_().add_(self._dialect.power_offset).sqrt_()
+        amplitude = magnitude @ self._bands.gather
+        return amplitude.clamp_(self._dialect.amplitude_min, self._dialect.amplitude_max)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,300 @@
+"""The mel contract: each dialect against an independent computation, and what is refused."""
+
+import math
+import re
+import warnings
+
+import librosa
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from audiodiff.dsp.mel import DIALECT_NAMES, dialect, ensure_same, explain
+from audiodiff.dsp.mel_file import load_mel, save_mel
+from audiodiff.errors import AudioFileError, MelError, ParameterError
+
+
+def torchaudio_mel(d, audio, **options):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="At least one mel filterbank")
+        transform = torchaudio.transforms.MelSpectrogram(
+            d.sample_rate, d.n_fft, d.win_length, d.hop_length, n_mels=d.n_mels, power=1.0, **options
+        ).to(torch.float64)
+        return transform(audio.double())
+
+
+def lmnt(d, audio):
+    mel = torchaudio_mel(d, audio, f_min=20.0, f_max=d.sample_rate / 2.0, normalized=True)
+    mel = 20 * torch.log10(torch.clamp(mel, min=1e-5)) - 20
+    return torch.clamp((mel + 100) / 100, 0.0, 1.0)
+
+
+def vocos(d, audio):
+    return torch.log(torch.clip(torchaudio_mel(d, audio), min=1e-7))
+
+
+def rfwave(d, audio):
+    return torch.log10(torch.clip(torchaudio_mel(d, audio), min=1e-7))
+
+
+def speechbrain(d, audio):
+    mel = torchaudio_mel(d, audio, f_min=0.0, f_max=8000.0, norm="slaney", mel_scale="slaney")
+    return torch.log(torch.clamp(mel, min=1e-5))
+
+
+def librosa_mel(d, magnitude, f_min, f_max):
+    filters = librosa.filters.mel(sr=d.sample_rate, n_fft=d.n_fft, n_mels=d.n_mels, fmin=f_min, fmax=f_max)
+    return filters.astype(np.float64) @ magnitude
+
+
+def librosa_magnitude(d, audio, pad_mode):
+    frames = librosa.stft(
+        audio.double().numpy(), n_fft=d.n_fft, hop_length=d.hop_length, win_length=d.win_length, pad_mode=pad_mode
+    )
+    return np.abs(frames)
+
+
+def tacotron2(d, audio):
+    mel = librosa_mel(d, librosa_magnitude(d, audio, "reflect"), 0.0, 8000.0)
+    return torch.from_numpy(np.log(np.clip(mel, 1e-5, None)))
+
+
+def fastdiff(d, audio):
+    mel = librosa_mel(d, librosa_magnitude(d, audio, "constant"), 80.0, 7600.0)
+    return torch.from_numpy(np.log10(np.maximum(1e-6, mel)))
+
+
+def hifigan(d, audio):
+    padding = math.ceil((d.n_fft - d.hop_length) / 2)
+    padded = np.pad(audio.double().numpy(), (padding, padding), mode="reflect")
+    frames = librosa.stft(padded, n_fft=d.n_fft, hop_length=d.hop_length, win_length=d.win_length, center=False)
+    mel = librosa_mel(d, np.sqrt(frames.real**2 + frames.imag**2 + 1e-9), 0.0, 8000.0)
+    return torch.from_numpy(np.log(np.clip(mel, 1e-5, None)))
+
+
+INDEPENDENT = {
+    "diffwave": lmnt,
+    "tacotron2": tacotron2,
+    "hifigan": hifigan,
+    "fastdiff": fastdiff,
+    "vocos": vocos,
+    "rfwave": rfwave,
+    "wavegrad": lmnt,
+    "speechbrain": speechbrain,
+}
+OTHERS = [{}, {"sample_rate": 44100, "hop_length": 441, "n_fft": 2048, "n_mels": 64}, {"hop_length": 255}]
+
+
+def sound(n_samples=12345):
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(n_samples, dtype=torch.float64) / 22050
+    tone = torch.sin(2 * torch.pi * (200 + 300 * time) * time)
+    noise = torch.rand(n_samples, dtype=torch.float64, generator=generator) - 0.5
+    # Loud, quiet and silent parts, so that both ends of each compression are met
+    level = torch.tensor([1.0, 1e-2, 1e-5, 0.0, 0.3], dtype=torch.float64).repeat_interleave(n_samples // 5)
+    return (0.5 * tone + 0.3 * noise)[: len(level)] * level
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=["as_named", "other_rate", "odd_hop"])
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+def test_dialect_equals_an_independent_computation(name, changes):
+    d = dialect(name, **changes)
+    audio = sound().float()
+    mel, expected = d.mel(audio), INDEPENDENT[name](d, audio)
+    assert mel.dtype == torch.float32
+    assert mel.shape == expected.shape == (d.n_mels, d.n_frames(len(audio)))
+    # An FFT in float32 is good to 1e-6 of a frame's loudest bin, so quiet bands of loud frames have fewer digits; in
+    # float64 what remains is the other side's filters, float32 in torchaudio and librosa.
+    torch.testing.assert_close(mel.double(), expected, rtol=0, atol=1e-3)
+    assert float((mel - expected).abs().mean()) < 2e-6 * max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(d.mel(audio.double()), expected, rtol=0, atol=5e-5)
+
+
+def test_every_name_is_proven():
+    assert set(INDEPENDENT) == set(DIALECT_NAMES)
+
+
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+@pytest.mark.parametrize("hop_length", [None, 100, 255, 257, 600, 2000])
+def test_samples_of_frames_of_samples_is_the_identity_on_multiples_of_the_hop(name, hop_length):
+    d = dialect(name, hop_length=hop_length)
+    for k in (1, 2, 3, 50):
+        n_samples = k * d.hop_length
+        assert d.n_samples(d.n_frames(n_samples)) == n_samples
+        assert d.mel(torch.zeros(n_samples)).shape[-1] == d.n_frames(n_samples)
+
+
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+@pytest.mark.parametrize("level", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("kind", ["noise", "square", "tone", "click"])
+def test_all_audio_within_full_scale_passes_the_check(name, level, kind):
+    d = dialect(name)
+    time = torch.arange(8000) * 0.1
+    signals = {
+        "noise": torch.randn(8000, generator=torch.Generator().manual_seed(0)).sign(),
+        "square": time.sin().sign(),
+        "tone": time.sin(),
+        "click": (torch.arange(8000) == 4000).float(),
+    }
+    mel = d.mel(level * signals[kind])
+    assert float(mel.min()) >= d.floor - 1e-5
+    assert float(mel.max()) <= d.ceil + 1e-5
+    d.check(mel, name="mel")
+    assert explain(mel)[name] is None
+
+
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+def test_amplitude_undoes_the_compression(name):
+    d = dialect(name)
+    mel = d.mel(sound())
+    torch.testing.assert_close(d.compress(d.amplitude(mel)), mel, rtol=0, atol=1e-9)
+    bands = d.amplitude_bands(sound())
+    expected = bands.clamp(d.amplitude_min, d.amplitude_max)
+    torch.testing.assert_close(d.amplitude(mel), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_what_the_name_ties_together_stays_tied():
+    assert dialect("diffwave", sample_rate=16000).f_max == 8000
+    assert dialect("hifigan", sample_rate=44100).f_max == 8000
+    assert dialect("hifigan", hop_length=300).n_fft == 1024
+    assert dialect("hifigan", n_fft=2048).win_length == 2048
+    assert dialect("wavegrad", n_fft=1024).win_length == 600
+    wide = dialect("wavegrad", hop_length=1000)
+    assert (wide.win_length, wide.n_fft) == (4000, 4096)
+    assert dialect("hifigan", win_length=3000).n_fft == 4096
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_rate": 8000}, "f_max=8000.0 Hz must not pass half .* give f_max=4000.0 or less"),
+        ({"n_mels": 400}, "n_mels=400 leaves band 0 .* give n_mels=[0-9]+ or less"),
+        ({"win_length": 2048, "n_fft": 1024}, "win_length=2048 must lie between 1 and n_fft=1024"),
+        ({"hop_length": 900, "win_length": 800}, "hop_length=900 must lie between 1 and win_length=800"),
+        ({"hop_length": 0}, "hop_length=0"),
+        ({"f_min": 9000.0}, "f_min=9000.0 Hz must lie between 0 and f_max"),
+        ({"n_fft": 1023}, "n_fft=1023 must be even"),
+        ({"n_mels": 0}, "n_mels=0 must be positive"),
+        ({"sample_rate": 0}, "sample_rate=0"),
+    ],
+)
+def test_values_that_cannot_fit_are_refused_in_one_line(changes, message):
+    with pytest.raises(ParameterError, match=message) as error:
+        dialect("hifigan", **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_the_remedy_for_too_many_bands_works():
+    with pytest.raises(ParameterError, match="give n_mels=") as error:
+        dialect("hifigan", n_mels=400)
+    found = re.search(r"give n_mels=(\d+)", str(error.value))
+    assert found is not None
+    assert dialect("hifigan", n_mels=int(found[1])).n_mels < 400
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ParameterError, match="hifigan"):
+        dialect("melgan")
+
+
+def test_a_mel_of_the_wrong_shape_range_or_energy_is_refused():
+    d = dialect("hifigan")
+    mel = d.mel(sound())
+    d.check(mel, name="mel")
+    d.check(mel[None], name="mel")
+    bad = mel.clone()
+    bad[3, 4] = math.nan
+    for wrong, message in [
+        (mel[:40], "n_mels=40, but the dialect has n_mels=80"),
+        (mel.T, "transposed"),
+        (bad, "NaN"),
+        (mel - 20, "its values span"),
+        (mel[:, :0], "no frames"),
+        (torch.rand(80, 30, generator=torch.Generator().manual_seed(0)), "above full scale; it could be of .*diffwave"),
+    ]:
+        with pytest.raises(MelError, match=message):
+            d.check(wrong, name="mel")
+
+
+def test_explain_tells_the_compressions_apart():
+    audio = sound()
+    possible = {
+        name: {other for other, objection in explain(dialect(name).mel(audio)).items() if objection is None}
+        for name in DIALECT_NAMES
+    }
+    assert possible["diffwave"] == {"diffwave"}
+    assert possible["wavegrad"] == {"wavegrad"}
+    assert possible["vocos"] == {"vocos"}
+    assert "diffwave" not in possible["hifigan"]
+    assert "fastdiff" not in possible["tacotron2"]
+    assert all(name in others for name, others in possible.items())
+
+
+def test_another_dialect_or_rate_is_refused_by_its_first_field():
+    with pytest.raises(MelError, match=r"x.npz has sample_rate=16000 .* but sample_rate=22050"):
+        ensure_same(dialect("hifigan", sample_rate=16000), dialect("hifigan"), name="x.npz")
+    with pytest.raises(MelError, match="f_min"):
+        ensure_same(dialect("fastdiff"), dialect("tacotron2"), name="x.npz")
+    ensure_same(dialect("tacotron2"), dialect("speechbrain"), name="x.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".pt"])
+def test_a_saved_mel_comes_back_and_leaves_no_other_file(tmp_path, suffix):
+    d = dialect("diffwave", sample_rate=16000, hop_length=200)
+    mel = d.mel(sound().float())
+    path = tmp_path / "new" / f"a{suffix}"
+    save_mel(path, mel, d)
+    loaded, stated = load_mel(path)
+    torch.testing.assert_close(loaded, mel, rtol=0, atol=0)
+    assert stated == (d if suffix == ".npz" else None)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_every_dialect_survives_the_file(tmp_path):
+    for name in DIALECT_NAMES:
+        d = dialect(name)
+        save_mel(tmp_path / "a.npz", d.mel(sound().float()), d)
+        assert load_mel(tmp_path / "a.npz")[1] == d
+
+
+def test_leading_ones_and_dictionaries_are_read(tmp_path):
+    mel = dialect("hifigan").mel(sound().float())
+    np.save(tmp_path / "a.npy", mel[None].numpy())
+    torch.save({"mel": mel}, tmp_path / "b.pt")
+    np.savez(tmp_path / "c.npz", mel=mel.numpy())
+    for name in ("a.npy", "b.pt", "c.npz"):
+        loaded, stated = load_mel(tmp_path / name)
+        assert torch.equal(loaded, mel)
+        assert stated is None
+
+
+def test_files_that_are_no_mel_are_refused_by_name(tmp_path):
+    np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    torch.save(re.compile("pickled"), tmp_path / "object.pt")
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.pt").write_text("no tensor")
+    for name in ("object.npy", "object.pt", "text.npy", "text.npz", "text.pt", "missing.npy", "missing.pt"):
+        with pytest.raises(AudioFileError, match=name):
+            load_mel(tmp_path / name)
+    np.save(tmp_path / "flat.npy", np.zeros(80))
+    np.savez(tmp_path / "other.npz", spectrum=np.zeros((80, 3)))
+    np.save(tmp_path / "words.npy", np.array([["a"]]))
+    for name in ("flat.npy", "other.npz", "words.npy"):
+        with pytest.raises(MelError, match=name):
+            load_mel(tmp_path / name)
+    with pytest.raises(ParameterError, match="must end in"):
+        load_mel(tmp_path / "a.wav")
+
+
+def test_a_mel_that_belies_its_stated_dialect_is_refused(tmp_path):
+    d = dialect("hifigan")
+    save_mel(tmp_path / "a.npz", d.mel(sound().float()), d)
+    with np.load(tmp_path / "a.npz") as content:
+        np.savez(tmp_path / "b.npz", mel=content["mel"][:40], dialect=content["dialect"])
+    with pytest.raises(MelError, match=r"b.npz is no mel of dialect hifigan: n_mels=40"):
+        load_mel(tmp_path / "b.npz")
+    with pytest.raises(MelError, match=r"x\.npy"):
+        save_mel(tmp_path / "x.npy", d.mel(sound().float()).T.contiguous(), d)
+    assert not (tmp_path / "x.npy").exists()
