@@ -11,7 +11,7 @@ from pathlib import Path
 
 from audiodiff.data.dataset import CropDataset, Example, WholeDataset, load_whole
 from audiodiff.data.loader import Batch, StepIndices, batches, collate
-from audiodiff.data.manifest import Entry, read_manifest, vocabulary
+from audiodiff.data.manifest import Entry, read_manifest, vocabulary, write_manifest
 from audiodiff.data.scanning import SILENCE_PEAK, BadFile, Scan, divide, load_entries, scan, scan_folder
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "scan_folder",
     "speech_folder",
     "vocabulary",
+    "write_manifest",
 ]
 
 

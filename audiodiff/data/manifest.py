@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ class Entry:
         return round(self.start * self.sample_rate)
 
 
+_OPTIONAL = ("start", "seconds", *TEXT_FIELDS)
+_EMPTY = Entry(Path())
+
+
 def read_manifest(path: Path) -> list[Entry]:
     """Read a manifest: CSV with a header, or JSONL with one object a line.
 
@@ -73,6 +78,29 @@ def read_manifest(path: Path) -> list[Entry]:
     return entries
 
 
+def write_manifest(entries: Sequence[Entry], path: Path) -> None:
+    """Write a CSV manifest that `read_manifest` reads back: whole or not at all, with the columns that say something.
+
+    Paths below the manifest's folder are written relative to it, others absolute.
+    """
+    if not entries:
+        raise DataError(f"{path}: there are no entries to write")
+    folder = path.resolve().parent
+    columns = ["path", *(name for name in _OPTIONAL if any(getattr(e, name) != getattr(_EMPTY, name) for e in entries))]
+    temporary = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for entry in entries:
+            # absolute, not resolved: a link inside the folder is part of the data set.
+            place = Path(os.path.abspath(entry.path))
+            inside = place.is_relative_to(folder)
+            shown = (place.relative_to(folder) if inside else place).as_posix()
+            writer.writerow([shown, *(_shown(getattr(entry, name)) for name in columns[1:])])
+    os.replace(temporary, path)
+
+
 def vocabulary(entries: Sequence[Entry], field: str) -> tuple[str, ...]:
     """List the values that a text field has in the entries, sorted, without the empty one.
 
@@ -83,6 +111,12 @@ def vocabulary(entries: Sequence[Entry], field: str) -> tuple[str, ...]:
     if field not in TEXT_FIELDS:
         raise ParameterError(f"field={field!r} must be one of {', '.join(TEXT_FIELDS)}")
     return tuple(sorted({getattr(entry, field) for entry in entries} - {""}))
+
+
+def _shown(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else f"{value:.6f}"
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiodiff.data import Entry, read_manifest, vocabulary
+from audiodiff.data import Entry, read_manifest, vocabulary, write_manifest
 from audiodiff.errors import DataError, ParameterError
 
 
@@ -119,3 +119,12 @@ def test_a_vocabulary_is_sorted_and_leaves_out_the_empty_value():
     assert vocabulary(entries, "label") == ("a", "b")
     with pytest.raises(ParameterError, match="field='path'"):
         vocabulary(entries, "path")
+
+
+def test_a_written_manifest_is_read_back_as_it_was(tmp_path: Path):
+    inside = Entry(tmp_path / "a, b.wav", start=0.25, seconds=1.5, text='Say "yes",\nplease', label="ü", split="val")
+    for entries in ([inside, Entry(tmp_path.parent / "other" / "c.wav", speaker="ann")], [Entry(tmp_path / "c.wav")]):
+        write_manifest(entries, tmp_path / "manifest.csv")
+        assert read_manifest(tmp_path / "manifest.csv") == entries
+    assert (tmp_path / "manifest.csv").read_text() == "path\nc.wav\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
