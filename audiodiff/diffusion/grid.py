@@ -12,6 +12,7 @@ from audiodiff.diffusion.process import DiscreteVP, Process
 from audiodiff.errors import ParameterError
 
 Sigmas = Float[Tensor, "levels"]
+"""Decreasing noise levels, float64, on the CPU."""
 
 
 class Grid(ABC):

@@ -318,9 +318,12 @@ class DiscreteVP(Process):
         return alpha_t, torch.sqrt((1.0 - alpha_t) * (1.0 + alpha_t))
 
     def rates(self, t: Clock) -> tuple[Clock, Clock]:
-        low, high, _ = self._around(t)
+        # A difference over one step around t: the slope of the interpolation itself jumps at the steps, where the clock
+        # is known to its last digit only, and a target that jumps there is no target.
+        before, after = torch.clamp(t - 0.5, min=0.0), torch.clamp(t + 0.5, max=self.last)
+        alpha_rate = (self.coefficients(after)[0] - self.coefficients(before)[0]) / (after - before)
         alpha_t, sigma_t = self.coefficients(t)
-        return high - low, -alpha_t * (high - low) / sigma_t
+        return alpha_rate, -alpha_t * alpha_rate / sigma_t
 
     def time(self, sigma: Clock) -> Clock:
         alphas = self._alphas.to(sigma.device)

@@ -18,13 +18,11 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from audiodiff.diffusion.grid import Sigmas
 from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
-Sigmas = Float[Tensor, "levels"]
 OnStep = Callable[[int, Signal], None]
 """(step, denoised) -> None, after every step, for a progress bar or a picture; step counts from 0."""
 AfterStep = Callable[[Signal, int, float], Signal]

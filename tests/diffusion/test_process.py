@@ -43,8 +43,9 @@ def test_alpha_of_sigma_is_alpha_of_the_clock_and_one_without_noise(process):
     assert process.alpha(torch.zeros(1)).item() == 1.0
 
 
-@every_process
-def test_rates_are_the_derivatives_of_the_coefficients(process):
+@pytest.mark.parametrize("name", [name for name in PROCESSES if not name.startswith("discrete")])
+def test_rates_are_the_derivatives_of_the_coefficients(name):
+    process = PROCESSES[name]
     t = clock(process).requires_grad_()
     for coefficient, rate in zip(process.coefficients(t), process.rates(t), strict=True):
         # 0 * t: a constant coefficient has a derivative too.
@@ -75,6 +76,19 @@ def test_the_steps_of_a_discrete_process_are_products_of_one_minus_beta():
     process = DiscreteVP((0.1, 0.2, 0.5))
     alpha_t, _ = process.coefficients(torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64))
     torch.testing.assert_close(alpha_t**2, torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64))
+
+
+def test_the_rates_of_a_discrete_process_are_differences_that_do_not_jump_at_its_steps():
+    process = DiscreteVP((0.1, 0.2, 0.5))
+    roots = torch.sqrt(torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64))
+    around = torch.tensor([0.0, 1.0 - 1e-12, 1.0, 1.0 + 1e-12, 2.0], dtype=torch.float64)
+    middle = (roots[2] - roots[0]) / 2.0
+    expected = torch.stack([roots[1] - roots[0], middle, middle, middle, roots[2] - roots[1]])
+    alpha_rate, sigma_rate = process.rates(around)
+    torch.testing.assert_close(alpha_rate, expected, rtol=0.0, atol=1e-11)
+    # alpha_t^2 + sigma_t^2 stays 1.
+    alpha_t, sigma_t = process.coefficients(around)
+    torch.testing.assert_close(alpha_t * alpha_rate + sigma_t * sigma_rate, torch.zeros_like(around))
 
 
 def test_the_clock_of_a_discrete_process_stays_at_its_ends():

@@ -34,7 +34,7 @@ def peer_network() -> model.DiffWave:
     """Make LMNT's network at its own size, its last layer filled so that it says something."""
     torch.manual_seed(0)
     peer = model.DiffWave(params.AttrDict(params.params)).eval()
-    # At initialisation the last layer is 0; with this std its output has a std near that of the noise.
+    # At initialisation the last layer is 0. A larger std than this one drives untrained sampling into the clamp.
     nn.init.normal_(peer.output_projection.weight, std=0.1)
     return peer
 
@@ -55,6 +55,15 @@ def own_name(name: str) -> str:
     ):
         name = name.replace(theirs, ours)
     return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Keep to one thread: these layers are so small that two threads mostly wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
