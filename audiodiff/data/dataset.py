@@ -117,8 +117,16 @@ class WholeDataset(Dataset[Example]):
         return _example(audio, n_valid=audio.shape[-1], index=k, entry=entry)
 
 
-def load_whole(entry: Entry, *, sample_rate: int, n_channels: int) -> Float[Tensor, "channels time"]:
+def load_whole(
+    entry: Entry, *, sample_rate: int, n_channels: int, max_seconds: float | None = None
+) -> Float[Tensor, "channels time"]:
     """Read a scanned recording from its first sample to its last, at the given rate and number of channels.
+
+    Args:
+        entry: the recording.
+        sample_rate: of the result, in Hz.
+        n_channels: of the result; 1 takes the mean of the recording's channels.
+        max_seconds: decode and give only its beginning; None gives all of it.
 
     Raises:
         DataError: if the entry was not scanned, or its channels cannot become n_channels.
@@ -126,6 +134,8 @@ def load_whole(entry: Entry, *, sample_rate: int, n_channels: int) -> Float[Tens
     """
     _check([entry], sample_rate=sample_rate, n_channels=n_channels)
     n_samples = _n_samples_at(entry, sample_rate)
+    if max_seconds is not None:
+        n_samples = max(1, min(n_samples, round(max_seconds * sample_rate)))
     return _read(entry, first=0, n_samples=n_samples, sample_rate=sample_rate, n_channels=n_channels)
 
 

@@ -3,7 +3,7 @@
 import atexit
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -85,7 +85,7 @@ def batches(
     rank: int = 0,
     n_workers: int = 0,
     accumulate: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Iterate over the micro-batches of a rank from first_step on, without end; there are `accumulate` to a step.
 
     The stream depends on the data set and on these numbers alone: not on n_workers, and not on what was read before. No
@@ -120,7 +120,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
-def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) -> Iterator[Batch]:
+def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) -> Generator[Batch, None, None]:
     loader = DataLoader(
         dataset,
         batch_sampler=indices,

@@ -157,6 +157,8 @@ def divide(entries: Sequence[Entry], *, folder: Path, val_fraction: float) -> li
 
 
 def _listed(root: Path) -> list[Entry]:
+    if not root.exists():
+        raise DataError(f"{root}: no such folder, manifest or audio file")
     if root.is_dir():
         return scan_folder(root)
     if root.suffix.lower() in audio_io.AUDIO_SUFFIXES:

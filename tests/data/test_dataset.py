@@ -101,6 +101,8 @@ def test_a_whole_recording_is_the_resampled_file(tmp_path: Path):
     for entry in _entries(tmp_path, sample_rate=22050):
         expected = resample(audio_io.read(entry.path)[0], from_rate=22050, to_rate=16000)
         assert torch.equal(load_whole(entry, sample_rate=16000, n_channels=1), expected)
+        beginning = load_whole(entry, sample_rate=16000, n_channels=1, max_seconds=0.5)
+        torch.testing.assert_close(beginning, expected[:, :8000], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("from_rate", "most"), [(16000, 4000), (44100, 4000 * 441 // 160 + 2 * 199 + 441)])

@@ -96,7 +96,7 @@ def test_workers_survive_both_signals_and_end_with_the_iterator():
     os.kill(pid, signal.SIGINT)
     os.kill(pid, signal.SIGTERM)
     assert len(_take(stream, 12)) == 12
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

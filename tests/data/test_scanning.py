@@ -109,8 +109,11 @@ def test_a_folder_is_listed_to_any_depth_in_order_unless_it_has_a_manifest(tmp_p
 def test_an_empty_or_missing_folder_and_bad_arguments_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no file there"):
         load_entries(tmp_path)
-    with pytest.raises(DataError, match="must end in"):
+    with pytest.raises(DataError, match="nowhere: no such folder, manifest or audio file"):
         load_entries(tmp_path / "nowhere")
+    (tmp_path / "list.txt").touch()
+    with pytest.raises(DataError, match=r"must end in \.csv or \.jsonl"):
+        load_entries(tmp_path / "list.txt")
     with pytest.raises(ParameterError, match="on_bad='ignore' must be one of refuse, skip"):
         load_entries(tmp_path, on_bad="ignore")
     with pytest.raises(ParameterError, match="val_fraction"):
