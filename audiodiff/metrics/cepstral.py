@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
+from audiodiff.metrics.frames import magnitude_squared_blocks
 from audiodiff.metrics.pairs import all_nan, in_float64, is_silent, nan_where, result_like
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
@@ -62,11 +63,9 @@ def mel_cepstral_distortion_db(
 def _log_mel(
     audio: Float[Tensor, "*batch time"], *, sample_rate: int, n_fft: int, win_length: int, hop_length: int
 ) -> Float[Tensor, "*batch n_mels frames"]:
-    window = torch.hann_window(win_length, dtype=audio.dtype, device=audio.device)
-    flat = audio.reshape(-1, audio.shape[-1])
-    magnitude = torch.stft(flat, n_fft, hop_length, win_length, window, return_complex=True).abs()
-    mel = _filters(sample_rate, n_fft).to(audio.device) @ magnitude
-    return mel.clamp(min=_FLOOR).log().reshape(*audio.shape[:-1], *mel.shape[-2:])
+    filters = _filters(sample_rate, n_fft).to(audio.device)
+    blocks = magnitude_squared_blocks(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+    return torch.cat([(filters @ power.sqrt()).clamp(min=_FLOOR).log() for power in blocks], dim=-1)
 
 
 @functools.lru_cache(maxsize=8)

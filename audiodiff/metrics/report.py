@@ -118,7 +118,7 @@ def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
         # NaN in one channel is NaN in the mean: half a file is not the file.
         value = math.nan
         if obstacle is None:
-            value = metric.compute(pair.estimate, pair.reference, pair.sample_rate).double().mean().item()
+            value = _mean_over_channels(metric, pair)
         values[metric.name] = value
         if math.isnan(value):
             reasons[metric.name] = obstacle or _reason(metric, pair)
@@ -181,9 +181,16 @@ def _summary(name: str, rows: Sequence[Row], *, n_resamples: int, seed: int) -> 
     )
 
 
+def _mean_over_channels(metric: Metric, pair: Pair) -> float:
+    n_samples = pair.reference.shape[-1]
+    estimates, references = pair.estimate.reshape(-1, n_samples), pair.reference.reshape(-1, n_samples)
+    values = [metric.compute(e, r, pair.sample_rate).item() for e, r in zip(estimates, references, strict=True)]
+    return sum(values) / len(values)
+
+
 def _obstacle(pair: Pair) -> str | None:
     """Say why no metric at all can have a value, if so."""
-    if pair.reference.shape[-1] == 0:
+    if pair.reference.numel() == 0:
         return "no samples"
     for name, signal in (("reference", pair.reference), ("estimate", pair.estimate)):
         if not torch.isfinite(signal).all():

@@ -1,10 +1,14 @@
 """Distances between magnitude spectrograms, which do not see the phase."""
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
+from audiodiff.metrics.frames import magnitude_squared_blocks
 from audiodiff.metrics.pairs import all_nan, in_float64, is_silent, nan_where, result_like
 
 _EPS_POWER = 1e-8
@@ -51,9 +55,11 @@ def log_spectral_distance(
     bins = _band(sample_rate=sample_rate, f_min=f_min, f_max=f_max)
     if r.shape[-1] <= _LSD_N_FFT // 2:
         return result_like(all_nan(r), estimate)
-    e_power = _power(e, n_fft=_LSD_N_FFT, hop_length=_LSD_HOP_LENGTH, win_length=_LSD_N_FFT)[..., bins, :]
-    r_power = _power(r, n_fft=_LSD_N_FFT, hop_length=_LSD_HOP_LENGTH, win_length=_LSD_N_FFT)[..., bins, :]
-    distance = (e_power.log10() - r_power.log10()).square().mean(-2).sqrt().mean(-1)
+    frames = [
+        (e_power[..., bins, :].log10() - r_power[..., bins, :].log10()).square().mean(-2).sqrt()
+        for e_power, r_power in _powers(e, r, n_fft=_LSD_N_FFT, hop_length=_LSD_HOP_LENGTH, win_length=_LSD_N_FFT)
+    ]
+    distance = torch.cat(frames, dim=-1).mean(-1)
     return result_like(nan_where(is_silent(r), distance), estimate)
 
 
@@ -84,23 +90,28 @@ def multi_resolution_stft(
         return result_like(all_nan(r), estimate)
     total = torch.zeros(r.shape[:-1], dtype=r.dtype, device=r.device)
     for n_fft, hop_length, win_length in _RESOLUTIONS:
-        e_magnitude = _power(e, n_fft=n_fft, hop_length=hop_length, win_length=win_length).sqrt()
-        r_magnitude = _power(r, n_fft=n_fft, hop_length=hop_length, win_length=win_length).sqrt()
-        error = (r_magnitude - e_magnitude).square().sum((-1, -2)).sqrt()
-        convergence = error / r_magnitude.square().sum((-1, -2)).sqrt()
-        total = total + convergence + (r_magnitude.log() - e_magnitude.log()).abs().mean((-1, -2))
+        error, power, log_distance, n_values = (torch.zeros_like(total) for _ in range(4))
+        for e_power, r_power in _powers(e, r, n_fft=n_fft, hop_length=hop_length, win_length=win_length):
+            error = error + (r_power.sqrt() - e_power.sqrt()).square().sum((-1, -2))
+            power = power + r_power.sum((-1, -2))
+            log_distance = log_distance + 0.5 * (r_power.log() - e_power.log()).abs().sum((-1, -2))
+            n_values = n_values + r_power.shape[-1] * r_power.shape[-2]
+        total = total + (error / power).sqrt() + log_distance / n_values
     return result_like(nan_where(is_silent(r), total / len(_RESOLUTIONS)), estimate)
 
 
-def _power(
-    audio: Float[Tensor, "*batch time"], *, n_fft: int, hop_length: int, win_length: int
-) -> Float[Tensor, "*batch bins frames"]:
-    """Compute |STFT|^2, at least 1e-8."""
-    window = torch.hann_window(win_length, dtype=audio.dtype, device=audio.device)
-    flat = audio.reshape(-1, audio.shape[-1])
-    spectrum = torch.stft(flat, n_fft, hop_length, win_length, window, return_complex=True)
-    power = (spectrum.real.square() + spectrum.imag.square()).clamp(min=_EPS_POWER)
-    return power.reshape(*audio.shape[:-1], *power.shape[-2:])
+def _powers(
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    win_length: int,
+) -> Iterator[tuple[Float[Tensor, "*batch bins frames"], Float[Tensor, "*batch bins frames"]]]:
+    """Yield |STFT|^2 of both, at least 1e-8, in blocks of frames."""
+    blocks = partial(magnitude_squared_blocks, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+    for e_power, r_power in zip(blocks(estimate), blocks(reference), strict=True):
+        yield e_power.clamp(min=_EPS_POWER), r_power.clamp(min=_EPS_POWER)
 
 
 def _band(*, sample_rate: int | None, f_min: float, f_max: float | None) -> slice:

@@ -10,6 +10,7 @@ import torch
 
 from audiodiff.errors import ParameterError
 from audiodiff.metrics import log_spectral_distance, multi_resolution_stft
+from audiodiff.metrics.frames import magnitude_squared_blocks
 
 
 def noise(seed: int, n_samples: int = 16000) -> torch.Tensor:
@@ -90,3 +91,12 @@ def test_multi_resolution_stft_equals_auraloss_as_it_is_documented():
         total += np.linalg.norm(r_magnitude - e_magnitude) / np.linalg.norm(r_magnitude)
         total += np.abs(np.log(r_magnitude) - np.log(e_magnitude)).mean()
     assert multi_resolution_stft(e, r).item() == pytest.approx(total / 3, rel=1e-9)
+
+
+@pytest.mark.parametrize("n_samples", [1100, 4096 * 50 - 1, 4096 * 50, 4096 * 50 + 1])
+def test_spectra_in_blocks_are_those_of_the_whole(n_samples: int):
+    audio = noise(0, n_samples)
+    blocks = list(magnitude_squared_blocks(audio, n_fft=512, hop_length=50, win_length=240))
+    whole = torch.stft(audio, 512, 50, 240, torch.hann_window(240, dtype=audio.dtype), return_complex=True).abs() ** 2
+    torch.testing.assert_close(torch.cat(blocks, dim=-1), whole)
+    assert len(blocks) == (2 if whole.shape[-1] > 4096 else 1)

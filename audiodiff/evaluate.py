@@ -1,0 +1,289 @@
+"""`audiodiff evaluate`: how near estimates come to their references, file by file and on the whole."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiodiff import metrics
+from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.messages import ProgressBar, progress, say
+from audiodiff.metrics.export import write_csv, write_json
+from audiodiff.metrics.files import evaluate_all, listed, pair_files, worthwhile_workers
+from audiodiff.metrics.report import Row, Summary, summarise
+
+MAX_LENGTH_DIFFERENCE_SECONDS = 0.1
+_ROWS_SHOWN = 50
+_WIDTH_OF_A_PIPE = 200
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Hold a bound that the mean of a metric must keep, and what it is.
+
+    Args:
+        name: of the metric.
+        bound: the worst mean that passes.
+        is_minimum: whether the mean must not be below the bound, or not above it.
+        summary: of the metric.
+    """
+
+    name: str
+    bound: float
+    is_minimum: bool
+    summary: Summary
+
+    @property
+    def passes(self) -> bool:
+        """False also where there is no mean."""
+        return self.summary.mean >= self.bound if self.is_minimum else self.summary.mean <= self.bound
+
+    def __str__(self) -> str:
+        rule = "at least" if self.is_minimum else "at most"
+        mean = "no value" if math.isnan(self.summary.mean) else f"{self.summary.mean:.4g}"
+        n = self.summary.n + self.summary.n_infinite
+        return f"{self.name} = {mean} over {n} of {n + self.summary.n_excluded} files, must be {rule} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Hold what came of an evaluation.
+
+    Args:
+        rows: one per pair of files.
+        summaries: by metric name.
+        missing: references without an estimate.
+        extra: estimates without a reference.
+        gates: all that were asked for.
+    """
+
+    rows: tuple[Row, ...]
+    summaries: Mapping[str, Summary]
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def failed_gates(self) -> tuple[Gate, ...]:
+        """Those that do not pass."""
+        return tuple(gate for gate in self.gates if not gate.passes)
+
+
+def evaluate_paths(
+    reference: str | os.PathLike[str],
+    estimate: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    names: Sequence[str] | None = None,
+    minimums: Mapping[str, float] | None = None,
+    maximums: Mapping[str, float] | None = None,
+    max_length_difference_seconds: float = MAX_LENGTH_DIFFERENCE_SECONDS,
+    allow_missing: bool = False,
+    force: bool = False,
+    workers: int | None = 1,
+    on_row: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+) -> EvaluationReport:
+    """Compare two files, or the files of two folders that have the same name.
+
+    Estimates are resampled to the rate of their reference; both are trimmed to the shorter. Channels are scored one
+    by one and averaged. A pair in a folder that cannot be compared (unreadable, other channels, too different in
+    length) is a row with its reason, and the others go on.
+
+    Args:
+        reference: a file, or a folder that is searched to any depth.
+        estimate: the same.
+        out: a folder for metrics.csv and metrics.json, made where missing.
+        names: which metrics; None is all. Those of the gates are added.
+        minimums: by metric name, the least mean that passes.
+        maximums: by metric name, the greatest mean that passes.
+        max_length_difference_seconds: how much may be trimmed; more is another recording, or a fault.
+        allow_missing: go on where a file has no partner.
+        force: replace the files in `out`.
+        workers: processes; None starts more than one where there is so much audio that it pays. More than one needs a
+            script that is guarded by `if __name__ == "__main__"`.
+        on_row: called with the number of rows done and of all.
+
+    Raises:
+        ParameterError: if a metric is unknown, a file and a folder are compared, nothing is paired, or names without
+            partner are not allowed.
+        AudioFileError: if a path is missing, `out` holds results, or not one pair could be compared.
+    """
+    minimums, maximums = minimums or {}, maximums or {}
+    chosen = metrics.select(None if names is None else [*names, *minimums, *maximums])
+    targets = () if out is None else (Path(out, "metrics.csv"), Path(out, "metrics.json"))
+    for target in targets:
+        if target.exists() and not force:
+            raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
+    if not 0 <= max_length_difference_seconds < math.inf:
+        raise ParameterError(f"max_length_difference_seconds={max_length_difference_seconds} must not be negative")
+
+    pairs, missing, extra = pair_files(Path(reference), Path(estimate))
+    if (missing or extra) and not allow_missing:
+        raise ParameterError(
+            f"{listed('references have no estimate', missing)}{'; ' if missing and extra else ''}"
+            f"{listed('estimates have no reference', extra)}; pass --allow-missing to compare the {len(pairs)} that "
+            f"have both"
+        )
+    n_workers = worthwhile_workers(pairs) if workers is None else workers
+    if n_workers < 1:
+        raise ParameterError(f"workers={workers} must be at least 1")
+    rows: list[Row] = []
+    on_row(0, len(pairs))
+    for row in evaluate_all(
+        pairs,
+        names=[metric.name for metric in chosen],
+        max_length_difference_seconds=max_length_difference_seconds,
+        n_workers=n_workers,
+    ):
+        rows.append(row)
+        on_row(len(rows), len(pairs))
+    refusals = [row.refusal for row in rows if row.refusal is not None]
+    if len(refusals) == len(rows):
+        raise AudioFileError(
+            refusals[0] if len(rows) == 1 else f"none of {len(rows)} pairs can be compared; the first: {refusals[0]}"
+        )
+
+    summaries = summarise(rows)
+    gates = tuple(
+        Gate(name=metric.name, bound=bound, is_minimum=is_minimum, summary=summaries[metric.name])
+        for bounds, is_minimum in ((minimums, True), (maximums, False))
+        for name, bound in bounds.items()
+        for metric in metrics.select([name])
+    )
+    report = EvaluationReport(
+        rows=tuple(rows), summaries=summaries, missing=tuple(missing), extra=tuple(extra), gates=gates
+    )
+    if targets:
+        about = {
+            "reference": str(reference),
+            "estimate": str(estimate),
+            "max_length_difference_seconds": max_length_difference_seconds,
+            "missing_estimates": missing,
+            "extra_estimates": extra,
+            "gates": [{"gate": str(gate), "passes": gate.passes} for gate in gates],
+        }
+        write_csv(targets[0], rows)
+        write_json(targets[1], rows, summaries, about=about)
+    return report
+
+
+def evaluate_command(
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="The truth: a file, or a folder searched to any depth.")
+    ],
+    estimate: Annotated[
+        Path, typer.Argument(metavar="ESTIMATE", help="What is judged: a file, or a folder with the same names.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write metrics.csv and metrics.json into this folder.")
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option("--metrics", help="Only these, separated by commas, as in snr_db,pesq_wb.")
+    ] = None,
+    minimums: Annotated[
+        list[str] | None, typer.Option("--min", help="NAME=VALUE: exit with 1 if the mean is below. May be repeated.")
+    ] = None,
+    maximums: Annotated[
+        list[str] | None, typer.Option("--max", help="NAME=VALUE: exit with 1 if the mean is above. May be repeated.")
+    ] = None,
+    max_length_difference: Annotated[
+        float, typer.Option(help="Seconds by which two lengths may differ; the longer is trimmed.")
+    ] = MAX_LENGTH_DIFFERENCE_SECONDS,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace metrics.csv and metrics.json.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; without it, more than one for more than 5 minutes of audio.")
+    ] = None,
+) -> None:
+    """Compare estimates with their references: signal-to-noise ratios, PESQ, STOI and spectral distances.
+
+    Files of two folders are paired by relative path, the suffix apart. An estimate of another rate is resampled; a
+    longer file is trimmed, up to --max-length-difference. A file without a value (silent, too short, refused) is
+    named with its reason and counted; it is in no mean. Means carry a 95 % bootstrap interval over files.
+
+    Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mr_stft. The SNRs see
+    the sign and the phase, which a vocoder is free to choose: for vocoders they mean little, and good ones have -2
+    to -7 dB. They are for enhancement and restoration. PESQ, STOI and ESTOI are models of speech, not of music.
+
+    Exit code: 0; 1 if a gate (--min, --max) fails; 2 if nothing could be compared.
+
+    \b
+    Examples:
+      audiodiff evaluate speech.wav vocoded.wav
+      audiodiff evaluate recordings/ generated/ -o results
+      audiodiff evaluate recordings/ generated/ --metrics pesq_wb,lsd --min pesq_wb=2.5 --max lsd=1
+    """
+    with ExitStack() as stack:
+        bars: list[ProgressBar] = []
+
+        def on_row(done: int, total: int) -> None:
+            if done:
+                bars[0].advance()
+            else:
+                bars.append(stack.enter_context(progress("evaluating", total=total)))
+
+        report = evaluate_paths(
+            reference,
+            estimate,
+            out=out,
+            names=None if names is None else [name.strip() for name in names.split(",") if name.strip()],
+            minimums=_bounds(minimums or (), option="--min"),
+            maximums=_bounds(maximums or (), option="--max"),
+            max_length_difference_seconds=max_length_difference,
+            allow_missing=allow_missing,
+            force=force,
+            workers=workers,
+            on_row=on_row,
+        )
+    show(report)
+    if out is not None:
+        say(f"wrote {out / 'metrics.csv'} and {out / 'metrics.json'}")
+    for gate in report.failed_gates:
+        say(f"gate failed: {gate}")
+    if report.failed_gates:
+        raise typer.Exit(1)
+
+
+def show(report: EvaluationReport) -> None:
+    """Print the tables on standard output, and what is not in them."""
+    from rich.console import Console
+
+    from audiodiff.metrics.table import exclusions, row_tables, summary_table
+
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console = Console(soft_wrap=True, highlight=False, width=_WIDTH_OF_A_PIPE)
+    for table in row_tables(report.rows[:_ROWS_SHOWN], width=console.width):
+        console.print(table)
+        console.print()
+    if len(report.rows) > _ROWS_SHOWN:
+        console.print(f"and {len(report.rows) - _ROWS_SHOWN} more files: --out writes them all\n")
+    console.print(summary_table(report.summaries))
+    notes = [f"{row.name}: refused, {row.refusal}" for row in report.rows if row.refusal is not None]
+    notes += [f"{row.name}: {', '.join(row.notes)}" for row in report.rows[:_ROWS_SHOWN] if row.notes]
+    notes += exclusions(report.summaries)
+    notes += [text for text in (listed("references have no estimate", report.missing),) if text]
+    notes += [text for text in (listed("estimates have no reference", report.extra),) if text]
+    if notes:
+        console.print()
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _bounds(texts: Sequence[str], *, option: str) -> dict[str, float]:
+    bounds: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            bound = float(value)
+        except ValueError:
+            bound = math.nan
+        if math.isnan(bound):
+            raise ParameterError(f"{option} {text} must be NAME=VALUE, as in {option} pesq_wb=2.5")
+        bounds[metrics.select([name.strip()])[0].name] = bound
+    return bounds
