@@ -19,6 +19,7 @@ from audiodiff.metrics.report import Row, Summary, summarise
 
 MAX_LENGTH_DIFFERENCE_SECONDS = 0.1
 _ROWS_SHOWN = 50
+_NOTES_SHOWN = 5
 _WIDTH_OF_A_PIPE = 200
 
 
@@ -265,7 +266,10 @@ def show(report: EvaluationReport) -> None:
         console.print(f"and {len(report.rows) - _ROWS_SHOWN} more files: --out writes them all\n")
     console.print(summary_table(report.summaries))
     notes = [f"{row.name}: refused, {row.refusal}" for row in report.rows if row.refusal is not None]
-    notes += [f"{row.name}: {', '.join(row.notes)}" for row in report.rows[:_ROWS_SHOWN] if row.notes]
+    changed = [f"{row.name}: {', '.join(row.notes)}" for row in report.rows if row.notes]
+    notes += changed[:_NOTES_SHOWN]
+    if len(changed) > _NOTES_SHOWN:
+        notes.append(f"and {len(changed) - _NOTES_SHOWN} more resampled or trimmed: --out writes them all")
     notes += exclusions(report.summaries)
     notes += [text for text in (listed("references have no estimate", report.missing),) if text]
     notes += [text for text in (listed("estimates have no reference", report.extra),) if text]
