@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from audiodiff import metrics
+from audiodiff import __version__, metrics
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.messages import ProgressBar, progress, say
 from audiodiff.metrics.export import write_csv, write_json
@@ -161,6 +161,7 @@ def evaluate_paths(
     )
     if targets:
         about = {
+            "audiodiff": __version__,
             "reference": str(reference),
             "estimate": str(estimate),
             "max_length_difference_seconds": max_length_difference_seconds,

@@ -10,6 +10,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+import audiodiff
 from audiodiff import audio_io, metrics
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudioFileError, ParameterError
@@ -171,6 +172,7 @@ def test_results_are_written_as_strict_json_and_csv_and_kept_unless_forced(folde
     assert sorted(path.name for path in out.iterdir()) == ["metrics.csv", "metrics.json"]
 
     document = json.loads((out / "metrics.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert document["audiodiff"] == audiodiff.__version__
     snr = document["metrics"]["snr_db"]
     assert (snr["n"], snr["n_infinite"], snr["n_excluded"]) == (1, 1, 1)
     assert snr["mean"] == report.summaries["snr_db"].mean

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import audiodiff
 from audiodiff.errors import AudioFileError
 from audiodiff.metrics.registry import METRICS
 from audiodiff.metrics.report import Row, Summary
@@ -48,7 +47,6 @@ def write_json(
         AudioFileError: if the file cannot be written.
     """
     document = {
-        "audiodiff": audiodiff.__version__,
         **about,
         "metrics": {
             name: {
