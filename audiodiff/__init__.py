@@ -1,3 +1,26 @@
-"""Diffusion models for sound: one 1-D WaveNet-style denoiser, trained, sampled and evaluated."""
+"""Diffusion models for sound: one 1-D WaveNet-style denoiser, trained, sampled and evaluated.
+
+Two lines make sound from a mel spectrogram:
+
+    model = audiodiff.load("none", dialect="hifigan")
+    audio = model.generate(mel)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiodiff import metrics
+    from audiodiff.checkpoint import load
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load", "metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that `import audiodiff` costs no more than torch."""
+    if name == "load":
+        return importlib.import_module("audiodiff.checkpoint").load
+    if name == "metrics":
+        return importlib.import_module("audiodiff.metrics")
+    raise AttributeError(f"module 'audiodiff' has no attribute {name!r}")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import audiodiff
 from audiodiff.dsp.dialect_text import parse_dialect
-from audiodiff.dsp.mel import MelDialect, dialect
-from audiodiff.errors import CheckpointError, MelError
+from audiodiff.dsp.mel import MelDialect, dialect, ensure_same
+from audiodiff.errors import CheckpointError
 from audiodiff.inverter import MelInverter
 from audiodiff.synthesizer import Synthesizer
 
@@ -126,7 +126,7 @@ def load(
     where: str | os.PathLike[str] = "none",
     *,
     device: str | torch.device = "auto",
-    dialect: str | MelDialect | None = None,  # noqa: A002
+    dialect: str | MelDialect | None = None,
 ) -> Synthesizer | MelInverter:
     """Load a model for use.
 
@@ -154,13 +154,7 @@ def load(
     _check_dialect(model, config, folder)
     _load_weights(model, folder / WEIGHTS)
     if wanted is not None and model.dialect is not None:
-        differing = [
-            f"{field}={getattr(wanted, field)} is asked for, the model has {field}={getattr(model.dialect, field)}"
-            for field in _plain(model.dialect)
-            if getattr(wanted, field) != getattr(model.dialect, field)
-        ]
-        if differing:
-            raise MelError(f"dialect {wanted.name!r} is not that of the model {str(where)!r}: {'; '.join(differing)}")
+        ensure_same(model.dialect, wanted, name=f"model {str(where)!r}")
     return model.to(target).eval()
 
 
@@ -173,7 +167,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
     if config["format"] > FORMAT:
         raise CheckpointError(
-            f"{folder / CONFIG}: format={config['format']} is newer than this package reads ({FORMAT}): upgrade audiodiff"
+            f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that this package reads: upgrade it"
         )
     return config
 

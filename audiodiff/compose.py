@@ -66,8 +66,8 @@ def instantiate(node: Mapping[str, Any], *, name: str, **more: Any) -> Any:
     from hydra.utils import instantiate as build
 
     with _readable(name):
-        built = build(dict(node), **more)
-    return built
+        return build(dict(node), **more)
+    raise AssertionError("unreachable: _readable raises or lets pass")
 
 
 def crop_samples(config: Mapping[str, Any]) -> int:
@@ -165,7 +165,7 @@ def _clock_misfits(network: Any, process: Any) -> Iterator[str]:
         )
     elif isinstance(embedding, StepTable) and embedding.table.shape[0] != len(process.betas):
         yield (
-            f"network.embedding.n_steps={embedding.table.shape[0]} must be the {len(process.betas)} steps of the process: "
+            f"network.embedding.n_steps={embedding.table.shape[0]} must be the process's {len(process.betas)} steps: "
             f"set network.embedding.n_steps={len(process.betas)}"
         )
     elif discrete and not isinstance(embedding, StepTable):

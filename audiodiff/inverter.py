@@ -24,11 +24,13 @@ class MelInverter(nn.Module):
         n_iterations: iterations unless a call asks for another number.
     """
 
+    _place: torch.Tensor
+
     def __init__(self, *, dialect: MelDialect, n_iterations: int = DEFAULT_ITERATIONS) -> None:
         super().__init__()
         self.dialect = dialect
         self.n_iterations = n_iterations
-        self.register_buffer("_device", torch.empty(0), persistent=False)
+        self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
     def sample_rate(self) -> int:
@@ -43,7 +45,7 @@ class MelInverter(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self._device.device
+        return self._place.device
 
     def mel(self, audio: Waveform) -> Mel:
         """Analyse mono audio at the model's rate."""

@@ -1,6 +1,9 @@
 """What the command line says to a person, on standard error."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from audiodiff.errors import AudiodiffError
@@ -18,3 +21,38 @@ def fail(error: AudiodiffError) -> NoReturn:
 
     Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
     raise SystemExit(2)
+
+
+@dataclass(frozen=True)
+class ProgressBar:
+    """How work reports to a bar.
+
+    Args:
+        advance: called after each whole thing.
+        within: called as (done, of all) within one.
+    """
+
+    advance: Callable[[], None]
+    within: Callable[[int, int], None]
+
+
+@contextmanager
+def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
+    """Show a bar of `total` things while a block runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    whole = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance() -> None:
+            nonlocal whole
+            whole += 1
+            bar.update(task, completed=whole)
+
+        def within(done: int, of_all: int) -> None:
+            bar.update(task, completed=whole + min(done / of_all, 0.99))
+
+        yield ProgressBar(advance, within)

@@ -25,6 +25,7 @@ from audiodiff.training.log import NoLog
 from audiodiff.training.state import exactness, read_state
 from audiodiff.training.step import TrainingStep
 
+PRECISIONS = ("32-true", "bf16-mixed")
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
 
@@ -93,6 +94,11 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         for split in ("train", "val")
     )
 
+    if config["fabric"]["precision"] not in PRECISIONS:
+        raise ParameterError(
+            f"fabric.precision={config['fabric']['precision']} must be one of {', '.join(PRECISIONS)}: the signal "
+            "stays in float32, and float16 would need its gradients scaled"
+        )
     try:
         fabric = lightning_fabric.Fabric(**config["fabric"])
         fabric.launch()
@@ -119,7 +125,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         ema.load_shadow(state["ema"])
         first_step = state["step"]
 
-    log = compose.instantiate(config["logger"], name="logger")(run) if fabric.is_global_zero else NoLog(run)
+    log = compose.instantiate(config["logger"], name="logger")(run) if fabric.is_global_zero else NoLog()
     validate = validation.Validation(
         module=module, ema=ema, entries=scan.split("val"), crops=held_out, settings=watch, log=log
     )
@@ -243,7 +249,7 @@ def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float],
 
 - audiodiff {audiodiff.__version__}, {step} steps, seed {config["seed"]}
 - audio: {config["audio"]["sample_rate"]} Hz, mel dialect: {"none" if dialect is None else dialect["name"]}
-- data: {config["data"]["root"]}, {n_train} recordings to train on; their licence governs what may be done with the weights
+- data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
 - use: `generate-wav INPUT --model FOLDER --out FILE.wav`, or `audiodiff.load("FOLDER").generate(...)`
 
 | on held-out recordings | |

@@ -21,9 +21,9 @@ class SpectralWaveNet(Network):
     """Predict a waveform from the real and imaginary parts of its STFT, with the channels of a stack at the frame rate.
 
     One frame stands for hop_length samples, so that the same stack costs hop_length times less than at the sample rate,
-    and matrix products take the place of memory traffic. With a mel dialect, what goes in and comes out is divided by an
-    envelope that the mel gives: the stack sees a signal of even level over time and frequency, and its output is quiet
-    where the mel is. An input that consists of noise is divided by no less than the noise.
+    and matrix products take the place of memory traffic. With a mel dialect, what comes out is multiplied by an envelope
+    that the mel gives, and is quiet where the mel is; what goes in is divided by the root of the sum of the squared
+    envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1.
 
     Args:
         embedding: of the noise level's clock.
@@ -63,14 +63,16 @@ class SpectralWaveNet(Network):
     ) -> None:
         super().__init__()
         if hop_length * 2 > n_fft:
-            raise ParameterError(f"hop_length={hop_length} must be at most half of n_fft={n_fft}, so that frames overlap")
+            raise ParameterError(
+                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
+            )
         if level <= 0:
             raise ParameterError(f"level={level} must be positive")
         padding = (n_fft - hop_length) // 2
         self.stft = Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")
         self.dialect = dialect
         self.vector_features = vector_features
-        # White noise of standard deviation 1 has STFT magnitudes of this RMS, Hann's window having a mean square of 3/8.
+        # RMS of the STFT of white noise of standard deviation 1: Hann's window has a mean square of 3/8.
         self.noise_magnitude = math.sqrt(n_fft * 3.0 / 8.0)
         self.level = level
         bins = n_fft // 2 + 1
@@ -128,7 +130,9 @@ class SpectralWaveNet(Network):
         if envelope is None:
             envelope = torch.full_like(spectrum.real, self.level * self.noise_magnitude)
         elif envelope.shape[-1] < n_frames:
-            raise ParameterError(f"the mel covers {envelope.shape[-1] * hop} samples and x has {n_samples}: give more frames")
+            raise ParameterError(
+                f"the mel covers {envelope.shape[-1] * hop} samples and x has {n_samples}: give more frames"
+            )
         else:
             envelope = envelope[..., :n_frames].clamp(min=1e-3 * self.level * self.noise_magnitude)
             local = None if local is None else local[..., :n_frames]
@@ -138,7 +142,7 @@ class SpectralWaveNet(Network):
         hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
         real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(2, dim=1)
         estimate = torch.complex(real * envelope, imag * envelope)
-        return self.stft.inverse(estimate, length=n_samples)[:, None].to(x.dtype)
+        return self.stft.inverse(estimate, length=n_frames * hop)[:, None, :n_samples].to(x.dtype)
 
     def _at_frame_rate(self, mel: Mel) -> Mel:
         """Interpolate mel frames linearly at the centres of the network's own."""

@@ -28,7 +28,14 @@ class Log(ABC):
 
 
 class NoLog(Log):
-    """Show nothing."""
+    """Show nothing.
+
+    Args:
+        run: folder of the run, in which nothing is written.
+    """
+
+    def __init__(self, run: Path | None = None) -> None:
+        pass
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
         pass

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
 from audiodiff.training.progress import Progress
 from audiodiff.training.schedule import Schedule
-from audiodiff.training.step import TrainingStep, seed_step
+from audiodiff.training.step import Exact, TrainingStep, seed_step
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,9 @@ def fit(
                 asked = time.perf_counter()
                 audio = fabric.to_device(next(stream)["audio"])
                 waited += time.perf_counter() - asked
-                with fabric.no_backward_sync(wrapped, enabled=micro + 1 < settings.accumulate):  # pyright: ignore
-                    losses, sigma = wrapped(audio, generator)
+                more = fabric.world_size > 1 and micro + 1 < settings.accumulate
+                with fabric.no_backward_sync(wrapped, enabled=more):  # pyright: ignore[reportArgumentType]
+                    losses, sigma = wrapped(Exact(audio), generator)
                     fabric.backward(losses.mean() / settings.accumulate)
                 loss += losses.detach().mean() / settings.accumulate
                 levels.add(losses.detach(), sigma)
@@ -168,7 +168,9 @@ def _agree(fabric: Fabric, stop: bool) -> bool:
     """Stop everywhere when any process was asked to."""
     if fabric.world_size == 1:
         return stop
-    return bool(fabric.all_reduce(torch.tensor(float(stop), device=fabric.device), reduce_op="sum") > 0)
+    total = fabric.all_reduce(torch.tensor(float(stop), device=fabric.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return bool(total > 0)
 
 
 def _gradient_norm(
@@ -183,7 +185,7 @@ def _check_finite(values: Any, *, step: int) -> None:
     loss, norm = (float(value) for value in values)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TrainingError(
-            f"step {step + 1}: loss={loss:g} and gradient_norm={norm:g} must be finite; the newest checkpoint holds the "
-            "last good weights. Try a lower optimizer.lr, a warm-up (schedule.warmup_steps), train.clip_norm=1, or "
+            f"step {step + 1}: loss={loss:g} and gradient_norm={norm:g} must be finite; the newest checkpoint holds "
+            "good weights. Try a lower optimizer.lr, a warm-up (schedule.warmup_steps), train.clip_norm=1, or "
             "fabric.precision=32-true"
         )

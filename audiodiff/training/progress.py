@@ -1,10 +1,13 @@
-"""The progress bar of a training run."""
+"""The progress of a training run: a bar on a terminal, a line now and then in a file."""
 
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+LINE_EVERY_SECONDS = 15.0
 
 
 class Progress:
@@ -17,6 +20,7 @@ class Progress:
     """
 
     def __init__(self, *, total: int, first: int, shown: bool) -> None:
+        self._console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -25,11 +29,14 @@ class Progress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not shown,
+            console=self._console,
+            disable=not shown or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("training", total=total, completed=first, loss=float("nan"), rate=0.0)
+        self._lines = shown and not self._console.is_terminal
+        self._step, self._total = first, total
         self._loss: float | None = None
+        self._printed = time.monotonic()
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -42,8 +49,14 @@ class Progress:
 
     def advance(self, *, loss: float, rate: float) -> None:
         """Count a step; the loss is shown smoothed."""
+        self._step += 1
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._bar.update(self._task, advance=1, loss=self._loss, rate=rate, description="training")
+        if self._lines and (self._step == self._total or time.monotonic() - self._printed > LINE_EVERY_SECONDS):
+            self._console.print(
+                f"step {self._step}/{self._total}  loss {self._loss:.4g}  lr {rate:.2g}", highlight=False
+            )
+            self._printed = time.monotonic()
 
     def say(self, what: str) -> None:
         """Show what is being done instead of training."""

@@ -11,6 +11,13 @@ from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Waveform
 
 
+class Exact:
+    """Carry audio into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees."""
+
+    def __init__(self, audio: Waveform) -> None:
+        self.audio = audio
+
+
 class TrainingStep(nn.Module):
     """Noise clean signals, denoise them, and say how wrong that was.
 
@@ -26,8 +33,9 @@ class TrainingStep(nn.Module):
         self.objective = objective
         self.density = density
 
-    def forward(self, audio: Waveform, generator: torch.Generator) -> tuple[Float[Tensor, "batch"], Sigma]:
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Float[Tensor, "batch"], Sigma]:
         """Return the loss and the noise level of each example."""
+        audio = batch.audio
         # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
         with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self.synthesizer.example(audio)

@@ -12,7 +12,7 @@ from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.metrics import score
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import Log
-from audiodiff.training.step import TrainingStep
+from audiodiff.training.step import Exact, TrainingStep
 
 N_LOSS_EXAMPLES = 32
 """Crops of the validation loss; their noise is the same each time, so that its curve is smooth."""
@@ -75,7 +75,9 @@ class Validation:
         if model.needs_mel and model.dialect is not None:
             hop = model.dialect.hop_length
             for entry in entries[: settings.n_examples]:
-                audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1)[:, :n_samples]
+                audio = load_whole(
+                    entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=settings.max_seconds
+                )[:, :n_samples]
                 self._truths.append(audio[:, : max(1, audio.shape[-1] // hop) * hop])
 
     @torch.no_grad()
@@ -97,7 +99,7 @@ class Validation:
         device = self._module.synthesizer.device
         audio = torch.stack([self._crops[k]["audio"] for k in range(N_LOSS_EXAMPLES)]).to(device)
         generator = torch.Generator().manual_seed(0)
-        losses = [self._module(part, generator)[0] for part in audio.split(8)]
+        losses = [self._module(Exact(part), generator)[0] for part in audio.split(8)]
         return float(torch.cat(losses).mean())
 
     def _vocode(self, step: int) -> Mapping[str, float]:
