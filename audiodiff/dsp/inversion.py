@@ -20,9 +20,12 @@ DEFAULT_ITERATIONS = 64
 _RATIO_MIN = 0.05
 _RATIO_MAX = 20.0
 
-# The envelope above f_max: the mean of the uppermost bands, falling towards half the rate. Below f_min: silence.
+# The envelope above f_max: the mean of the uppermost bands, falling towards half the rate.
 _EDGE_BANDS = 4
 _DECAY_DB_PER_OCTAVE = 24.0
+# Below f_min: silence, and so on the outer slope of the first filter where it falls short of this share of its peak.
+# Its band hardly hears those bins, so they would stay as loud as their neighbours: rumble.
+_MIN_WEIGHT = 0.5
 
 _TINY = 1e-12
 
@@ -37,10 +40,11 @@ def constrain(
     exponent: float = 1.2,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """Bring audio to a mel: repeat y <- iSTFT(S' * spread((target / bands(|S'|))^exponent)), accelerated.
+    """Bring audio to a mel: repeat y <- iSTFT(S' / spread((bands(|S'|) / target)^exponent)), accelerated.
 
-    S' = S + momentum * (S - S_previous) is taken in the time domain, where it costs least: the STFT is linear. Each
-    item is worked on by itself, so its result does not depend on what else is in the batch.
+    spread takes the mean of the bands that a bin belongs to, weighted by their filters, so that ratios are averaged
+    harmonically. S' = S + momentum * (S - S_previous) is taken in the time domain, where it costs least: the STFT is
+    linear. Each item is worked on by itself, so its result does not depend on what else is in the batch.
 
     Args:
         audio: first guess, white noise or the output of a model. Its length is kept; its n_frames must be the mel's.
@@ -122,7 +126,6 @@ class _State:
         self._target = dialect.amplitude(mel).mT.contiguous()  # (frames, n_mels)
         self._bands = _bands(dialect, signal.dtype, signal.device)
         self._above = self._target[:, -_EDGE_BANDS:] @ self._bands.above  # (frames, bins above f_max)
-        self._below = self._target[:, :_EDGE_BANDS] @ self._bands.below
         # The level of a first guess says nothing: without this, far too loud noise costs the first iterations.
         amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last].abs())
         self.signal = signal * (self._target.sum() / amplitude.sum())
@@ -133,16 +136,14 @@ class _State:
         extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum)
         spectrum = self._stft.analyse(extrapolated)
         covered = spectrum[:, bands.first : bands.last]
-        amplitude = self._amplitude(covered.abs())
-        # exp2(exponent * log2(ratio)) is pow, three times as fast
-        ratio = torch.div(self._target, amplitude, out=amplitude).log2_().mul_(exponent).exp2_()
-        covered *= ratio.clamp_(_RATIO_MIN, _RATIO_MAX) @ bands.spread
+        # exp2(exponent * log2(excess)) is pow, three times as fast.
+        excess = self._amplitude(covered.abs()).div_(self._target).log2_().mul_(exponent).exp2_()
+        # The harmonic mean of the bands' ratios: a bin between a band that is too loud and one that is right must fall.
+        covered *= (excess.clamp_(1 / _RATIO_MAX, 1 / _RATIO_MIN) @ bands.spread).reciprocal_()
         # Where no filter looks there is no ratio: the envelope is set, and only the phase is the signal's own.
-        for uncovered, envelope in (
-            (spectrum[:, : bands.first], self._below),
-            (spectrum[:, bands.last :], self._above),
-        ):
-            uncovered *= envelope / uncovered.abs().clamp_(min=_TINY)
+        spectrum[:, : bands.first] = 0
+        above = spectrum[:, bands.last :]
+        above *= self._above / above.abs().clamp_(min=_TINY)
         self._previous = self.signal
         self.signal = self._stft.synthesise(spectrum, length=self.signal.shape[-1])
 
@@ -162,30 +163,26 @@ class _Bands:
     last: int
     gather: Tensor  # (bins, n_mels)
     spread: Tensor  # (n_mels, bins): weights normalised per bin
-    below: Tensor  # (edge bands, bins below): from band amplitudes to an extrapolated envelope
-    above: Tensor  # (edge bands, bins above)
+    above: Tensor  # (edge bands, bins above): from band amplitudes to an extrapolated envelope
 
 
 @lru_cache(maxsize=16)
 def _bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> _Bands:
     filters = dialect.filters()
     total = filters.sum(dim=0)
-    covered = (total > 0).nonzero().flatten()
-    first, last = int(covered[0]), int(covered[-1]) + 1
+    first = int((total >= _MIN_WEIGHT * filters[0].max()).nonzero()[0])
+    last = int(total.nonzero()[-1]) + 1
     n_bins = filters.shape[1]
-    # Mean magnitude in the outermost bands, spread evenly
-    mean = 1 / (filters.sum(dim=1) * min(_EDGE_BANDS, dialect.n_mels))
+    edge = filters[-_EDGE_BANDS:]
     octaves = (torch.arange(last, n_bins, dtype=torch.float64) / (last - 1)).log2()
     decay = 10 ** (-_DECAY_DB_PER_OCTAVE / 20 * octaves)
-    above = mean[-_EDGE_BANDS:, None] * decay
-    below = mean[:_EDGE_BANDS, None] * torch.zeros(first, dtype=torch.float64)
+    above = decay / (len(edge) * edge.sum(dim=1, keepdim=True))
     with torch.inference_mode(False):
         return _Bands(
             first,
             last,
             gather=filters.T[first:last].to(device, dtype).contiguous(),
             spread=(filters / total.clamp(min=1e-300))[:, first:last].to(device, dtype).contiguous(),
-            below=below.to(device, dtype),
             above=above.to(device, dtype),
         )
 
