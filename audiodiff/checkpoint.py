@@ -167,7 +167,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
     if config["format"] > FORMAT:
         raise CheckpointError(
-            f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that this package reads: upgrade it"
+            f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that can be read: upgrade it"
         )
     return config
 

@@ -21,7 +21,7 @@ class SpectralWaveNet(Network):
     """Predict a waveform from the real and imaginary parts of its STFT, with the channels of a stack at the frame rate.
 
     One frame stands for hop_length samples, so that the same stack costs hop_length times less than at the sample rate,
-    and matrix products take the place of memory traffic. With a mel dialect, what comes out is multiplied by an envelope
+    and matrix products take the place of memory traffic. With a mel dialect, the output is multiplied by an envelope
     that the mel gives, and is quiet where the mel is; what goes in is divided by the root of the sum of the squared
     envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1.
 

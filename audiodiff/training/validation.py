@@ -14,9 +14,6 @@ from audiodiff.training.ema import Ema
 from audiodiff.training.log import Log
 from audiodiff.training.step import Exact, TrainingStep
 
-N_LOSS_EXAMPLES = 32
-"""Crops of the validation loss; their noise is the same each time, so that its curve is smooth."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -27,14 +24,18 @@ class Settings:
         max_seconds: a recording is cut to this length.
         metrics: names as in `audiodiff.metrics`; only of a model that is told what to say.
         iterations: of the mel constraint; None is the model's default.
+        n_loss_examples: crops that the loss is the mean of, with the same noise each time, so that its curve is smooth.
     """
 
     n_examples: int
     max_seconds: float
     metrics: Sequence[str]
     iterations: int | None
+    n_loss_examples: int = 32
 
     def __post_init__(self) -> None:
+        if self.n_loss_examples < 1:
+            raise ParameterError(f"validation.n_loss_examples={self.n_loss_examples} must be at least 1")
         if self.n_examples < 0 or self.max_seconds <= 0:
             raise ParameterError(
                 f"validation.n_examples={self.n_examples} must not be negative and "
@@ -97,7 +98,7 @@ class Validation:
 
     def _loss(self) -> float:
         device = self._module.synthesizer.device
-        audio = torch.stack([self._crops[k]["audio"] for k in range(N_LOSS_EXAMPLES)]).to(device)
+        audio = torch.stack([self._crops[k]["audio"] for k in range(self._settings.n_loss_examples)]).to(device)
         generator = torch.Generator().manual_seed(0)
         losses = [self._module(Exact(part), generator)[0] for part in audio.split(8)]
         return float(torch.cat(losses).mean())
