@@ -22,10 +22,10 @@ from audiodiff.messages import fail, say
 from audiodiff.training import loop, validation
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import NoLog
+from audiodiff.training.precision import resolve_precision
 from audiodiff.training.state import exactness, read_state
 from audiodiff.training.step import TrainingStep
 
-PRECISIONS = ("32-true", "bf16-mixed")
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
 
@@ -94,16 +94,16 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         for split in ("train", "val")
     )
 
-    if config["fabric"]["precision"] not in PRECISIONS:
-        raise ParameterError(
-            f"fabric.precision={config['fabric']['precision']} must be one of {', '.join(PRECISIONS)}: the signal "
-            "stays in float32, and float16 would need its gradients scaled"
-        )
+    fabric_settings = dict(config["fabric"])
+    fabric_settings["precision"] = resolve_precision(
+        fabric_settings["precision"], accelerator=fabric_settings["accelerator"]
+    )
+    config = {**config, "fabric": fabric_settings}
     try:
-        fabric = lightning_fabric.Fabric(**config["fabric"])
+        fabric = lightning_fabric.Fabric(**fabric_settings)
         fabric.launch()
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ParameterError(f"fabric={dict(config['fabric'])}: {error}") from error
+        raise ParameterError(f"fabric={fabric_settings}: {error}") from error
     digest = _digest(scan.split("train"))
     wanted = exactness(config, data=digest, world_size=fabric.world_size, device=fabric.device.type)
     state: dict[str, Any] | None = None
