@@ -1,78 +1,116 @@
 """The command line: `audiodiff train | generate | evaluate | mel | demo`, and `generate-wav`."""
 
+# Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
+import functools
+import importlib
 import sys
-from typing import NoReturn
-
-import typer
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 from audiodiff.errors import AudiodiffError
 from audiodiff.messages import fail, say
 
-EPILOG = "Every command has its own --help, with examples."
+if TYPE_CHECKING:
+    import typer
 
-
-def _application() -> typer.Typer:
-    from audiodiff.demo import demo_command
-    from audiodiff.evaluate import evaluate_command
-    from audiodiff.generate import generate_command
-    from audiodiff.mel_command import mel_command
-
-    application = typer.Typer(
-        name="audiodiff",
-        help="Diffusion models for sound: train them, make sound with them, and know how good they are.",
-        epilog=EPILOG,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    # Its arguments are Hydra's, and so is its --help: `main` hands them over before this application sees them.
-    application.command("train", help="Train a model from a recipe: `audiodiff train recipes=quickstart/vocoder`.")(
-        lambda: None
-    )
-    application.command("generate")(generate_command)
-    application.command("evaluate")(evaluate_command)
-    application.command("mel")(mel_command)
-    application.command("demo")(demo_command)
-    return application
+COMMANDS = {
+    "train": "Train a model from a recipe.",
+    "generate": "Make sound: from recordings, from mel spectrograms, or from nothing.",
+    "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
+    "mel": "Make mel spectrograms, or tell which dialect one can be.",
+    "demo": "Do all of it on embedded speech, in minutes.",
+}
+MODULES = {
+    "generate": "audiodiff.generate",
+    "evaluate": "audiodiff.evaluate",
+    "mel": "audiodiff.mel_command",
+    "demo": "audiodiff.demo",
+}
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run `audiodiff`."""
-    if sys.argv[1:2] == ["train"]:
-        from audiodiff import train
-
-        _run(lambda: train.command(sys.argv[2:]))
-    if sys.argv[1:2] == ["--version"]:
-        import audiodiff
-
-        print(f"audiodiff {audiodiff.__version__}")
-        raise SystemExit(0)
-    _run(_application())
+    _run(_audiodiff)
 
 
 def generate_wav() -> None:
     """Run `generate-wav`, which is `audiodiff generate`."""
-    from audiodiff.generate import generate_command
+    _run(_generate_wav)
 
-    application = typer.Typer(
+
+def _audiodiff() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["train"]:
+        from audiodiff import train
+
+        # Its arguments are Hydra's, and so is its --help.
+        train.command(arguments[1:])
+        return
+    if arguments[:1] == ["--version"]:
+        import audiodiff
+
+        print(f"audiodiff {audiodiff.__version__}")
+        return
+    application = _application(
+        help="Diffusion models for sound: train them, make sound with them, and know how good they are.",
+        epilog="Every command has its own --help, with examples. `audiodiff --version` says which one this is.",
+        no_args_is_help=True,
+    )
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = _command(name) if name == called and name in MODULES else _nothing
+        application.command(name, short_help=summary)(command)
+    application()
+
+
+def _generate_wav() -> None:
+    application = _application()
+    application.command()(_command("generate"))
+    application()
+
+
+def _application(**settings: str | bool) -> "typer.Typer":
+    import typer
+
+    return typer.Typer(
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,  # pyright: ignore[reportArgumentType]
     )
-    application.command()(generate_command)
-    _run(application)
 
 
-def _run(command: object) -> NoReturn:
+def _command(name: str) -> Callable[..., None]:
+    """Import a command; Ctrl-C in it is answered in words."""
+    command = getattr(importlib.import_module(MODULES[name]), f"{name}_command")
+
+    @functools.wraps(command)
+    def interruptible(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            _interrupted()
+
+    return interruptible
+
+
+def _nothing() -> None:
+    """Stand for a command that is listed and not called."""
+
+
+def _run(command: Callable[[], None]) -> NoReturn:
     """Call a command; what went wrong is said in words."""
-    assert callable(command)
     try:
         command()
     except AudiodiffError as error:
         fail(error)
     except KeyboardInterrupt:
-        say("stopped by Ctrl-C; files that were finished are whole, no other was begun under its name")
-        raise SystemExit(130) from None
+        _interrupted()
     raise SystemExit(0)
+
+
+def _interrupted() -> NoReturn:
+    say("stopped by Ctrl-C; every file that was finished is whole, and no other was begun")
+    raise SystemExit(INTERRUPTED) from None

@@ -9,7 +9,7 @@ from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
-from audiodiff.generation_arguments import checked_items, checked_n_samples
+from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
 from audiodiff.types import Mel, Waveform
 
 START_LEVEL = 0.1
@@ -48,12 +48,10 @@ class MelInverter(nn.Module):
         return self._place.device
 
     def mel(self, audio: Waveform) -> Mel:
-        """Analyse mono audio at the model's rate."""
-        if audio.shape[1] != 1:
-            raise ParameterError(f"channels={audio.shape[1]} must be 1: analyse channels one by one")
-        return self.dialect.mel(audio[:, 0].to(self.device))
+        """Analyse mono audio at the model's rate, (batch, 1, time)."""
+        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self,
         mel: Mel | None = None,
@@ -96,9 +94,8 @@ class MelInverter(nn.Module):
         n_iterations = self.n_iterations if iterations is None else iterations
         if n_iterations < 1:
             raise ParameterError(f"iterations={n_iterations} must be at least 1: model 'none' starts from noise")
-        self.dialect.check(mel, name="mel")
-        mel = mel.to(self.device, torch.float32)
-        length = checked_n_samples(n_samples, mel=mel, dialect=self.dialect)
+        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
+        length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
         noise = BlockNoise(seed, checked_items(items, batch=len(mel)))
         start = START_LEVEL * noise(mel.new_zeros(len(mel), 1, length), -1)[:, 0]
         step = None if on_step is None else (lambda done: on_step(done, n_iterations))

@@ -1,5 +1,6 @@
 """`audiodiff mel`: make mel spectrograms, and tell which dialect an array can be."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,26 +9,43 @@ import typer
 from audiodiff import audio_io
 from audiodiff.checkpoint import DEFAULT_DIALECT
 from audiodiff.dsp.dialect_text import parse_dialect
-from audiodiff.dsp.mel import MelDialect, ensure_same, explain
+from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, ensure_same, explain
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel, save_mel
 from audiodiff.dsp.resample import resample
-from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.errors import ParameterError
+from audiodiff.file_plan import make_folder, plan_from_files
 from audiodiff.messages import progress, say
 
 
 def mel_command(
-    source: Annotated[str | None, typer.Argument(metavar="INPUT", help="A recording, a folder or a glob.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Recordings, folders or globs of them.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="A file for one result, otherwise a folder; .npz carries the dialect, .npy not."
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="A file for one result: .npz carries the dialect, .npy and .pt are bare arrays. Otherwise a folder, "
+            "for .npz files.",
         ),
     ] = None,
-    dialect: Annotated[str, typer.Option(help="NAME or NAME:field=value,...")] = DEFAULT_DIALECT,
-    check: Annotated[Path | None, typer.Option(help="Say which dialects the array in this file can be.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+    dialect: Annotated[
+        str,
+        typer.Option(
+            metavar="DIALECT", help=f"NAME or NAME:field=value,... with a NAME of {', '.join(DIALECT_NAMES)}."
+        ),
+    ] = DEFAULT_DIALECT,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Say which dialects the array in this file can be.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Make mel spectrograms of recordings, arrays of (n_mels, frames), or check one.
+
+    Recordings of other rates are converted to the dialect's, several channels are mixed down to one.
 
     \b
     Examples:
@@ -36,43 +54,48 @@ def mel_command(
       audiodiff mel --check from_my_tts.npy
     """
     if check is not None:
-        if source is not None or out is not None:
+        if inputs or out is not None:
             raise ParameterError("--check FILE takes no INPUT and no --out")
         print(describe(check))
         return
-    if source is None or out is None:
-        raise ParameterError("give an INPUT and --out, or --check FILE")
-    made = make_mels(source, out=out, dialect=parse_dialect(dialect), force=force)
+    if not inputs or out is None:
+        raise ParameterError("give an INPUT and --out, as in: audiodiff mel speech.wav -o speech.npz; or --check FILE")
+    made = make_mels(inputs, out=out, dialect=parse_dialect(dialect), force=force)
     say(f"wrote {made[0]}" if len(made) == 1 else f"wrote {len(made)} files to {out}")
 
 
-def make_mels(source: str, *, out: Path, dialect: MelDialect, force: bool) -> list[Path]:
+def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: bool) -> list[Path]:
     """Analyse recordings, mixed down to mono at the dialect's rate, and write their mels.
+
+    Args:
+        inputs: recordings, folders or globs of them.
+        out: a file for one result, or a folder.
+        dialect: of the mels.
+        force: replace files that exist.
+
+    Returns: the files, in the order of the inputs.
 
     Raises:
         AudioFileError: if an input cannot be read or an output exists.
+        ParameterError: if the outputs cannot be what is asked for.
     """
-    paths = audio_io.find(source)
-    root = Path(source).expanduser()
-    is_file = out.suffix.lower() in MEL_SUFFIXES
-    if is_file and len(paths) > 1:
-        raise ParameterError(f"--out {out} is one file, and {len(paths)} results are to be written: give a folder")
-    targets = [
-        out if is_file else out / (path.relative_to(root) if root.is_dir() else Path(path.name)).with_suffix(".npz")
-        for path in paths
-    ]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ParameterError(f"two inputs would both become {target}: rename one")
-        if target.exists() and not force:
-            raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
-    with progress("analysing", total=len(paths)) as bar:
-        for path, target in zip(paths, targets, strict=True):
-            audio, sample_rate = audio_io.read(path)
+    jobs = plan_from_files(
+        inputs,
+        suffixes=audio_io.AUDIO_SUFFIXES,
+        out=out,
+        out_suffixes=MEL_SUFFIXES,
+        new_suffix=".npz",
+        force=force,
+    )
+    make_folder(jobs[0].target)
+    with progress("analysing", total=len(jobs)) as bar:
+        for job in jobs:
+            assert job.source is not None
+            audio, sample_rate = audio_io.read(job.source)
             mono = resample(audio.mean(dim=0), from_rate=sample_rate, to_rate=dialect.sample_rate)
-            save_mel(target, dialect.mel(mono), dialect)
+            save_mel(job.target, dialect.mel(mono), dialect)
             bar.advance()
-    return targets
+    return [job.target for job in jobs]
 
 
 def describe(path: Path) -> str:

@@ -38,13 +38,14 @@ class ProgressBar:
 
 @contextmanager
 def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
-    """Show a bar of `total` things while a block runs."""
+    """Show a bar of `total` things while a block runs; only a terminal sees it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     whole = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
         def advance() -> None:

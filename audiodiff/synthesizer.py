@@ -15,7 +15,13 @@ from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.inversion import constrain
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
-from audiodiff.generation_arguments import checked_items, checked_n_samples
+from audiodiff.generation_arguments import (
+    checked_audio,
+    checked_items,
+    checked_length,
+    checked_mel,
+    checked_n_samples,
+)
 from audiodiff.representations.representation import Representation
 from audiodiff.types import Mel, Signal, Waveform
 
@@ -47,6 +53,8 @@ class Synthesizer(nn.Module):
         super().__init__()
         if dialect is not None and dialect.sample_rate != sample_rate:
             raise ParameterError(f"sample_rate={sample_rate} must be that of the mel dialect, {dialect.sample_rate}")
+        if dialect is None and (conditioner.needs_mel or representation.makes_mel):
+            raise ParameterError("dialect=None: a model that takes or makes mel spectrograms needs their dialect")
         if n_iterations < 0:
             raise ParameterError(f"n_iterations={n_iterations} must not be negative")
         self.sample_rate = sample_rate
@@ -72,14 +80,12 @@ class Synthesizer(nn.Module):
         return self.representation.encode(audio), self.conditioner(audio)
 
     def mel(self, audio: Waveform) -> Mel:
-        """Analyse mono audio at the model's rate."""
+        """Analyse mono audio at the model's rate, (batch, 1, time)."""
         if self.dialect is None:
             raise ParameterError("dialect=None: this model knows no mel spectrogram")
-        if audio.shape[1] != 1:
-            raise ParameterError(f"channels={audio.shape[1]} must be 1: analyse channels one by one")
-        return self.dialect.mel(audio[:, 0].to(self.device))
+        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self,
         mel: Mel | None = None,
@@ -116,34 +122,23 @@ class Synthesizer(nn.Module):
         """
         mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
         n_steps = self.sampler.n_steps if steps is None else steps
-        n_iterations = self.n_iterations if iterations is None else iterations
+        if n_steps < 1:
+            raise ParameterError(f"steps={n_steps} must be at least 1")
+        n_iterations = self._n_iterations(iterations)
         sampler = self.sampler if solver is None else replace(self.sampler, solver=solver_named(solver))
         noise = BlockNoise(seed, checked_items(items, batch=n_examples))
-        report = _Progress(on_step)
+        report = _Progress(on_step, total=n_steps + n_iterations)
 
         condition = Condition(frames=mel) if mel is not None else self.conditioner.null(n_examples)
         denoise = self.denoiser.bind(condition)
         like = torch.zeros(n_examples, self.representation.channels, self.representation.length(length))
-        like = like.to(self.device)
-        signal = sampler(denoise, like, noise, n_steps=n_steps, on_step=report.each(n_steps, rest=n_iterations))
-        audio, target = self.representation.decode(signal, noise=noise, n_samples=length)
-
-        finished = target is None
-        target = mel if finished else target
-        if target is None or self.dialect is None:
-            if iterations:
-                raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
+        signal = sampler(denoise, like.to(self.device), noise, n_steps=n_steps, on_step=report)
+        audio, made = self.representation.decode(signal, noise=noise, n_samples=length)
+        target = mel if made is None else made
+        if n_iterations == 0 or target is None or self.dialect is None:
             return audio
-        if n_iterations == 0 and not finished:
-            raise ParameterError("iterations=0 must be positive: this model makes a mel, and it is to be inverted")
-        constrained = constrain(
-            audio[:, 0],
-            target,
-            dialect=self.dialect,
-            n_iterations=n_iterations,
-            on_step=report.each(n_iterations, rest=0),
-        )
-        return constrained[:, None]
+        audio = audio[:, 0]
+        return constrain(audio, target, dialect=self.dialect, n_iterations=n_iterations, on_step=report)[:, None]
 
     def _what(
         self, mel: Mel | None, *, batch: int | None, seconds: float | None, n_samples: int | None
@@ -155,34 +150,43 @@ class Synthesizer(nn.Module):
             for name, value in (("batch", batch), ("seconds", seconds)):
                 if value is not None:
                     raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
-            self.dialect.check(mel, name="mel")
-            mel = mel.to(self.device, torch.float32)
-            return mel, len(mel), checked_n_samples(n_samples, mel=mel, dialect=self.dialect)
+            mel = checked_mel(mel, dialect=self.dialect).to(self.device)
+            return mel, len(mel), checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
         if mel is not None:
             raise ParameterError("mel is given, and this model is unconditional: it generates from nothing")
         batch = 1 if batch is None else batch
         if batch < 1:
             raise ParameterError(f"batch={batch} must be at least 1")
-        if seconds is not None and n_samples is not None:
-            raise ParameterError(f"seconds={seconds} and n_samples={n_samples}: give one of them")
-        length = n_samples if n_samples is not None else round((1.0 if seconds is None else seconds) * self.sample_rate)
-        if length < 1:
-            raise ParameterError(f"seconds={seconds} must be at least one sample long, {1 / self.sample_rate:.2g} s")
-        return None, batch, length
+        return None, batch, checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
+
+    def _n_iterations(self, iterations: int | None) -> int:
+        """Return how often the mel constraint is to be applied, which is 0 where there is no mel."""
+        if not (self.needs_mel or self.representation.makes_mel):
+            if iterations:
+                raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
+            return 0
+        n_iterations = self.n_iterations if iterations is None else iterations
+        if n_iterations < 0:
+            raise ParameterError(f"iterations={n_iterations} must not be negative")
+        if n_iterations == 0 and self.representation.makes_mel:
+            raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
+        return n_iterations
 
 
 class _Progress:
-    """Count the steps of one stage after another."""
+    """Count the steps of one stage after another; called with whatever the stage reports.
 
-    def __init__(self, on_step: Callable[[int, int], None] | None) -> None:
+    Args:
+        on_step: called as (done, of all).
+        total: steps of all stages.
+    """
+
+    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
         self._on_step = on_step
-        self._before = 0
+        self._total = total
+        self._done = 0
 
-    def each(self, n: int, *, rest: int) -> Callable[..., None] | None:
-        """Return the callback of a stage of n steps, with `rest` steps to come after it."""
-        on_step, before = self._on_step, self._before
-        if on_step is None:
-            return None
-        self._before += n
-        count = iter(range(before + 1, before + n + 1))
-        return lambda *_: on_step(next(count), before + n + rest)
+    def __call__(self, *_: object) -> None:
+        self._done += 1
+        if self._on_step is not None:
+            self._on_step(self._done, self._total)

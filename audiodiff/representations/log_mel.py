@@ -28,6 +28,10 @@ class LogMelRepresentation(Representation):
     def channels(self) -> int:
         return self.dialect.n_mels
 
+    @property
+    def makes_mel(self) -> bool:
+        return True
+
     def fit(self, audio: Waveform) -> None:
         mel = self._mel(audio)
         self.mean.copy_(mel.mean(dim=(0, 2)))

@@ -20,6 +20,11 @@ class Representation(nn.Module, ABC):
     def channels(self) -> int:
         """Number of channels of the signal."""
 
+    @property
+    @abstractmethod
+    def makes_mel(self) -> bool:
+        """Whether decoding ends at a mel, which is still to be inverted."""
+
     @abstractmethod
     def fit(self, audio: Waveform) -> None:
         """Take statistics from the training data, before the first step."""

@@ -27,6 +27,10 @@ class WaveformRepresentation(Representation):
     def channels(self) -> int:
         return self.n_channels
 
+    @property
+    def makes_mel(self) -> bool:
+        return False
+
     def fit(self, audio: Waveform) -> None:
         """Need nothing."""
 

@@ -1,0 +1,112 @@
+"""Which files a command reads and which it writes for them, settled before anything is computed."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiodiff import audio_io
+from audiodiff.errors import AudioFileError, ParameterError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to be made.
+
+    Args:
+        index: its number in the list, from 0.
+        source: the file that it is made from; None where it is made from nothing.
+        target: the file to write.
+    """
+
+    index: int
+    source: Path | None
+    target: Path
+
+
+def plan_from_files(
+    inputs: Sequence[str],
+    *,
+    suffixes: Sequence[str],
+    out: Path,
+    out_suffixes: Sequence[str],
+    new_suffix: str,
+    force: bool,
+) -> list[Job]:
+    """Plan one result for every input.
+
+    Args:
+        inputs: files, folders and globs.
+        suffixes: of the files that can be read, in lower case.
+        out: a file where it ends in one of out_suffixes and is no folder, otherwise a folder, which repeats the tree
+            below an input folder.
+        out_suffixes: of the files that can be written, in lower case.
+        new_suffix: of the files in a folder.
+        force: replace files that exist.
+
+    Raises:
+        AudioFileError: if an input is missing or cannot be read by its name, or an output exists.
+        ParameterError: if two results would have one name, or an output is an input.
+    """
+    found = list(_found(inputs, suffixes=suffixes, new_suffix=new_suffix))
+    return _settled(found, out=out, out_suffixes=out_suffixes, force=force)
+
+
+def plan_from_nothing(count: int, *, out: Path, out_suffixes: Sequence[str], new_suffix: str, force: bool) -> list[Job]:
+    """Plan `count` results that are made from nothing, numbered from 0; arguments as for plan_from_files."""
+    width = len(str(count - 1))
+    names = [Path(f"generated_{index:0{width}d}{new_suffix}") for index in range(count)]
+    return _settled([(None, name) for name in names], out=out, out_suffixes=out_suffixes, force=force)
+
+
+def make_folder(target: Path) -> None:
+    """Make the folder of a file to be written, and find out whether it takes one.
+
+    Raises:
+        AudioFileError: if it cannot be made or written to.
+    """
+    probe = target.with_name(f".audiodiff.{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise AudioFileError(
+            f"--out: {target.parent} cannot be written to ({error.strerror}): give another --out"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _found(inputs: Sequence[str], *, suffixes: Sequence[str], new_suffix: str) -> Iterator[tuple[Path, Path]]:
+    """Yield every file with the name that its result has below an output folder."""
+    for text in inputs:
+        root = Path(text).expanduser()
+        for path in audio_io.find(text, suffixes=suffixes):
+            if path.suffix.lower() not in suffixes:
+                raise AudioFileError(f"{path}: suffix {path.suffix!r} must be one of {', '.join(suffixes)}")
+            name = path.relative_to(root) if root.is_dir() else Path(path.name)
+            yield path, name.with_suffix(new_suffix)
+
+
+def _settled(
+    found: Sequence[tuple[Path | None, Path]], *, out: Path, out_suffixes: Sequence[str], force: bool
+) -> list[Job]:
+    is_file = out.suffix.lower() in out_suffixes and not out.is_dir()
+    if is_file and len(found) > 1:
+        raise ParameterError(f"--out {out} is one file, and {len(found)} results are to be written: give a folder")
+    jobs = [Job(index, source, out if is_file else out / name) for index, (source, name) in enumerate(found)]
+    sources = {job.source.resolve() for job in jobs if job.source is not None}
+    taken: dict[Path, Path | None] = {}
+    for job in jobs:
+        if job.target in taken:
+            raise ParameterError(f"{taken[job.target]} and {job.source} would both become {job.target}: rename one")
+        taken[job.target] = job.source
+        if job.target.resolve() in sources:
+            raise ParameterError(f"--out: {job.target} is one of the inputs: give another --out")
+        if job.target.is_dir():
+            raise AudioFileError(f"--out: {job.target} is a folder, and a file is to be written there: rename it")
+        if job.target.exists() and not force:
+            raise AudioFileError(f"--out: {job.target} exists: give --force to replace it, or another --out")
+    return jobs
