@@ -29,6 +29,15 @@ CONFIG, WEIGHTS, METRICS, CARD, STATE = (
     "training_state.pt",
 )
 LATEST = "latest"
+BUILDERS = (
+    "audiodiff.conditioners.",
+    "audiodiff.diffusion.",
+    "audiodiff.dsp.mel",
+    "audiodiff.networks.",
+    "audiodiff.representations.",
+    "audiodiff.synthesizer",
+)
+"""What a checkpoint may call: the modules that a model is made of, none of which touches files or processes."""
 DEFAULT_DIALECT = "hifigan"
 
 
@@ -45,8 +54,10 @@ def save(
 ) -> None:
     """Write a checkpoint under a temporary name and rename it into place, so that it is whole or absent.
 
+    An older one of the same name stays until the new one is whole.
+
     Args:
-        folder: the checkpoint; an older one of the same name is replaced.
+        folder: the checkpoint.
         model: the resolved configuration node that builds the model.
         sample_rate: of the model's audio, Hz.
         mel_dialect: of the model's mels, written out in full.
@@ -58,8 +69,9 @@ def save(
     import yaml
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, replaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}.tmp") for kind in ("new", "old"))
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         config = {
@@ -80,10 +92,11 @@ def save(
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, replaced)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def point_latest(checkpoints: Path, name: str) -> None:
@@ -91,6 +104,16 @@ def point_latest(checkpoints: Path, name: str) -> None:
     temporary = checkpoints / f".{LATEST}.{os.getpid()}.tmp"
     temporary.write_text(name + "\n")
     os.replace(temporary, checkpoints / LATEST)
+
+
+def prune(checkpoints: Path, *, newest: str, keep: int) -> None:
+    """Delete all but `keep` steps up to the newest, and what an interrupted save left.
+
+    Later steps, which a run has that was taken up again from an earlier one, are not counted.
+    """
+    folders = sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir() and folder.name <= newest)
+    for folder in [*folders[:-keep], *checkpoints.glob(".step_*.tmp")]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find(where: str | os.PathLike[str]) -> Path:
@@ -151,6 +174,10 @@ def load(
     folder = find(where)
     config = read_config(folder)
     model = build(config["model"], where=folder)
+    if config["sample_rate"] != model.sample_rate:
+        raise CheckpointError(
+            f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
+        )
     _check_dialect(model, config, folder)
     _load_weights(model, folder / WEIGHTS)
     if wanted is not None and model.dialect is not None:
@@ -162,9 +189,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's config.yaml, its version checked."""
     import yaml
 
-    config = yaml.safe_load((folder / CONFIG).read_text())
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict) or not {"format", "model", "sample_rate"} <= set(config):
         raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
+    if not isinstance(config["format"], int) or not isinstance(config["model"], dict):
+        raise CheckpointError(f"{folder / CONFIG}: format must be a whole number and model a mapping")
     if config["format"] > FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that can be read: upgrade it"
@@ -204,11 +236,13 @@ def _check_targets(node: Any, *, where: Path, field: str) -> None:
 
 
 def _check_target(target: str, *, where: Path, field: str) -> None:
-    """Refuse what this package does not define itself, also where a module of it merely imports it."""
+    """Refuse what is not a part of a model, also where a module of this package merely imports it."""
     from hydra.utils import get_object
 
-    refusal = CheckpointError(f"{where}: {field}._target_={target!r} is not defined in audiodiff: refused as unsafe")
-    if not target.startswith("audiodiff."):
+    refusal = CheckpointError(
+        f"{where}: {field}._target_={target!r} is no part of a model that audiodiff defines: refused as unsafe"
+    )
+    if not target.startswith(BUILDERS):
         raise refusal
     try:
         found = get_object(target)
@@ -216,18 +250,18 @@ def _check_target(target: str, *, where: Path, field: str) -> None:
         raise CheckpointError(
             f"{where}: {field}._target_={target!r} does not exist in audiodiff {audiodiff.__version__}"
         ) from error
-    if not callable(found) or not str(getattr(found, "__module__", "")).startswith("audiodiff."):
+    if not callable(found) or not str(getattr(found, "__module__", "")).startswith(BUILDERS):
         raise refusal
 
 
 def _check_dialect(model: Synthesizer, config: Mapping[str, Any], folder: Path) -> None:
     built = None if model.dialect is None else _plain(model.dialect)
     saved = config.get("dialect")
-    if saved is None or built is None:
-        if saved is not built:
-            raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
+    if built is None and saved is None:
         return
-    for field in built.keys() | saved.keys():
+    if built is None or not isinstance(saved, Mapping):
+        raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
+    for field in sorted(built.keys() | saved.keys()):
         if built.get(field) != saved.get(field):
             raise CheckpointError(
                 f"{folder / CONFIG}: dialect.{field}={saved.get(field)!r} is not what the model node builds, "

@@ -1,16 +1,27 @@
 """From a composed configuration to objects, with every misfit caught before anything is loaded."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from audiodiff.checkpoint import innermost
-from audiodiff.diffusion.process import DiscreteVP
+from audiodiff.conditioners.conditioner import Conditioner
+from audiodiff.diffusion.density import Density, DiscreteSteps
+from audiodiff.diffusion.grid import Discrete, Grid
+from audiodiff.diffusion.preconditioning import EDM, Preconditioning
+from audiodiff.diffusion.process import DiscreteVP, Process
+from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.networks.embedding import StepTable
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.networks.embedding import Embedding, StepTable
+from audiodiff.representations.representation import Representation
+from audiodiff.training.step import Exact, TrainingStep
+
+T = TypeVar("T")
 
 
 def config_folder() -> Path:
@@ -51,7 +62,7 @@ def plain(config: Any) -> dict[str, Any]:
     config = config.copy()
     with open_dict(config):
         config.pop("hydra", None)
-    with _readable("the configuration does not resolve"):
+    with readable("the configuration does not resolve"):
         resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
@@ -65,9 +76,25 @@ def instantiate(node: Mapping[str, Any], *, name: str, **more: Any) -> Any:
     """
     from hydra.utils import instantiate as build
 
-    with _readable(name):
+    with readable(name):
         return build(dict(node), **more)
-    raise AssertionError("unreachable: _readable raises or lets pass")
+    raise AssertionError("unreachable: readable raises or lets pass")
+
+
+def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
+    """Build a dataclass of settings from a node that has no `_target_`.
+
+    Raises:
+        ParameterError: for a field that it does not have, or lacks, or that has no meaning.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    for key in values:
+        if key not in known:
+            raise ParameterError(f"{name}.{key} does not exist, there are {', '.join(sorted(known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ParameterError(f"{name}: {error}") from error
 
 
 def crop_samples(config: Mapping[str, Any]) -> int:
@@ -83,16 +110,18 @@ def crop_samples(config: Mapping[str, Any]) -> int:
             f"data.crop_frames={frames} and data.crop_seconds={seconds}: set exactly one of them, the other to null"
         )
     if frames is not None:
-        if frames < 1:
-            raise ParameterError(f"data.crop_frames={frames} must be at least 1")
+        if not isinstance(frames, int) or frames < 1:
+            raise ParameterError(f"data.crop_frames={frames} must be a whole number, at least 1")
         return int(frames) * int(audio["hop_length"])
+    if not isinstance(seconds, int | float):
+        raise ParameterError(f"data.crop_seconds={seconds} must be a number")
     samples = round(seconds * audio["sample_rate"])
     hop = audio["hop_length"] if uses_mel(config) else 1
     if samples < 1 or samples % hop:
         nearest = max(1, round(samples / hop)) * hop
         raise ParameterError(
             f"data.crop_seconds={seconds} is {samples} samples, which must be a multiple of audio.hop_length={hop}: "
-            f"set data.crop_frames={nearest // hop} instead"
+            f"set data.crop_seconds=null data.crop_frames={nearest // hop}"
         )
     return samples
 
@@ -102,8 +131,8 @@ def uses_mel(config: Mapping[str, Any]) -> bool:
     return config["audio"].get("dialect") is not None
 
 
-def build_model(config: Mapping[str, Any]) -> Synthesizer:
-    """Build the model of a training configuration, having checked that its parts fit together.
+def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
+    """Build the model of a training configuration with its loss, having checked that its parts fit together.
 
     Raises:
         ParameterError: with one line for each misfit.
@@ -119,34 +148,57 @@ def build_model(config: Mapping[str, Any]) -> Synthesizer:
             problems.append(str(error))
         return None
 
+    def raise_problems() -> None:
+        if problems:
+            raise ParameterError("\n".join(problems))
+
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
-    if problems:
-        raise ParameterError("\n".join(problems))
-    representation = attempt("representation", config["representation"])
-    network = attempt("network", config["network"])
-    for name in ("conditioner", "preconditioning", "sampler"):
-        attempt(name, config[name])
+    problems += _dialect_misfits(config, dialect=dialect)
+    raise_problems()
+    names = ("representation", "conditioner", "network", "preconditioning", "density", "objective", "sampler")
+    parts = {name: attempt(name, config[name]) for name in names}
+    problems += _crop_misfits(config, dialect=dialect)
+    raise_problems()
+    problems += _channel_misfits(config, **{name: parts[name] for name in ("representation", "conditioner")})
+    problems += _clock_misfits(
+        process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
+    )
+    problems += _step_misfits(process, density=parts["density"], grid=parts["sampler"].grid)
+    raise_problems()
+    synthesizer = instantiate(config["model"], name="model")
+    module = TrainingStep(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
+    _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
+    return module
+
+
+def _dialect_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
+    for name, other in (("conditioner", "none"), ("representation", "waveform")):
+        if dialect is None and config["audio"].get("dialect") is None and "dialect" in config[name]:
+            yield f"{name} needs a mel dialect, and audio has none: choose audio=hifigan, say, or {name}={other}"
+
+
+def _crop_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
     try:
         crop = crop_samples(config)
     except ParameterError as error:
-        problems.append(str(error))
-    else:
-        if dialect is not None and crop < dialect.n_fft:
-            problems.append(
-                f"the training crop of {crop} samples must hold at least one window of n_fft={dialect.n_fft}: "
-                f"set data.crop_frames={-(-dialect.n_fft // dialect.hop_length)} or more"
-            )
-    if representation is not None:
-        problems += list(_network_misfits(config["network"], channels=representation.channels))
-    if network is not None:
-        problems += list(_clock_misfits(network, process))
-    if problems:
-        raise ParameterError("\n".join(problems))
-    return instantiate(config["model"], name="model")
+        yield str(error)
+        return
+    if dialect is not None and crop < dialect.n_fft:
+        yield (
+            f"the training crop of {crop} samples must hold at least one window of n_fft={dialect.n_fft}: "
+            f"set data.crop_seconds=null data.crop_frames={-(-dialect.n_fft // dialect.hop_length)} or more"
+        )
 
 
-def _network_misfits(network: Mapping[str, Any], *, channels: int) -> Iterator[str]:
+def _channel_misfits(
+    config: Mapping[str, Any], *, representation: Representation, conditioner: Conditioner
+) -> Iterator[str]:
+    n_channels, network = config["data"]["n_channels"], config["network"]
+    if n_channels != 1 and (conditioner.needs_mel or representation.makes_mel):
+        yield f"data.n_channels={n_channels} must be 1: a mel spectrogram is made from mono audio"
+        return
+    channels = representation.channels
     if network.get("in_channels", channels) != channels:
         yield (
             f"network.in_channels={network['in_channels']} must be the {channels} channels of the representation: "
@@ -154,36 +206,77 @@ def _network_misfits(network: Mapping[str, Any], *, channels: int) -> Iterator[s
         )
 
 
-def _clock_misfits(network: Any, process: Any) -> Iterator[str]:
-    """Compare the noise level's embedding with the clock of the process."""
-    embedding = network.step_encoder.embedding
-    discrete = isinstance(process, DiscreteVP)
-    if isinstance(embedding, StepTable) and not discrete:
+def _clock_misfits(process: Process, *, embedding: Embedding, preconditioning: Preconditioning) -> Iterator[str]:
+    """Compare the noise level's embedding with the clock that the network is told."""
+    counts = isinstance(process, DiscreteVP) and not isinstance(preconditioning, EDM)
+    n_steps = len(process.betas) if isinstance(process, DiscreteVP) and counts else None
+    n_known = embedding.table.shape[0] if isinstance(embedding, StepTable) else None
+    if n_steps == n_known:
+        return
+    if n_steps is None:
         yield (
-            f"network.embedding counts {embedding.table.shape[0]} steps and the process has a continuous clock: choose "
-            "process=diffwave50 or diffwave200, or network.embedding._target_=audiodiff.networks.embedding.Sinusoidal"
+            f"network.embedding counts {n_known} steps and the clock of the noise level is continuous: choose "
+            "process=diffwave50 or diffwave200 with preconditioning=epsilon, or another network"
         )
-    elif isinstance(embedding, StepTable) and embedding.table.shape[0] != len(process.betas):
+    elif n_known is None:
         yield (
-            f"network.embedding.n_steps={embedding.table.shape[0]} must be the process's {len(process.betas)} steps: "
-            f"set network.embedding.n_steps={len(process.betas)}"
-        )
-    elif discrete and not isinstance(embedding, StepTable):
-        yield (
-            f"the process counts {len(process.betas)} steps and network.embedding expects a clock in [0, 1]: choose "
+            f"the process counts {n_steps} steps and network.embedding expects a clock in [0, 1]: choose "
             "another process, or network=diffwave"
+        )
+    else:
+        yield (
+            f"network.embedding.n_steps={n_known} must be the process's {n_steps} steps: "
+            f"set network.embedding.n_steps={n_steps}"
+        )
+
+
+def _step_misfits(process: Process, *, density: Density, grid: Grid) -> Iterator[str]:
+    if isinstance(process, DiscreteVP):
+        return
+    if isinstance(density, DiscreteSteps):
+        yield "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"
+    if isinstance(grid, Discrete):
+        yield "sampler=discrete visits the steps of a process that counts them, this one does not: choose flow"
+
+
+def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
+    """Return the length of the shortest crop that could be trained on, which is quick to compute."""
+    if dialect is None:
+        return min(crop_samples(config), 256)
+    return -(-dialect.n_fft // dialect.hop_length) * dialect.hop_length
+
+
+def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
+    """Make one step on silence and one grid, to see what no single part can know."""
+    model = module.synthesizer
+    try:
+        model.sampler.grid(model.sampler.n_steps)
+    except ParameterError as error:
+        raise ParameterError(f"sampler: {error}") from error
+    audio = torch.zeros(1, n_channels, n_samples)
+    condition = model.conditioner(audio)
+    try:
+        with torch.no_grad():
+            encoded = model.denoiser.network.encode(condition)
+            module(Exact(audio), torch.Generator())
+    except (AudiodiffError, RuntimeError, IndexError) as error:
+        raise ParameterError(f"the parts do not fit together: {str(error).splitlines()[0]}") from error
+    if condition.frames is not None and encoded.frames is None and encoded.signal is None:
+        raise ParameterError(
+            "conditioner=mel tells the network a mel spectrogram, and this network does not listen: choose "
+            "network=spectral or network=diffwave, or conditioner=none"
         )
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Say in one line what a configuration library would say in a screenful."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException, TypeError) as error:
+    except (HydraException, OmegaConfBaseException, TypeError, ValueError) as error:
         cause = innermost(error)
         if isinstance(cause, AudiodiffError):
             raise ParameterError(f"{name}: {cause}") from error

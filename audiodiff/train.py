@@ -1,12 +1,11 @@
 """`audiodiff train`: compose, check, train, save."""
 
-import hashlib
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,16 +14,18 @@ from audiodiff import checkpoint, compose
 from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
-from audiodiff.data.manifest import Entry
 from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError
 from audiodiff.messages import fail, say
+from audiodiff.synthesizer import Synthesizer
 from audiodiff.training import loop, validation
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import NoLog
 from audiodiff.training.precision import resolve_precision
-from audiodiff.training.state import exactness, read_state
-from audiodiff.training.step import TrainingStep
+from audiodiff.training.state import digest, exactness, read_state, restore
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
@@ -46,7 +47,7 @@ def command(arguments: list[str]) -> None:
         hydra_config = HydraConfig.get()
         try:
             resolved = compose.plain(config)
-            if hydra_config.mode == RunMode.MULTIRUN and _n_devices(resolved) > 1:
+            if hydra_config.mode == RunMode.MULTIRUN and _n_processes(resolved) > 1:
                 raise ParameterError(
                     f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by the "
                     "command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
@@ -55,7 +56,7 @@ def command(arguments: list[str]) -> None:
         except AudiodiffError as error:
             fail(error)
 
-    sys.argv = [given[0], *_hydra_arguments(arguments)]
+    sys.argv = [given[0], *hydra_arguments(arguments)]
     task()
 
 
@@ -67,21 +68,20 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         DataError: if the recordings cannot be used.
         TrainingError: if training or an exact resume is impossible.
     """
-    import lightning_fabric
-
-    settings = loop.Settings(**_without(config["train"], "resume", "deterministic"), seed=config["seed"])
-    resume = config["train"]["resume"]
-    torch.use_deterministic_algorithms(config["train"]["deterministic"])
-    torch.manual_seed(settings.seed)
-    synthesizer = compose.build_model(config)
-    module = TrainingStep(
-        synthesizer=synthesizer,
-        objective=compose.instantiate(config["objective"], name="objective"),
-        density=compose.instantiate(config["density"], name="density"),
+    settings = compose.settings(
+        loop.Settings, {**_without(config["train"], "resume", "deterministic"), "seed": config["seed"]}, name="train"
     )
-    schedule = compose.instantiate(config["schedule"], name="schedule")
-    watch = validation.Settings(**config["validation"])
+    watch = compose.settings(validation.Settings, config["validation"], name="validation")
+    resume = config["train"]["resume"]
     _refuse_used(run, resume=resume)
+    loop.check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
+    config = {**config, "fabric": _with_precision(config["fabric"])}
+    _choose_algorithms(deterministic=config["train"]["deterministic"])
+    torch.manual_seed(settings.seed)
+    module = compose.build_training_step(config)
+    synthesizer = module.synthesizer
+    validation.check(watch, model=synthesizer)
+    schedule = compose.instantiate(config["schedule"], name="schedule")
     scan = _scan(config)
     dataset, held_out = (
         CropDataset(
@@ -94,73 +94,43 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         for split in ("train", "val")
     )
 
-    fabric_settings = dict(config["fabric"])
-    fabric_settings["precision"] = resolve_precision(
-        fabric_settings["precision"], accelerator=fabric_settings["accelerator"]
-    )
-    config = {**config, "fabric": fabric_settings}
-    try:
-        fabric = lightning_fabric.Fabric(**fabric_settings)
-        fabric.launch()
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ParameterError(f"fabric={fabric_settings}: {error}") from error
-    digest = _digest(scan.split("train"))
-    wanted = exactness(config, data=digest, world_size=fabric.world_size, device=fabric.device.type)
-    state: dict[str, Any] | None = None
-    if resume is not None:
-        folder, state = read_state(str(resume), wanted=wanted, exact=config["resume"]["exact"])
-        synthesizer.load_state_dict(state["model"])
-        if state["step"] >= settings.steps:
-            raise TrainingError(f"train.steps={settings.steps} are made already: {folder} holds step {state['step']}")
-    else:
+    fabric = _launched(config["fabric"])
+    wanted = exactness(config, data=digest(dataset.entries), world_size=fabric.world_size, device=fabric.device.type)
+    state = None if resume is None else read_state(str(resume), wanted=wanted, exact=config["resume"]["exact"])
+    if state is None:
         n_fit = min(N_FIT_EXAMPLES, dataset.n_per_epoch)
         synthesizer.representation.fit(torch.stack([dataset[k]["audio"] for k in range(n_fit)]))
-
-    optimizer = compose.instantiate(config["optimizer"], name="optimizer")(synthesizer.parameters())
+    elif state["step"] >= settings.steps:
+        raise TrainingError(
+            f"train.steps={settings.steps} are made already: {resume} holds step {state['step']}; to go on, raise it"
+        )
+    with compose.readable("optimizer"):
+        optimizer = compose.instantiate(config["optimizer"], name="optimizer")(synthesizer.parameters())
     wrapped, fabric_optimizer = fabric.setup(module, optimizer)
     ema = Ema(synthesizer, decay=settings.ema_decay)
-    first_step = 0
     if state is not None:
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_shadow(state["ema"])
-        first_step = state["step"]
-
-    log = compose.instantiate(config["logger"], name="logger")(run) if fabric.is_global_zero else NoLog()
-    validate = validation.Validation(
-        module=module, ema=ema, entries=scan.split("val"), crops=held_out, settings=watch, log=log
-    )
-    checkpoints = run / "checkpoints"
+        restore(state, synthesizer=synthesizer, optimizer=optimizer, ema=ema)
+    first_step = 0 if state is None else state["step"]
 
     def save(step: int, metrics: Mapping[str, float]) -> None:
-        if not fabric.is_global_zero:
-            return
-        name = f"step_{step:08d}"
-        checkpoint.save(
-            checkpoints / name,
-            model=config["model"],
-            sample_rate=synthesizer.sample_rate,
-            mel_dialect=synthesizer.dialect,
-            weights=ema.state_dict(),
-            metrics={"step": step, "validation": dict(metrics)},
-            card=_card(config, step=step, metrics=metrics, n_train=len(scan.split("train"))),
-            training_state={
-                "step": step,
-                "model": synthesizer.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.shadow,
-                "exactness": wanted,
-            },
+        _save(
+            run / "checkpoints",
+            step=step,
+            config=config,
+            synthesizer=synthesizer,
+            ema=ema,
+            optimizer=optimizer,
+            exactly=wanted,
+            metrics=metrics,
+            n_train=len(dataset.entries),
+            keep=settings.keep,
         )
-        checkpoint.point_latest(checkpoints, name)
-        _prune(checkpoints, keep=settings.keep)
 
-    if fabric.is_global_zero:
-        n_parameters = sum(parameter.numel() for parameter in synthesizer.parameters())
-        say(
-            f"{n_parameters / 1e6:.2f} M parameters, {len(dataset.entries)} recordings to train on, "
-            f"{len(held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {run}"
-        )
-    try:
+    first = fabric.is_global_zero
+    log = compose.instantiate(config["logger"], name="logger")(run, first_step=first_step) if first else NoLog()
+    with closing(log):
+        if first:
+            _announce(run, synthesizer=synthesizer, dataset=dataset, held_out=held_out, fabric=fabric)
         outcome = loop.fit(
             fabric=fabric,
             module=module,
@@ -181,15 +151,95 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
             ),
             settings=settings,
             first_step=first_step,
+            metrics={} if state is None else state["metrics"],
             log=log,
-            validate=validate if fabric.is_global_zero else (lambda step: {}),  # noqa: ARG005
-            save=save,
+            validate=validation.Validation(
+                module=module, ema=ema, entries=scan.split("val"), crops=held_out, settings=watch, log=log
+            )
+            if first
+            else _nothing,
+            save=save if first else _nothing,
         )
-    finally:
-        log.close()
-    if fabric.is_global_zero:
+    if first:
         _report(outcome, run=run, steps=settings.steps)
     return outcome
+
+
+def _choose_algorithms(*, deterministic: bool) -> None:
+    """Set what torch keeps for the whole process."""
+    if deterministic:
+        # What cuBLAS asks for; it is read when CUDA is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _with_precision(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Fabric's settings with a precision that it knows."""
+    return {**node, "precision": resolve_precision(node["precision"], accelerator=node["accelerator"])}
+
+
+def _launched(node: Mapping[str, Any]) -> "Fabric":
+    """Return Fabric with its processes running."""
+    import lightning_fabric
+
+    try:
+        fabric = lightning_fabric.Fabric(**node)
+        fabric.launch()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ParameterError(f"fabric={dict(node)}: {str(error).splitlines()[0]}") from error
+    return fabric
+
+
+def _nothing(*_: Any) -> Any:
+    """Stand for validation and saving where another process does them."""
+    return {}
+
+
+def _save(
+    checkpoints: Path,
+    *,
+    step: int,
+    config: Mapping[str, Any],
+    synthesizer: Synthesizer,
+    ema: Ema,
+    optimizer: torch.optim.Optimizer,
+    exactly: Mapping[str, str],
+    metrics: Mapping[str, float],
+    n_train: int,
+    keep: int,
+) -> None:
+    """Write a step's checkpoint, point `latest` to it, and drop the oldest."""
+    name = f"step_{step:08d}"
+    checkpoint.save(
+        checkpoints / name,
+        model=config["model"],
+        sample_rate=synthesizer.sample_rate,
+        mel_dialect=synthesizer.dialect,
+        weights=ema.state_dict(),
+        metrics={"step": step, "validation": dict(metrics)},
+        card=_card(config, step=step, metrics=metrics, n_train=n_train, needs_mel=synthesizer.needs_mel),
+        training_state={
+            "step": step,
+            "model": synthesizer.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "optimizer_kind": type(optimizer).__name__,
+            "ema": ema.shadow,
+            "metrics": dict(metrics),
+            "exactness": dict(exactly),
+        },
+    )
+    checkpoint.point_latest(checkpoints, name)
+    checkpoint.prune(checkpoints, newest=name, keep=keep)
+
+
+def _announce(
+    run: Path, *, synthesizer: Synthesizer, dataset: CropDataset, held_out: CropDataset, fabric: "Fabric"
+) -> None:
+    n_parameters = sum(parameter.numel() for parameter in synthesizer.parameters())
+    say(
+        f"{n_parameters / 1e6:.2f} M parameters, {len(dataset.entries)} recordings to train on, "
+        f"{len(held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {run}"
+    )
 
 
 def _scan(config: Mapping[str, Any]) -> Scan:
@@ -211,26 +261,13 @@ def _scan(config: Mapping[str, Any]) -> Scan:
     return scan
 
 
-def _digest(entries: tuple[Entry, ...]) -> str:
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(f"{entry.path.name}|{entry.start}|{entry.n_samples}|{entry.sample_rate}\n".encode())
-    return digest.hexdigest()[:16]
-
-
 def _refuse_used(run: Path, *, resume: str | None) -> None:
     """Keep an earlier run's checkpoints from being written over."""
-    if resume is None and (run / "checkpoints" / checkpoint.LATEST).exists():
+    if resume is None and _is_used(run):
         raise TrainingError(
             f"hydra.run.dir={run} holds the checkpoints of an earlier run: go on from them with train.resume={run}, "
             "or choose another folder"
         )
-
-
-def _prune(checkpoints: Path, *, keep: int) -> None:
-    folders = sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir())
-    for folder in folders[:-keep]:
-        shutil.rmtree(folder)
 
 
 def _report(outcome: loop.Outcome, *, run: Path, steps: int) -> None:
@@ -242,15 +279,16 @@ def _report(outcome: loop.Outcome, *, run: Path, steps: int) -> None:
         say(f"stopped by {outcome.signal} after step {outcome.step} of {steps}; go on with train.resume={run}")
 
 
-def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float], n_train: int) -> str:
+def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float], n_train: int, needs_mel: bool) -> str:
     dialect = config["audio"].get("dialect")
     measured = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items()) or "| not measured yet | |"
+    use = "INPUT --model FOLDER --out FILE.wav" if needs_mel else "--model FOLDER --seconds 2 --out FILE.wav"
     return f"""# Model card
 
 - audiodiff {audiodiff.__version__}, {step} steps, seed {config["seed"]}
 - audio: {config["audio"]["sample_rate"]} Hz, mel dialect: {"none" if dialect is None else dialect["name"]}
 - data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
-- use: `generate-wav INPUT --model FOLDER --out FILE.wav`, or `audiodiff.load("FOLDER").generate(...)`
+- use: `generate-wav {use}`, or `audiodiff.load("FOLDER").generate(...)`
 
 | on held-out recordings | |
 |---|---|
@@ -258,30 +296,71 @@ def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float],
 """
 
 
-def _hydra_arguments(arguments: list[str]) -> list[str]:
-    """Add where recipes are found, and that a resumed run goes on in its own folder."""
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """Complete the arguments of `audiodiff train` for Hydra.
+
+    Recipes are found. A resumed run goes on in its own folder, from the overrides that it was started with, the given
+    ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is.
+    """
     added = []
-    if not any(argument.lstrip("+~").startswith("hydra.searchpath=") for argument in arguments):
-        added.append(f"hydra.searchpath=[file://{compose.recipe_root()}]")
-    resume = [argument.partition("=")[2] for argument in arguments if argument.startswith("train.resume=")]
-    chosen = any(argument.startswith("hydra.run.dir=") for argument in arguments)
-    if resume and resume[-1] not in ("", "null") and not chosen:
-        added.append(f"hydra.run.dir={_run_of(resume[-1])}")
+    if _value(arguments, "hydra.searchpath") is None:
+        added.append(f"hydra.searchpath=[{_quoted(f'file://{compose.recipe_root()}')}]")
+    resume, chosen = _value(arguments, "train.resume"), _value(arguments, "hydra.run.dir")
+    run = None if chosen is None else compose.absolute(chosen)
+    if resume not in (None, "", "null"):
+        origin = _run_of(resume)
+        if run is None:
+            run = origin
+            added.append(f"hydra.run.dir={_quoted(str(run))}")
+        known = {_key(argument) for argument in arguments} | {"train.resume", "resume.exact"}
+        arguments = [*(old for old in _saved_overrides(origin) if _key(old) not in known), *arguments]
+    if run is not None and _is_used(run):
+        added.append("hydra.output_subdir=null")
     return [*arguments, *added]
+
+
+def _saved_overrides(run: Path) -> list[str]:
+    """Return the overrides that a run was started with."""
+    import yaml
+
+    path = run / ".hydra" / "overrides.yaml"
+    return [str(override) for override in yaml.safe_load(path.read_text()) or []] if path.is_file() else []
+
+
+def _key(argument: str) -> str:
+    return argument.lstrip("+~").partition("=")[0]
+
+
+def _value(arguments: list[str], key: str) -> str | None:
+    """Return the last value that the arguments give to a key."""
+    values = [argument.partition("=")[2].strip("'\"") for argument in arguments if _key(argument) == key]
+    return values[-1] if values else None
+
+
+def _quoted(text: str) -> str:
+    """Quote a value for Hydra, whose grammar has a meaning for commas, brackets, spaces and equals signs."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _run_of(resume: str) -> Path:
     """Return the run folder of a run folder, its checkpoints or one of them."""
-    path = compose.absolute(resume.strip("'\""))
+    path = compose.absolute(resume)
     for part in (path, *path.parents):
         if (part / "checkpoints").is_dir():
             return part
     return path
 
 
-def _n_devices(config: Mapping[str, Any]) -> int:
+def _is_used(run: Path) -> bool:
+    return (run / "checkpoints" / checkpoint.LATEST).exists()
+
+
+def _n_processes(config: Mapping[str, Any]) -> int:
+    """Return how many processes Fabric would start, 2 where that depends on the machine."""
     devices = config["fabric"]["devices"]
-    return devices if isinstance(devices, int) and devices > 0 else (2 if devices in (-1, "auto") else 1)
+    if isinstance(devices, list):
+        return len(devices)
+    return int(devices) if str(devices).isdigit() else 2
 
 
 def _without(node: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -32,9 +32,10 @@ class NoLog(Log):
 
     Args:
         run: folder of the run, in which nothing is written.
+        first_step: steps that were made before.
     """
 
-    def __init__(self, run: Path | None = None) -> None:
+    def __init__(self, run: Path | None = None, *, first_step: int = 0) -> None:
         pass
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
@@ -52,12 +53,14 @@ class TensorBoardLog(Log):
 
     Args:
         run: folder of the run.
+        first_step: steps that were made before; what an interrupted run had shown beyond them is hidden.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, first_step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(run / "tensorboard"), flush_secs=10)
+        purge = first_step + 1 if first_step else None
+        self._writer = SummaryWriter(str(run / "tensorboard"), flush_secs=10, purge_step=purge)
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
         for name, value in values.items():

@@ -50,11 +50,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"train.{name}={getattr(self, name)} must be at least 1")
-        for name in ("validate_every", "save_every", "seed"):
-            if getattr(self, name) < 0:
-                raise ParameterError(f"{name}={getattr(self, name)} must not be negative")
+            check_whole(getattr(self, name), name=f"train.{name}", least=1)
+        for name in ("validate_every", "save_every"):
+            check_whole(getattr(self, name), name=f"train.{name}", least=0)
+        check_whole(self.seed, name="seed", least=0)
+        if self.clip_norm is not None and not _is_number(self.clip_norm, above=0.0):
+            raise ParameterError(f"train.clip_norm={self.clip_norm} must be a positive number, or null for no clipping")
+        if not _is_number(self.ema_decay, above=-1.0):
+            raise ParameterError(f"train.ema_decay={self.ema_decay} must be a number in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Outcome:
 
     Args:
         step: optimiser steps that were made.
-        signal: what stopped it early, or None.
+        signal: the name of the signal that asked it to stop, or None.
         metrics: of the last validation.
         data_wait: share of the time that the loop waited for data.
     """
@@ -89,6 +92,7 @@ def fit(
     batches: Callable[[int], AbstractContextManager[Iterator[Batch]]],
     settings: Settings,
     first_step: int,
+    metrics: Mapping[str, float],
     log: Log,
     validate: Callable[[int], Mapping[str, float]],
     save: Save,
@@ -105,15 +109,15 @@ def fit(
         batches: opens the stream of batches from a step on.
         settings: lengths and intervals.
         first_step: steps that were made before.
+        metrics: of the last validation before, empty if there was none.
         log: where losses go.
         validate: measures the averaged model after a step.
-        save: writes a checkpoint after a step.
+        save: writes a checkpoint after a step, with the metrics of the last validation.
 
     Raises:
-        TrainingError: if a loss or gradient is not finite; the newest checkpoint stays as it was.
+        TrainingError: if a loss, a gradient or a weight is not finite; the newest checkpoint stays as it was.
     """
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    metrics: Mapping[str, float] = {}
     levels = NoiseLevels()
     waited, began, step = 0.0, time.perf_counter(), first_step
     with (
@@ -144,20 +148,38 @@ def fit(
             step += 1
 
             progress.advance(loss=float(loss), rate=optimizer.param_groups[0]["lr"])
-            last = step == settings.steps or _agree(fabric, interrupt.signal is not None)
-            if step % settings.log_every == 0 or last:
-                shown = {"loss": float(loss), "gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
-                log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
-            if _due(step, settings.validate_every) or step == settings.steps:
+            complete = step == settings.steps
+            stopped = _agree(fabric, interrupt.signal is not None)
+            if (_due(step, settings.validate_every) or complete) and not stopped:
                 progress.say("validating")
                 metrics = validate(step)
                 log.scalars({f"validation/{name}": value for name, value in metrics.items()}, step=step)
-            if _due(step, settings.save_every) or last:
+                stopped = _agree(fabric, interrupt.signal is not None)
+            if _due(step, settings.log_every) or complete or stopped:
+                shown = {"loss": float(loss), "gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
+                log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
+            if _due(step, settings.save_every) or complete or stopped:
+                _check_weights(module, step=step)
+                progress.say("saving")
                 save(step, metrics)
-            if last:
+            if stopped:
                 break
     spent = max(time.perf_counter() - began, 1e-9)
     return Outcome(step=step, signal=interrupt.signal, metrics=metrics, data_wait=waited / spent)
+
+
+def check_whole(value: object, *, name: str, least: int) -> None:
+    """Refuse what is not a whole number from `least` on.
+
+    Raises:
+        ParameterError: naming it.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ParameterError(f"{name}={value} must be a whole number, at least {least}")
+
+
+def _is_number(value: object, *, above: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > above
 
 
 def _due(step: int, every: int) -> bool:
@@ -189,3 +211,13 @@ def _check_finite(values: Any, *, step: int) -> None:
             "good weights. Try a lower optimizer.lr, a warm-up (schedule.warmup_steps), train.clip_norm=1, or "
             "fabric.precision=32-true"
         )
+
+
+def _check_weights(module: torch.nn.Module, *, step: int) -> None:
+    """Keep a checkpoint from holding what the last step broke: its loss was that of the weights before it."""
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise TrainingError(
+                f"step {step}: the weight {name} is not finite, so no checkpoint is written; the newest one holds good "
+                "weights. Try a lower optimizer.lr, or a warm-up (schedule.warmup_steps)"
+            )

@@ -21,8 +21,8 @@ def resolve_precision(precision: str, *, accelerator: str) -> str:
     """
     if precision not in PRECISIONS:
         raise ParameterError(
-            f"fabric.precision={precision} must be one of {', '.join(PRECISIONS)}: the signal stays in float32 whatever "
-            "the network does, and float16 would need its gradients scaled"
+            f"fabric.precision={precision} must be one of {', '.join(PRECISIONS)}: the signal stays in float32 "
+            "whatever the network does, and float16 would need its gradients scaled"
         )
     if precision != "auto":
         return precision

@@ -22,9 +22,16 @@ def warm_up(step: int, *, warmup_steps: int) -> float:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """Stay at 1 after the warm-up."""
+    """Stay at 1 after the warm-up.
+
+    Args:
+        warmup_steps: rising linearly before; 0 begins at 1.
+    """
 
     warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup_steps)
 
     def __call__(self, step: int) -> float:
         return warm_up(step, warmup_steps=self.warmup_steps)
@@ -45,6 +52,7 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_warmup(self.warmup_steps)
         if not 0.0 <= self.final <= 1.0:
             raise ParameterError(f"final={self.final} must lie in [0, 1]")
         if self.total_steps < 1:
@@ -55,3 +63,8 @@ class Cosine(Schedule):
         progress = min(1.0, after / max(1, self.total_steps - self.warmup_steps))
         fall = self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
         return warm_up(step, warmup_steps=self.warmup_steps) * fall
+
+
+def _check_warmup(warmup_steps: int) -> None:
+    if warmup_steps < 0:
+        raise ParameterError(f"warmup_steps={warmup_steps} must not be negative")

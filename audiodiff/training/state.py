@@ -1,18 +1,35 @@
 """What a resume needs, and whether it would be exact."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import hashlib
+from collections.abc import Iterable, Mapping
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from audiodiff import checkpoint
+from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
+from audiodiff.training.ema import Ema
 
-FREE = ("train.steps", "train.save_every", "train.log_every", "train.validate_every", "train.keep", "train.resume")
-"""Settings that may differ between a run and its continuation without changing a single weight."""
-
-FREE_GROUPS = ("logger", "metrics", "resume", "hydra", "data.root", "data.n_workers", "data.on_bad", "validation")
+FREE = (
+    "train.steps",
+    "train.save_every",
+    "train.log_every",
+    "train.validate_every",
+    "train.keep",
+    "train.resume",
+    "data.root",
+    "data.n_workers",
+    "data.on_bad",
+    "logger",
+    "resume",
+    "sampler",
+    "model.sampler",
+    "model.n_iterations",
+    "validation",
+)
+"""Settings, and whole groups of them, that a run's continuation may change without changing a single weight."""
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, str]:
@@ -38,7 +55,7 @@ def exactness(config: Mapping[str, Any], *, data: str, world_size: int, device: 
     kept = {
         name: value
         for name, value in flatten(config).items()
-        if name not in FREE and not any(name == group or name.startswith(f"{group}.") for group in FREE_GROUPS)
+        if not any(name == free or name.startswith(f"{free}.") for free in FREE)
     }
     machine = {
         "data": data,
@@ -51,7 +68,15 @@ def exactness(config: Mapping[str, Any], *, data: str, world_size: int, device: 
     return kept | {f"machine.{name}": value for name, value in machine.items()}
 
 
-def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> tuple[Path, dict[str, Any]]:
+def digest(entries: Iterable[Entry]) -> str:
+    """Return what tells sets of recordings apart: names, stretches, rates, and so the order of the examples."""
+    found = hashlib.sha256()
+    for entry in entries:
+        found.update(f"{entry.path.name}|{entry.first_sample}|{entry.n_samples}|{entry.sample_rate}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str, Any]:
     """Load the training state of a run's newest checkpoint.
 
     Args:
@@ -69,7 +94,12 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> tuple[Pat
         raise TrainingError(
             f"train.resume={run}: {folder} has no {checkpoint.STATE}: it was made for use, not for resume"
         )
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+        raise TrainingError(f"train.resume={run}: {path} is damaged ({str(error).splitlines()[0]})") from error
+    if not {"step", "model", "ema", "optimizer", "optimizer_kind", "metrics", "exactness"} <= state.keys():
+        raise TrainingError(f"train.resume={run}: {path} is of another version of audiodiff")
     differing = [
         f"{name} was {state['exactness'].get(name, 'absent')}, is {wanted.get(name, 'absent')}"
         for name in sorted(state["exactness"].keys() | wanted.keys())
@@ -81,4 +111,29 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> tuple[Pat
             f"train.resume={run} cannot be exact; what differs:\n  {shown}\n"
             "Put it back, or go on all the same with resume.exact=false"
         )
-    return folder, state
+    return state
+
+
+def restore(
+    state: Mapping[str, Any], *, synthesizer: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema
+) -> None:
+    """Put weights, their average and the optimiser's memory back; another kind of optimiser begins without memory.
+
+    The optimiser's settings stay as configured: its learning rate was saved as the schedule had bent it.
+
+    Raises:
+        TrainingError: if what was saved is of another model.
+    """
+    try:
+        synthesizer.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise TrainingError(
+            f"train.resume: the saved weights are of another model, keep network and representation: {error}"
+        ) from error
+    ema.load_shadow(state["ema"])
+    if state["optimizer_kind"] != type(optimizer).__name__:
+        return
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state["optimizer"])
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)

@@ -52,7 +52,7 @@ def seed_step(*, seed: int, step: int, rank: int) -> torch.Generator:
 
     Returns: the source of the step's noise. Torch's own generators, which dropout draws from, are seeded alike.
     """
-    key = (seed * 1_000_003 + step) * 4_099 + rank
+    key = ((seed * 1_000_003 + step) * 4_099 + rank) % 2**63
     torch.manual_seed(key)
     generator = torch.Generator()
     generator.manual_seed(key)

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.manifest import Entry
-from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.metrics import score
+from audiodiff.errors import ParameterError
+from audiodiff.metrics import score, select
+from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import Log
 from audiodiff.training.step import Exact, TrainingStep
+
+N_SHOWN = 4
+"""Vocoded recordings that are logged as sound."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,29 @@ class Settings:
                 f"validation.n_examples={self.n_examples} must not be negative and "
                 f"validation.max_seconds={self.max_seconds} must be positive"
             )
+
+
+def check(settings: Settings, *, model: Synthesizer) -> None:
+    """Refuse at the start what a validation would stumble over after hours.
+
+    Raises:
+        ParameterError: for an unknown metric, or a number of iterations that the model cannot take.
+    """
+    if settings.metrics:
+        select(list(settings.metrics))
+    makes_mel = model.representation.makes_mel
+    n_iterations = model.n_iterations if settings.iterations is None else settings.iterations
+    if n_iterations < 0:
+        raise ParameterError(f"validation.iterations={n_iterations} must not be negative")
+    if makes_mel and n_iterations == 0:
+        raise ParameterError(
+            "validation.iterations=0 must be positive: this model makes a mel, and only the mel constraint makes it "
+            "sound; set validation.iterations=null and model.n_iterations=64"
+        )
+    if settings.iterations and not (model.needs_mel or makes_mel):
+        raise ParameterError(
+            f"validation.iterations={n_iterations} needs a mel, and this model has none: set validation.iterations=null"
+        )
 
 
 class Validation:
@@ -111,7 +138,7 @@ class Validation:
             estimate = model.generate(
                 mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
             )[0].cpu()
-            if step == 0 or index < 4:
+            if index < N_SHOWN:
                 self._log.audio(f"generated/{index}", estimate, sample_rate=model.sample_rate, step=step)
             if settings.metrics:
                 scores = score(estimate, truth, sample_rate=model.sample_rate, names=list(settings.metrics))
@@ -123,12 +150,9 @@ class Validation:
         model, settings = self._module.synthesizer, self._settings
         if settings.n_examples == 0:
             return
-        try:
-            audio = model.generate(
-                batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
-            )
-        except AudiodiffError as error:
-            raise ParameterError(f"validation: {error}") from error
+        audio = model.generate(
+            batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
+        )
         for index, clip in enumerate(audio.cpu()):
             self._log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
 
