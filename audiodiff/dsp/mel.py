@@ -171,6 +171,12 @@ class MelDialect:
         remedy = f"; it could be of dialect {' or '.join(others)}" if others else ""
         raise MelError(f"{name} is no mel of dialect {self.name}: {reason}{remedy}")
 
+    def limited(self, mel: Float[Tensor, "*batch n_mels frames"]) -> Float[Tensor, "*batch n_mels frames"]:
+        """Bring what a network made into the dialect: values into the range, impossibly loud frames to full scale."""
+        mel = mel.clamp(self.floor, self.ceil)
+        too_loud = self._excess(mel).clamp(min=1.0).sqrt().to(mel).unsqueeze(-2)
+        return self.compress(self.amplitude(mel) / too_loud)
+
     def _value(self, amplitude: float) -> float:
         # Rounded, so that the floor of a dialect on [0, 1] is 0 and not 1e-16.
         return round(self.log_gain * math.log(amplitude) + self.log_offset, 9)
@@ -190,20 +196,21 @@ class MelDialect:
         slack = _RANGE_SLACK * (self.ceil - self.floor)
         if low < self.floor - slack or high > self.ceil + slack:
             return f"its values span {low:.2f} to {high:.2f}, but audio spans {self.floor:.2f} to {self.ceil:.2f}"
-        excess_db = self._excess_db(mel)
+        excess_db = 10 * math.log10(float(self._excess(mel).max()))
         if excess_db > _ENERGY_SLACK_DB:
             return f"its values, {float(mel.mean()):.2f} in the mean, are of audio {excess_db:.1f} dB above full scale"
         return None
 
-    def _excess_db(self, mel: Tensor) -> float:
+    def _excess(self, mel: Tensor) -> Tensor:
+        """Compare the least energy that each frame needs with the most that audio in [-1, 1] has."""
         # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.
         filters = _filters(self)
         norms = filters.norm(dim=1, keepdim=True)
         unit = filters / norms
         largest = float(torch.linalg.matrix_norm(unit @ unit.T, ord=2))
-        energy = (self.amplitude(mel.double().cpu()) / norms).square().sum(-2).max() / largest
+        energy = (self.amplitude(mel.double().cpu()) / norms).square().sum(-2) / largest
         bound = self.n_fft * _squared_window(self) / 2 + self.power_offset * (self.n_fft // 2 + 1)
-        return 10 * math.log10(float(energy) / bound)
+        return energy / bound
 
 
 def _squared_window(dialect: MelDialect) -> float:

@@ -1,9 +1,11 @@
 """Change of sampling rate."""
 
 import math
+from functools import lru_cache
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError
 
@@ -30,7 +32,6 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
             too long.
 
     Example:
-        >>> import torch
         >>> resample(torch.zeros(1, 22050), from_rate=22050, to_rate=16000).shape
         torch.Size([1, 16000])
     """
@@ -48,14 +49,21 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
             f"from_rate={from_rate} and to_rate={to_rate} share only the factor {factor}: the filter is too long; "
             f"go through a common rate, or round a rate to the nearest 25 Hz"
         )
-    import torchaudio.functional  # imported here: `import audiodiff` loads nothing heavier than torch
+    return _resampler(from_rate, to_rate, audio.device, audio.dtype)(audio)
 
-    return torchaudio.functional.resample(
-        audio,
-        from_rate,
-        to_rate,
-        lowpass_filter_width=_FILTER_WIDTH,
-        rolloff=_ROLLOFF,
-        resampling_method="sinc_interp_kaiser",
-        beta=_KAISER_BETA,
-    )
+
+@lru_cache(maxsize=8)
+def _resampler(from_rate: int, to_rate: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Keep the kernel: making it takes longer than resampling a second."""
+    import torchaudio.transforms  # imported here: `import audiodiff` loads nothing heavier than torch
+
+    with torch.inference_mode(False):
+        return torchaudio.transforms.Resample(
+            from_rate,
+            to_rate,
+            lowpass_filter_width=_FILTER_WIDTH,
+            rolloff=_ROLLOFF,
+            resampling_method="sinc_interp_kaiser",
+            beta=_KAISER_BETA,
+            dtype=dtype,
+        ).to(device)

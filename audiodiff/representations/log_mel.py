@@ -44,7 +44,7 @@ class LogMelRepresentation(Representation):
         return self.dialect.n_frames(n_samples)
 
     def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
-        mel = (signal * affine(self.std) + affine(self.mean)).clamp(self.dialect.floor, self.dialect.ceil)
+        mel = self.dialect.limited(signal * affine(self.std) + affine(self.mean))
         start = 0.1 * noise(signal.new_zeros(signal.shape[0], 1, n_samples), -1)
         return start, mel
 

@@ -298,3 +298,11 @@ def test_a_mel_that_belies_its_stated_dialect_is_refused(tmp_path):
     with pytest.raises(MelError, match=r"x\.npy"):
         save_mel(tmp_path / "x.npy", d.mel(sound().float()).T.contiguous(), d)
     assert not (tmp_path / "x.npy").exists()
+
+
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+def test_a_limited_mel_is_of_the_dialect_and_that_of_audio_stays_as_it_is(name: str) -> None:
+    target = dialect(name)
+    mel = target.mel(0.1 * torch.randn(2, 20 * target.hop_length, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(target.limited(mel), mel, atol=1e-4, rtol=0)
+    target.check(target.limited(torch.full_like(mel, target.ceil)), name="mel")
