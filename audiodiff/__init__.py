@@ -24,3 +24,8 @@ def __getattr__(name: str) -> Any:
     if name == "metrics":
         return importlib.import_module("audiodiff.metrics")
     raise AttributeError(f"module 'audiodiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name also what was not asked for yet."""
+    return sorted({*globals(), *__all__})

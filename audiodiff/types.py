@@ -9,8 +9,8 @@ from torch import Tensor
 Waveform: TypeAlias = Float[Tensor, "batch channels time"]
 """Audio, float32, nominally in [-1, 1]."""
 
-Signal: TypeAlias = Float[Tensor, "batch channels time"]
-"""What is diffused: a waveform, or the bands of a mel spectrogram as channels."""
+Signal: TypeAlias = Float[Tensor, "batch signal_channels signal_time"]
+"""What is diffused: a waveform, or the bands of a mel spectrogram as channels, at the rate of its frames."""
 
 Sigma: TypeAlias = Float[Tensor, "batch"]
 """Noise standard deviation per example, in x = x0 + sigma * eps."""

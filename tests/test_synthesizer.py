@@ -1,0 +1,253 @@
+"""A trained model as a library: what it takes, what it gives, what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sounds
+import tiny
+import torch
+
+import audiodiff
+from audiodiff.dsp.mel import dialect
+from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.synthesizer import Synthesizer
+
+HIFIGAN = dialect("hifigan")
+
+
+def mels(n: int = 1, *, n_frames: int = 12) -> torch.Tensor:
+    """Make the mels of n recordings, (n, 80, n_frames)."""
+    peaks = [0.2 + 0.6 * k / n for k in range(n)]
+    return torch.cat([HIFIGAN.mel(sounds.tones(256 * n_frames, sample_rate=22050, peak=peak)) for peak in peaks])
+
+
+def test_a_checkpoint_is_loaded_and_makes_float32_of_batch_channels_time(vocoder: Path):
+    model = audiodiff.load(vocoder)
+    assert model.sample_rate == 22050
+    mel = model.mel(sounds.tones(256 * 12, sample_rate=22050)[None])
+    audio = model.generate(mel=mel, steps=None, iterations=None, seed=0)
+    assert audio.shape == (1, 1, 256 * 12)
+    assert audio.dtype == torch.float32
+    assert not audio.requires_grad
+    assert torch.equal(audio, model.generate(mel))
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 9])
+def test_the_mel_of_what_was_made_has_the_shape_of_the_mel_it_was_made_from(vocoder: Path, n_frames: int):
+    model = audiodiff.load(vocoder)
+    mel = mels(2, n_frames=n_frames)
+    assert model.mel(model.generate(mel)).shape == mel.shape
+
+
+def test_a_batch_equals_its_examples_one_by_one(vocoder: Path):
+    model = audiodiff.load(vocoder)
+    mel = mels(3)
+    together = model.generate(mel, items=[7, 1, 4])
+    for k, item in enumerate((7, 1, 4)):
+        alone = model.generate(mel[k : k + 1], items=[item])
+        assert float((together[k] - alone[0]).abs().max()) < 1e-5  # the order of float32 sums
+    assert torch.equal(model.generate(mel), model.generate(mel, items=range(3)))
+
+
+@pytest.mark.parametrize("name", ["unconditional", "log_mel"])
+def test_an_unconditional_model_makes_as_many_as_asked_and_as_long(name: str, request: pytest.FixtureRequest):
+    model = audiodiff.load(request.getfixturevalue(name))
+    audio = model.generate(batch=3, seconds=0.15, seed=5)
+    assert audio.shape == (3, 1, round(0.15 * 22050))
+    assert audio.dtype == torch.float32
+    assert model.generate().shape == (1, 1, 22050)
+    assert model.generate(n_samples=3001).shape == (1, 1, 3001)
+    alone = model.generate(batch=1, seconds=0.15, seed=5, items=[2])
+    assert float((audio[2] - alone[0]).abs().max()) < 1e-5
+    assert float((audio[1] - audio[2]).abs().max()) > 1e-3
+    assert float((model.generate(batch=3, seconds=0.15, seed=6) - audio).abs().max()) > 1e-3
+
+
+def test_without_iterations_the_output_of_the_network_stays_and_with_more_the_mel_comes_closer(vocoder: Path):
+    model = audiodiff.load(vocoder)
+    assert isinstance(model, Synthesizer)
+    mel = mels()
+    network = Synthesizer(
+        sample_rate=22050,
+        representation=model.representation,
+        conditioner=model.conditioner,
+        denoiser=model.denoiser,
+        sampler=model.sampler,
+        dialect=model.dialect,
+        n_iterations=0,
+    )
+    assert torch.equal(model.generate(mel, iterations=0), network.generate(mel))
+    target = HIFIGAN.amplitude(mel)
+    distances = [
+        float((HIFIGAN.amplitude(model.mel(model.generate(mel, iterations=n))) - target).norm()) for n in (0, 4, 32)
+    ]
+    assert distances[0] > 2 * distances[1] > 2 * distances[2]
+
+
+def test_the_condition_and_the_solver_and_the_steps_matter(vocoder: Path):
+    model = audiodiff.load(vocoder)
+    mel = mels()
+    audio = model.generate(mel, iterations=0)
+    for other in (
+        model.generate(mel - 1, iterations=0),
+        model.generate(mel, iterations=0, steps=5),
+        model.generate(mel, iterations=0, solver="heun"),
+        model.generate(mel, iterations=0, solver="euler_ancestral"),
+        model.generate(mel, iterations=0, seed=1),
+    ):
+        assert float((other - audio).abs().max()) > 1e-4
+
+
+def test_a_model_of_mels_ends_in_their_inversion(log_mel: Path):
+    """The more iterations, the less the mel of the sound still changes: it comes to the mel that was sampled."""
+    model = audiodiff.load(log_mel)
+    last = HIFIGAN.amplitude(model.mel(model.generate(seconds=0.2, iterations=64)))
+    distances = [
+        float((HIFIGAN.amplitude(model.mel(model.generate(seconds=0.2, iterations=n))) - last).norm()) for n in (1, 32)
+    ]
+    assert distances[0] > 2 * distances[1]
+    with pytest.raises(ParameterError, match="still to be inverted"):
+        model.generate(seconds=0.2, iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "total"),
+    [
+        ("vocoder", {"steps": 3, "iterations": 4}, 7),
+        ("vocoder", {"iterations": 0}, 2),
+        ("vocoder", {"solver": "heun"}, 5),
+        ("unconditional", {"seconds": 0.1}, 3),
+        ("log_mel", {"seconds": 0.1, "steps": 1}, 4),
+    ],
+)
+def test_progress_counts_to_the_total(name: str, options: dict[str, float], total: int, request: pytest.FixtureRequest):
+    model = audiodiff.load(request.getfixturevalue(name))
+    calls: list[tuple[int, int]] = []
+    mel = mels() if model.needs_mel else None
+    model.generate(mel, on_step=lambda done, of_all: calls.append((done, of_all)), **options)  # pyright: ignore
+    assert calls == [(k, total) for k in range(1, total + 1)]
+
+
+def test_double_precision_is_taken_as_float32(vocoder: Path):
+    model = audiodiff.load(vocoder)
+    audio = sounds.tones(3000, sample_rate=22050)[None]
+    mel = model.mel(audio)
+    assert torch.equal(model.mel(audio.double()), mel)
+    assert torch.equal(model.generate(mel.double()), model.generate(mel))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("vocoder", {}, "mel=None"),
+        ("vocoder", {"mel": mels(), "batch": 2}, "batch=2 has no meaning"),
+        ("vocoder", {"mel": mels(), "seconds": 2.0}, "seconds=2.0 has no meaning"),
+        ("vocoder", {"mel": mels(), "n_samples": 256 * 12 + 1}, "n_samples=3073 does not belong to 12 frames"),
+        ("vocoder", {"mel": mels(), "n_samples": -5}, "does not belong"),
+        ("vocoder", {"mel": mels(), "items": [1, 2]}, "items has 2 numbers"),
+        ("vocoder", {"mel": mels(), "steps": 0}, "steps=0 must be at least 1"),
+        ("vocoder", {"mel": mels(), "iterations": -1}, "iterations=-1 must not be negative"),
+        ("vocoder", {"mel": mels(), "solver": "nuts"}, "dpmpp_2m"),
+        ("vocoder", {"mel": mels() + 40}, "its values span"),
+        ("unconditional", {"mel": mels()}, "generates from nothing"),
+        ("unconditional", {"iterations": 3}, "this model has none"),
+        ("unconditional", {"batch": 0}, "batch=0 must be at least 1"),
+        ("unconditional", {"seconds": 0.0}, "seconds=0.0 must be at least one sample"),
+        ("unconditional", {"seconds": float("nan")}, "seconds=nan must be at least one sample"),
+        ("unconditional", {"seconds": float("inf")}, "seconds=inf must be at least one sample"),
+        ("unconditional", {"n_samples": 0}, "n_samples=0 must be at least 1"),
+        ("unconditional", {"n_samples": 10, "seconds": 1.0}, "give one of them"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(name: str, options: dict, reason: str, request: pytest.FixtureRequest):
+    model = audiodiff.load(request.getfixturevalue(name))
+    with pytest.raises(AudiodiffError) as refused:
+        model.generate(**options)
+    assert reason in str(refused.value)
+
+
+# In this process every signature is checked; a user's is not, and gets these words.
+SHAPES = """
+import json, sys, torch, audiodiff
+model = audiodiff.load(sys.argv[1])
+mel = torch.full((1, 80, 6), -5.0)
+audio = torch.zeros(1, 1, 2000)
+cases = {
+    "mel 2-D": lambda: model.generate(mel[0]),
+    "mel 1-D": lambda: model.generate(mel[0, 0]),
+    "mel numpy": lambda: model.generate(mel.numpy()),
+    "mel list": lambda: model.generate(mel.tolist()),
+    "mel integer": lambda: model.generate(mel.int()),
+    "mel empty": lambda: model.generate(mel[:0]),
+    "mel no frames": lambda: model.generate(mel[..., :0]),
+    "mel transposed": lambda: model.generate(mel.mT),
+    "mel n_mels": lambda: model.generate(mel[:, :70]),
+    "mel nan": lambda: model.generate(mel * float("nan")),
+    "audio 2-D": lambda: model.mel(audio[0]),
+    "audio 1-D": lambda: model.mel(audio[0, 0]),
+    "audio numpy": lambda: model.mel(audio.numpy()),
+    "audio int16": lambda: model.mel(audio.short()),
+    "audio stereo": lambda: model.mel(audio.expand(1, 2, -1)),
+    "audio empty": lambda: model.mel(audio[..., :0]),
+    "audio nan": lambda: model.mel(audio * float("nan")),
+}
+said = {}
+for name, case in cases.items():
+    try:
+        case()
+    except (audiodiff.errors.ParameterError, audiodiff.errors.MelError) as error:
+        said[name] = str(error)
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.parametrize("name", ["none", "vocoder"])
+def test_tensors_of_another_shape_or_kind_are_refused_in_words(name: str, request: pytest.FixtureRequest):
+    where = name if name == "none" else str(request.getfixturevalue(name))
+    done = subprocess.run([sys.executable, "-c", SHAPES, where], check=True, capture_output=True, text=True)
+    said = json.loads(done.stdout)
+    for case, reasons in {
+        "mel 2-D": ("(80, 6)", "(batch, n_mels, frames)", "mel[None]"),
+        "mel 1-D": ("(6,)", "(batch, n_mels, frames)"),
+        "mel numpy": ("ndarray", "torch.from_numpy"),
+        "mel list": ("list", "torch tensor"),
+        "mel integer": ("torch.int32", "floating point"),
+        "mel empty": ("(0, 80, 6)", "empty"),
+        "mel no frames": ("(1, 80, 0)", "empty"),
+        "mel transposed": ("transposed", "(n_mels, frames)"),
+        "mel n_mels": ("n_mels=70", "n_mels=80"),
+        "mel nan": ("NaN",),
+        "audio 2-D": ("(1, 2000)", "(batch, 1, time)", "audio[None]"),
+        "audio 1-D": ("(2000,)", "(batch, 1, time)"),
+        "audio numpy": ("ndarray", "torch.from_numpy"),
+        "audio int16": ("torch.int16", "floating point"),
+        "audio stereo": ("channels=2", "one by one"),
+        "audio empty": ("(1, 1, 0)", "empty"),
+        "audio nan": ("NaN",),
+    }.items():
+        for reason in reasons:
+            assert reason in said[case], case
+
+
+def test_a_model_without_mels_analyses_none(unconditional: Path):
+    with pytest.raises(ParameterError, match="knows no mel spectrogram"):
+        audiodiff.load(unconditional).mel(torch.zeros(1, 1, 1000))
+
+
+def test_parts_that_need_a_dialect_are_not_built_without_one():
+    model = tiny.synthesizer(tiny.VOCODER)
+    parts = {
+        "representation": model.representation,
+        "conditioner": model.conditioner,
+        "denoiser": model.denoiser,
+        "sampler": model.sampler,
+    }
+    with pytest.raises(ParameterError, match="dialect=None"):
+        Synthesizer(sample_rate=22050, **parts)  # pyright: ignore
+    with pytest.raises(ParameterError, match="sample_rate=16000 must be that of the mel dialect, 22050"):
+        Synthesizer(sample_rate=16000, dialect=HIFIGAN, **parts)  # pyright: ignore
+    with pytest.raises(ParameterError, match="n_iterations=-1"):
+        Synthesizer(sample_rate=22050, dialect=HIFIGAN, n_iterations=-1, **parts)  # pyright: ignore

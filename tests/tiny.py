@@ -1,0 +1,45 @@
+"""Models that are made in a moment: the shape of real ones, random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiodiff import checkpoint, compose
+from audiodiff.synthesizer import Synthesizer
+
+_SMALL = ["network.channels=8", "network.n_layers=2", "network.dilation_cycle=2", "network.step_features=8"]
+VOCODER = [*_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
+UNCONDITIONAL = ["recipes=folder/unconditional", "data.root=embedded", *_SMALL, "sampler.n_steps=3"]
+LOG_MEL = ["recipes=quickstart/mel", *_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
+
+
+def synthesizer(overrides: list[str], *, seed: int = 0) -> Synthesizer:
+    """Build a model with weights that make every output depend on every input."""
+    model = checkpoint.build(_node(overrides), where=Path("tiny"))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    for name, buffer in model.named_buffers():
+        if name == "representation.mean":
+            buffer.fill_(-6.0)
+    return model.eval()
+
+
+def save(folder: Path, overrides: list[str]) -> Path:
+    """Write a checkpoint."""
+    model = synthesizer(overrides)
+    checkpoint.save(
+        folder,
+        model=_node(overrides),
+        sample_rate=model.sample_rate,
+        mel_dialect=model.dialect,
+        weights=model.state_dict(),
+        metrics={},
+        card="",
+    )
+    return folder
+
+
+def _node(overrides: list[str]) -> dict[str, Any]:
+    return compose.plain(compose.compose(overrides))["model"]
