@@ -1,0 +1,200 @@
+"""A run that was stopped and resumed is the run that was never stopped."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+from audiodiff import checkpoint
+from audiodiff.errors import CheckpointError, TrainingError
+from audiodiff.training.step import seed_step
+
+WAYS = {
+    "plain": (),
+    "warm-up and cosine": ("schedule=cosine", "schedule.total_steps=6", "schedule.warmup_steps=2"),
+    "accumulation": ("train.accumulate=2",),
+    "validation in between": ("train.validate_every=2",),
+    "a worker": ("data.n_workers=1",),
+    "bf16": ("fabric.precision=bf16-mixed",),
+    "sgd": ("optimizer=sgd",),
+    "adam, no average": ("optimizer=adam", "train.ema_decay=0.0"),
+    "deterministic": ("train.deterministic=true",),
+    "mel": (
+        "representation=log_mel",
+        "conditioner=none",
+        "network=wavenet",
+        "network.in_channels=80",
+        "objective=plain_l2",
+        "validation=loss",
+        "model.n_iterations=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_three_steps_and_a_resume_for_three_more_are_six_steps(way: tuple[str, ...], recordings: Path, tmp_path: Path):
+    try:
+        runs.trained(recordings, tmp_path / "whole", *way, "train.steps=6")
+        runs.trained(recordings, tmp_path / "parts", *way, "train.steps=3")
+        runs.resumed(recordings, tmp_path / "parts", *way, "train.steps=6")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    whole, parts = runs.state(tmp_path / "whole"), runs.state(tmp_path / "parts")
+    assert parts["step"] == 6
+    runs.assert_same(parts, whole)
+
+
+def test_a_killed_run_resumes_to_the_bits_of_one_that_was_never_killed(recordings: Path, tmp_path: Path):
+    way = (
+        "train.accumulate=2",
+        "train.validate_every=4",
+        "train.save_every=3",
+        "train.keep=2",
+        "data.n_workers=1",
+        "fabric.precision=bf16-mixed",
+    )
+    process = runs.start(recordings, tmp_path / "killed", *way, "train.steps=100000")
+    until = time.monotonic() + 120
+    while not runs.newest(tmp_path / "killed"):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    stopped_at = int(runs.newest(tmp_path / "killed").removeprefix("step_"))
+    steps = f"train.steps={stopped_at + 3}"
+
+    runs.resumed(recordings, tmp_path / "killed", *way, steps)
+    runs.trained(recordings, tmp_path / "whole", *way, steps)
+    runs.assert_same(runs.state(tmp_path / "killed"), runs.state(tmp_path / "whole"))
+    files = [(checkpoint.find(tmp_path / run) / checkpoint.WEIGHTS).read_bytes() for run in ("killed", "whole")]
+    assert files[0] == files[1]
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+
+
+def test_the_noise_of_a_step_is_a_pure_function_of_seed_step_and_rank():
+    def draws(**key: int) -> tuple[float, float]:
+        generator = seed_step(**key)
+        return float(torch.rand((), generator=generator)), float(torch.rand(()))
+
+    key = {"seed": 3, "step": 5, "rank": 1}
+    first = draws(**key)
+    torch.rand(10)
+    assert draws(**key) == first
+    assert len({draws(**(key | {name: value})) for name in key for value in (6, 7, 8)}) == 9
+    assert draws(seed=2**63, step=10**7, rank=9) == draws(seed=2**63, step=10**7, rank=9)
+
+
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
+    run = tmp_path_factory.mktemp("three") / "run"
+    torch.set_num_threads(1)
+    runs.trained(recordings, run, "train.steps=3", "train.save_every=1", "schedule=cosine")
+    return run
+
+
+@pytest.fixture
+def run(three_steps: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(three_steps, tmp_path / "run")
+
+
+SAME = ("train.steps=6", "schedule=cosine", "schedule.total_steps=3")
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("optimizer.lr=0.5", "optimizer.lr was 0.001, is 0.5"),
+        ("seed=1", "seed was 0, is 1"),
+        ("train.batch_size=3", "train.batch_size was 2, is 3"),
+        ("network.channels=9", "network.channels was 8, is 9"),
+        ("schedule.total_steps=6", "schedule.total_steps was 3, is 6"),
+        ("fabric.precision=bf16-mixed", "fabric.precision was '32-true', is 'bf16-mixed'"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(override: str, named: str, run: Path, recordings: Path):
+    with pytest.raises(TrainingError, match="resume.exact=false") as raised:
+        runs.resumed(recordings, run, *SAME, override)
+    assert named in str(raised.value)
+    assert runs.newest(run) == "step_00000003"
+
+
+def test_changed_threads_are_refused_by_name(run: Path, recordings: Path):
+    torch.set_num_threads(2)
+    with pytest.raises(TrainingError, match="machine.threads was 1, is 2"):
+        runs.resumed(recordings, run, *SAME)
+
+
+def test_changed_recordings_are_refused_and_moved_ones_are_not(run: Path, recordings: Path, tmp_path: Path):
+    with pytest.raises(TrainingError, match="machine.data was"):
+        runs.resumed(runs.recordings(tmp_path / "more", n=5), run, *SAME)
+    moved = shutil.copytree(recordings, tmp_path / "moved")
+    assert runs.resumed(moved, run, *SAME).step == 6
+
+
+def test_what_changes_no_weight_may_change(run: Path, recordings: Path):
+    free = ("train.save_every=2", "data.n_workers=1", "sampler.n_steps=3", "model.n_iterations=2", "validation=loss")
+    assert runs.resumed(recordings, run, *SAME, *free).step == 6
+
+
+def test_an_inexact_resume_goes_on_with_the_new_settings(run: Path, recordings: Path):
+    changed = ("resume.exact=false", "train.steps=4", "schedule=constant", "optimizer=sgd", "optimizer.lr=0.0")
+    before = runs.state(run)["model"]
+    assert runs.resumed(recordings, run, *changed).step == 4
+    runs.assert_same(runs.state(run)["model"], before)
+
+
+def test_an_inexact_resume_of_another_network_names_what_does_not_fit(run: Path, recordings: Path):
+    with pytest.raises(TrainingError, match=r"another model(.|\n)*input_projection"):
+        runs.resumed(recordings, run, *SAME, "network.channels=9", "resume.exact=false")
+
+
+def test_a_finished_run_says_so(run: Path, recordings: Path):
+    with pytest.raises(TrainingError, match="train.steps=3 are made already"):
+        runs.resumed(recordings, run, "train.steps=3", "schedule=cosine")
+
+
+def test_a_used_folder_is_refused_before_the_recordings_are_looked_for(run: Path, tmp_path: Path):
+    with pytest.raises(TrainingError, match=f"train.resume={run}"):
+        runs.trained(tmp_path / "nowhere", run)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(recordings: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        runs.resumed(recordings, tmp_path / "nothing")
+
+
+def test_a_checkpoint_without_its_state_is_for_use_only(run: Path, recordings: Path):
+    (checkpoint.find(run) / checkpoint.STATE).unlink()
+    with pytest.raises(TrainingError, match="made for use, not for resume"):
+        runs.resumed(recordings, run, *SAME)
+
+
+def test_a_damaged_state_is_said_to_be_damaged(run: Path, recordings: Path):
+    path = checkpoint.find(run) / checkpoint.STATE
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="damaged"):
+        runs.resumed(recordings, run, *SAME)
+
+
+def test_a_run_taken_up_from_an_earlier_step_keeps_what_it_saves(run: Path, recordings: Path):
+    earlier = run / "checkpoints" / "step_00000001"
+    config = runs.config(recordings, *SAME, "train.steps=2", "train.keep=1", f"train.resume={earlier}")
+    from audiodiff.train import train
+
+    assert train(config, run=run).step == 2
+    assert runs.newest(run) == "step_00000002"
+    assert runs.state(run)["step"] == 2
+    assert not earlier.exists()
+
+
+def test_the_newest_validation_outlives_a_resume(run: Path, recordings: Path):
+    measured = runs.state(run)["metrics"]
+    assert measured["loss"] > 0
+    runs.resumed(recordings, run, *SAME, "train.save_every=1", "train.keep=9")
+    between = torch.load(run / "checkpoints" / "step_00000004" / checkpoint.STATE, weights_only=True)
+    assert between["metrics"] == measured
+    assert runs.state(run)["metrics"] != measured
