@@ -3,6 +3,7 @@
 # Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -102,6 +103,8 @@ def _nothing() -> None:
 
 def _run(command: Callable[[], None]) -> NoReturn:
     """Call a command; what went wrong is said in words."""
+    # Before torch is imported: threads that spin while they wait make everything many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command()
     except AudiodiffError as error:
