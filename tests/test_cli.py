@@ -1,14 +1,17 @@
-"""The command line as a user meets it: real processes, their help, their words and exit codes."""
+"""The command line as a user meets it: its help, its words and exit codes."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import sounds
 
 import audiodiff
+from audiodiff.cli import main
 
 MAIN = "from audiodiff.cli import main; main()"
 GENERATE_WAV = "import sys; sys.argv[0] = 'generate-wav'; from audiodiff.cli import generate_wav; generate_wav()"
@@ -25,6 +28,33 @@ def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> subpro
     )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a call of `audiodiff` in this process gave."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def audiodiff_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Answer]:
+    """Return `audiodiff` without the time that a process takes to start."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["audiodiff", *arguments])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        said = capsys.readouterr()
+        assert isinstance(exited.value.code, int)
+        return Answer(exited.value.code, said.out, said.err)
+
+    return call
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str, ...]):
     done = run(MAIN, *arguments)
@@ -36,8 +66,8 @@ def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str,
 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "demo"])
-def test_examples_stand_line_by_line_and_out_is_short(command: str):
-    done = run(MAIN, command, "--help")
+def test_examples_stand_line_by_line_and_out_is_short(command: str, audiodiff_here: Callable[..., Answer]):
+    done = audiodiff_here(command, "--help")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     begin = next(k for k, line in enumerate(lines) if line.strip() in ("Example:", "Examples:"))
@@ -58,15 +88,15 @@ def test_the_version_is_said():
     assert run(MAIN, "--version").stdout == f"audiodiff {audiodiff.__version__}\n"
 
 
-def test_generate_wav_is_audiodiff_generate(tmp_path: Path):
+def test_generate_wav_is_audiodiff_generate(tmp_path: Path, audiodiff_here: Callable[..., Answer]):
     sounds.write(tmp_path / "a.wav", 2000)
     one = run(GENERATE_WAV, "a.wav", "-o", "one.wav", cwd=tmp_path)
-    two = run(MAIN, "generate", "a.wav", "-o", "two.wav", cwd=tmp_path)
+    two = audiodiff_here("generate", "a.wav", "-o", "two.wav")
     assert one.stderr == "wrote one.wav\n"
     assert two.stderr == "wrote two.wav\n"
     assert (tmp_path / "one.wav").read_bytes() == (tmp_path / "two.wav").read_bytes()
     assert one.returncode == two.returncode == 0
-    again = run(GENERATE_WAV, "a.wav", "-o", "one.wav", cwd=tmp_path)
+    again = audiodiff_here("generate", "a.wav", "-o", "one.wav")
     assert again.returncode == 2
     assert again.stderr.strip() == "error: --out: one.wav exists: give --force to replace it, or another --out"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "one.wav", "two.wav"]
@@ -78,12 +108,15 @@ def test_generate_wav_is_audiodiff_generate(tmp_path: Path):
         (("nothing",), "No such command 'nothing'"),
         (("generate", "--no-such-option"), "No such option"),
         (("generate", "--seed", "x"), "--seed"),
+        (("generate",), "needs an input"),
         (("mel",), "give an INPUT and --out"),
         (("evaluate", "a.wav"), "ESTIMATE"),
     ],
 )
-def test_a_wrong_call_is_answered_in_words_with_exit_code_2(arguments: tuple[str, ...], word: str, tmp_path: Path):
-    done = run(MAIN, *arguments, cwd=tmp_path)
+def test_a_wrong_call_is_answered_in_words_with_exit_code_2(
+    arguments: tuple[str, ...], word: str, audiodiff_here: Callable[..., Answer]
+):
+    done = audiodiff_here(*arguments)
     assert done.returncode == 2
     assert word in done.stderr
     assert "Traceback" not in done.stderr

@@ -24,20 +24,20 @@ from audiodiff.generate import generate_command
 QUICK = ("--iterations", "2")
 
 
-def run(*arguments: str | Path | int):
+def run(*arguments: str | Path | float):
     application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     application.command()(generate_command)
     return CliRunner().invoke(application, [str(argument) for argument in arguments])
 
 
-def made(*arguments: str | Path | int) -> str:
+def made(*arguments: str | Path | float) -> str:
     """Run with success; return what was said."""
     result = run(*arguments)
     assert result.exit_code == 0, result.exception
     return result.output
 
 
-def refusal(*arguments: str | Path | int) -> str:
+def refusal(*arguments: str | Path | float) -> str:
     """Run without success; return the reason."""
     result = run(*arguments)
     assert isinstance(result.exception, audiodiff.errors.AudiodiffError), result.exception
@@ -202,7 +202,7 @@ def test_an_asked_rate_is_had_by_unconditional_sound_too(unconditional: Path):
 @pytest.mark.parametrize("model", ["none", "vocoder", "unconditional", "log_mel"])
 def test_the_batch_size_does_not_change_the_samples_and_the_seed_does(model: str, request: pytest.FixtureRequest):
     where = model if model == "none" else request.getfixturevalue(model)
-    what: list[str | int | Path] = ["-n", 3, "--seconds", 0.15]
+    what: list[str | float | Path] = ["-n", 3, "--seconds", 0.15]
     if model in ("none", "vocoder"):
         what = [sounds.write(Path("in", f"{index}.wav"), n, n_channels=2) for index, n in enumerate((3000, 2000, 3000))]
     for name, options in {"one": (), "again": (), "batch": ("--batch-size", 4), "seed": ("--seed", 1)}.items():

@@ -18,15 +18,14 @@ def loaded(code: str) -> set[str]:
     return set(python(report).split())
 
 
-@pytest.mark.parametrize("code", ["import audiodiff", "from audiodiff import load", "import audiodiff.types"])
+@pytest.mark.parametrize("code", ["import audiodiff", "from audiodiff import load"])
 def test_importing_loads_nothing_heavier_than_torch(code: str):
     assert loaded(code) == set()
 
 
 def test_load_and_metrics_are_reached_from_the_package():
-    code = "import audiodiff; print(callable(audiodiff.load), audiodiff.metrics.snr_db.__name__, audiodiff.__version__)"
-    assert python(code).split()[:2] == ["True", "snr_db"]
-    assert python("import audiodiff; print('load' in dir(audiodiff), 'metrics' in dir(audiodiff))") == "True True"
+    code = "import audiodiff; print('load' in dir(audiodiff), 'metrics' in dir(audiodiff), callable(audiodiff.load), "
+    assert python(code + "audiodiff.metrics.snr_db.__name__)") == "True True True snr_db"
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
