@@ -1,0 +1,130 @@
+"""`audiodiff train` as a person meets it: help, sweeps, errors in words."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+import audiodiff
+from audiodiff import checkpoint, compose, train
+
+
+def said(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run the command in this process; return its exit code and all that it said."""
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    code = 0
+    try:
+        train.command(arguments)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    return lambda *arguments: said(list(arguments), capsys, monkeypatch)
+
+
+def test_help_names_every_group_and_recipe(say):
+    code, text = say("--help")
+    assert code == 0
+    for group in compose.config_folder().iterdir():
+        if group.is_dir() and group.name != "hydra":
+            assert f"{group.name}: " in text
+    for recipe in (compose.recipe_root() / "recipes").glob("*/*.yaml"):
+        assert f"{recipe.parent.name}/{recipe.stem}" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_the_configuration_can_be_shown(say):
+    code, text = say("--cfg", "job", "recipes=ljspeech/vocoder", "train.steps=7")
+    assert code == 0
+    assert "steps: 7" in text
+    assert "crop_frames: 62" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("nonsense=1", "Key 'nonsense' is not in struct"),
+        ("recipes=nonsense", "Could not find 'recipes/nonsense'"),
+        ("train.stepz=1", "Key 'stepz' is not in struct"),
+        ("+train.stepz=1", "train.stepz does not exist"),
+        ("data.root=/nonsense", "data.root=/nonsense does not exist"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate"),
+    ],
+)
+def test_an_error_is_said_in_words(override: str, named: str, say, tmp_path: Path):
+    code, text = say(*runs.TINY, override, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code != 0
+    assert named in text
+    assert "Traceback" not in text
+
+
+def test_a_loss_that_is_not_finite_leaves_with_an_error(say, recordings: Path, tmp_path: Path):
+    hot = ("optimizer=sgd", "optimizer.lr=1e30", "train.clip_norm=null", "train.steps=50", "train.save_every=1")
+    code, text = say(*runs.TINY, *hot, f"data.root={recordings}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert "is not finite" in text or "must be finite" in text
+    assert "step " in text
+    assert "Traceback" not in text
+    if runs.newest(tmp_path / "run"):
+        audiodiff.load(tmp_path / "run", device="cpu")
+
+
+def test_a_resume_needs_nothing_but_the_run(say, recordings: Path, tmp_path: Path, monkeypatch):
+    run = tmp_path / "a run, with = and 'quotes'"
+    escaped = str(run).replace("'", "\\'")
+    begun = [*runs.TINY, f"data.root={recordings}", "train.steps=2", f"hydra.run.dir='{escaped}'"]
+    assert say(*begun)[0] == 0
+    overrides = (run / ".hydra" / "overrides.yaml").read_text()
+
+    monkeypatch.chdir(run.parent)
+    code, text = say(f"train.resume='{escaped}'", "train.steps=3")
+    assert code == 0, text
+    assert runs.newest(run) == "step_00000003"
+
+    code, text = say("seed=1", f"hydra.run.dir='{escaped}'")
+    assert code == 2
+    assert "holds the checkpoints of an earlier run" in text
+    assert (run / ".hydra" / "overrides.yaml").read_text() == overrides
+
+
+def test_a_resume_finds_the_run_of_a_checkpoint(tmp_path: Path):
+    step = tmp_path / "checkpoints" / "step_00000001"
+    step.mkdir(parents=True)
+    for given in (tmp_path, tmp_path / "checkpoints", step):
+        assert f"hydra.run.dir='{tmp_path}'" in train.hydra_arguments([f"train.resume={given}"])
+    assert "hydra.run.dir=x" in train.hydra_arguments([f"train.resume={step}", "hydra.run.dir=x"])
+    assert not any("hydra.run.dir" in argument for argument in train.hydra_arguments(["train.resume=null"]))
+
+
+def test_a_sweep_runs_its_jobs(say, recordings: Path, tmp_path: Path):
+    sweep = ["--multirun", "seed=0,1", f"hydra.sweep.dir={tmp_path}", f"data.root={recordings}", "train.steps=1"]
+    code, text = say(*runs.TINY, *sweep)
+    assert code == 0, text
+    states = [torch.load(checkpoint.find(tmp_path / job) / checkpoint.STATE, weights_only=True) for job in ("0", "1")]
+    assert [state["exactness"]["seed"] for state in states] == ["0", "1"]
+
+
+@pytest.mark.parametrize("devices", ["2", "auto", "-1", "[0,1]"])
+def test_a_sweep_of_several_processes_is_refused_with_the_reason(devices: str, say, tmp_path: Path):
+    sweep = ("--multirun", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "fabric=ddp", f"fabric.devices={devices}")
+    code, text = say(*runs.TINY, *sweep)
+    assert code == 2
+    assert "--multirun: DDP starts its processes by the command line" in text
+
+
+def test_a_recipe_of_ones_own_is_found(say, recordings: Path, tmp_path: Path):
+    (tmp_path / "conf" / "recipes").mkdir(parents=True)
+    (tmp_path / "conf" / "recipes" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /optimizer: sgd\ntrain:\n  steps: 123\nseed: 4\n"
+    )
+    code, text = say("--config-dir", str(tmp_path / "conf"), "recipes=mine", "seed=5", "--cfg", "job")
+    assert code == 0
+    assert "_target_: torch.optim.SGD" in text
+    assert "steps: 123" in text
+    assert "seed: 5" in text
