@@ -79,7 +79,7 @@ def test_every_recipe_is_composed_in_an_empty_directory(place: dict[str, str], t
 
 
 def test_train_prints_the_configuration_of_a_recipe_in_an_empty_directory(place: dict[str, str], tmp_path: Path):
-    arguments = ("train", "--cfg", "job", "recipes=quickstart/mel")
+    arguments = ("train", "recipes=quickstart/mel", "--cfg", "job")
     said = run(sys.executable, "-c", MAIN, *arguments, cwd=tmp_path, environment=place)
     assert "LogMelRepresentation" in said
 
