@@ -23,7 +23,7 @@ from audiodiff.train import train
 from audiodiff.types import Mel
 
 METRICS = ("snr_db", "si_sdr_db", "pesq_wb", "stoi", "lsd", "mr_stft")
-COLUMNS = ("SNR dB", "SI-SDR dB", "PESQ-WB", "STOI", "LSD", "MR-STFT")
+COLUMNS = ("SNR", "SI-SDR", "PESQ-WB", "STOI", "LSD", "MR-STFT")
 GRIFFIN_LIM_ITERATIONS = 64
 
 Vocode = Callable[[Mel, int], Tensor]
@@ -81,22 +81,23 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
     assert dialect is not None
     inverter = checkpoint.load("none", dialect=dialect)
 
-    def of_network(iterations: int | None) -> Vocode:
+    def of_network(iterations: int) -> Vocode:
         return lambda mel, n_samples: model.generate(mel, n_samples=n_samples, iterations=iterations)[0]
+
+    def of_constraint(iterations: int) -> Vocode:
+        return lambda mel, n_samples: inverter.generate(mel, n_samples=n_samples, iterations=iterations)[0]
 
     def of_griffin_lim(mel: Mel, n_samples: int) -> Tensor:
         start = START_LEVEL * BlockNoise(0, [0])(torch.zeros(1, 1, n_samples), 0)[:, 0]
         return griffin_lim(mel, start, dialect=dialect, n_iterations=GRIFFIN_LIM_ITERATIONS)
 
+    few, many = model.n_iterations, DEFAULT_ITERATIONS
     systems = (
         System("network alone", "network", of_network(0)),
-        System(f"network + constraint ({model.n_iterations} it.)", "network_constraint", of_network(None)),
-        System(
-            f"constraint alone ({DEFAULT_ITERATIONS} it.)",
-            "constraint",
-            lambda mel, n_samples: inverter.generate(mel, n_samples=n_samples)[0],
-        ),
-        System(f"Griffin-Lim ({GRIFFIN_LIM_ITERATIONS} it.)", "griffin_lim", of_griffin_lim),
+        System(f"network, {few} it.", "network_constraint", of_network(few)),
+        System(f"constraint, {few} it.", "constraint_few", of_constraint(few)),
+        System(f"constraint, {many} it.", "constraint", of_constraint(many)),
+        System(f"Griffin-Lim, {GRIFFIN_LIM_ITERATIONS} it.", "griffin_lim", of_griffin_lim),
         System("ground truth", "truth", None),
     )
     entries = load_entries(speech_folder(), split="test").entries
@@ -167,13 +168,16 @@ def _print(table: Mapping[str, Mapping[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    view = Table(title="held-out sentences of the embedded speech")
-    view.add_column("system")
-    for column in (*COLUMNS, "x real time"):
+    view = Table(title="held-out sentences of the embedded speech; it. = iterations of the mel constraint")
+    view.add_column("system", no_wrap=True)
+    for column in (*COLUMNS, "speed"):
         view.add_column(column, justify="right")
     for system, values in table.items():
         shown = [f"{values[name]:.2f}" for name in METRICS]
         speed = values["times_real_time"]
-        view.add_row(system, *shown, "" if speed != speed else f"{speed:.1f}")
+        view.add_row(system, *shown, "" if speed != speed else f"{speed:.0f}x")
     Console().print(view)
-    say("SNR and SI-SDR compare sample by sample: vocoders choose their own phase, and are near 0 dB however good.")
+    say("SNR, SI-SDR in dB compare sample by sample: vocoders choose their own phase, and are near 0 however good.")
+    say(
+        "PESQ-WB 1 to 4.64 and STOI 0 to 1, the higher the better; LSD and MR-STFT the lower. Speed is times real time."
+    )
