@@ -11,8 +11,8 @@ import torch
 
 from audiodiff.checkpoint import innermost
 from audiodiff.conditioners.conditioner import Conditioner
-from audiodiff.diffusion.density import Density, DiscreteSteps
-from audiodiff.diffusion.grid import Discrete, Grid
+from audiodiff.diffusion.density import DiscreteSteps
+from audiodiff.diffusion.grid import Discrete
 from audiodiff.diffusion.preconditioning import EDM, Preconditioning
 from audiodiff.diffusion.process import DiscreteVP, Process
 from audiodiff.dsp.mel import MelDialect
@@ -156,6 +156,8 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
     process = attempt("process", config["process"])
     problems += _dialect_misfits(config, dialect=dialect)
     raise_problems()
+    problems += _step_misfits(config, process=process)
+    raise_problems()
     names = ("representation", "conditioner", "network", "preconditioning", "density", "objective", "sampler")
     parts = {name: attempt(name, config[name]) for name in names}
     problems += _crop_misfits(config, dialect=dialect)
@@ -164,7 +166,6 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
     problems += _clock_misfits(
         process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
     )
-    problems += _step_misfits(process, density=parts["density"], grid=parts["sampler"].grid)
     raise_problems()
     synthesizer = instantiate(config["model"], name="model")
     module = TrainingStep(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
@@ -230,13 +231,17 @@ def _clock_misfits(process: Process, *, embedding: Embedding, preconditioning: P
         )
 
 
-def _step_misfits(process: Process, *, density: Density, grid: Grid) -> Iterator[str]:
+def _step_misfits(config: Mapping[str, Any], *, process: Process) -> Iterator[str]:
     if isinstance(process, DiscreteVP):
         return
-    if isinstance(density, DiscreteSteps):
+    if _makes(config["density"], DiscreteSteps):
         yield "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"
-    if isinstance(grid, Discrete):
+    if _makes(config["sampler"].get("grid", {}), Discrete):
         yield "sampler=discrete visits the steps of a process that counts them, this one does not: choose flow"
+
+
+def _makes(node: Mapping[str, Any], kind: type) -> bool:
+    return node.get("_target_") == f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:

@@ -306,8 +306,8 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     """Complete the arguments of `audiodiff train` for Hydra.
 
     Recipes are found. A resumed run goes on in its own folder, from the overrides that it was started with, the given
-    ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is. Options come last, because
-    Hydra's parser takes overrides in one piece only.
+    ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is. Options come last,
+    because Hydra's parser takes overrides in one piece only.
     """
     options, overrides = _split(arguments)
     added = []

@@ -46,10 +46,15 @@ def test_the_average_stands_in_and_gives_back_the_very_weights_even_after_an_err
     ema = Ema(module, decay=0.9)
     nn.init.constant_(module.weight, 7.0)
     own = module.weight
-    with pytest.raises(RuntimeError, match="within"), ema.in_place():
-        assert module.weight is own
-        assert module.weight.tolist() == [1.0, 1.0]
-        raise RuntimeError("within")
+
+    def inside() -> None:
+        with ema.in_place():
+            assert module.weight is own
+            assert module.weight.tolist() == [1.0, 1.0]
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        inside()
     assert module.weight.tolist() == [7.0, 7.0]
 
 

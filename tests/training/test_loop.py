@@ -10,6 +10,7 @@ import torch
 
 import audiodiff
 from audiodiff import audio_io, checkpoint
+from audiodiff.diffusion.density import UniformTime
 from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.training.log import NoiseLevels, spectrogram_image
 from audiodiff.training.loop import Settings
@@ -113,10 +114,7 @@ def test_old_checkpoints_go_and_keep_stay(recordings: Path, tmp_path: Path):
 def test_accumulating_two_batches_is_one_batch_of_both(recordings: Path, tmp_path: Path, monkeypatch):
     # Without noise, and so with nothing random, the two see the same examples.
     monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
-    monkeypatch.setattr("audiodiff.diffusion.density.independent", None)
-    from audiodiff.diffusion.density import UniformTime
-
-    monkeypatch.setattr(UniformTime, "__call__", lambda self, n, *, generator: torch.full((n,), 0.1))
+    monkeypatch.setattr(UniformTime, "__call__", lambda _, n, **__: torch.full((n,), 0.1))
     same = ("train.steps=2", "optimizer=sgd", "optimizer.lr=0.1")
     runs.trained(recordings, tmp_path / "one", *same, "train.batch_size=4")
     runs.trained(recordings, tmp_path / "two", *same, "train.batch_size=2", "train.accumulate=2")
@@ -161,5 +159,5 @@ def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: int):
 def test_precision_is_known_or_refused():
     assert resolve_precision("32-true", accelerator="cpu") == "32-true"
     assert resolve_precision("auto", accelerator="cpu") in ("32-true", "bf16-mixed")
-    with pytest.raises(ParameterError, match="fabric.precision=16-mixed"):
+    with pytest.raises(ParameterError, match=r"fabric\.precision=16-mixed"):
         resolve_precision("16-mixed", accelerator="cpu")

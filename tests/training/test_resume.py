@@ -116,7 +116,7 @@ SAME = ("train.steps=6", "schedule=cosine", "schedule.total_steps=3")
     ],
 )
 def test_a_changed_setting_is_refused_by_name(override: str, named: str, run: Path, recordings: Path):
-    with pytest.raises(TrainingError, match="resume.exact=false") as raised:
+    with pytest.raises(TrainingError, match=r"resume\.exact=false") as raised:
         runs.resumed(recordings, run, *SAME, override)
     assert named in str(raised.value)
     assert runs.newest(run) == "step_00000003"
@@ -124,12 +124,12 @@ def test_a_changed_setting_is_refused_by_name(override: str, named: str, run: Pa
 
 def test_changed_threads_are_refused_by_name(run: Path, recordings: Path):
     torch.set_num_threads(2)
-    with pytest.raises(TrainingError, match="machine.threads was 1, is 2"):
+    with pytest.raises(TrainingError, match=r"machine\.threads was 1, is 2"):
         runs.resumed(recordings, run, *SAME)
 
 
 def test_changed_recordings_are_refused_and_moved_ones_are_not(run: Path, recordings: Path, tmp_path: Path):
-    with pytest.raises(TrainingError, match="machine.data was"):
+    with pytest.raises(TrainingError, match=r"machine\.data was"):
         runs.resumed(runs.recordings(tmp_path / "more", n=5), run, *SAME)
     moved = shutil.copytree(recordings, tmp_path / "moved")
     assert runs.resumed(moved, run, *SAME).step == 6
@@ -153,7 +153,7 @@ def test_an_inexact_resume_of_another_network_names_what_does_not_fit(run: Path,
 
 
 def test_a_finished_run_says_so(run: Path, recordings: Path):
-    with pytest.raises(TrainingError, match="train.steps=3 are made already"):
+    with pytest.raises(TrainingError, match=r"train\.steps=3 are made already"):
         runs.resumed(recordings, run, "train.steps=3", "schedule=cosine")
 
 

@@ -118,7 +118,7 @@ def test_a_sweep_of_several_processes_is_refused_with_the_reason(devices: str, s
     assert "--multirun: DDP starts its processes by the command line" in text
 
 
-def test_a_recipe_of_ones_own_is_found(say, recordings: Path, tmp_path: Path):
+def test_a_recipe_of_ones_own_is_found(say, tmp_path: Path):
     (tmp_path / "conf" / "recipes").mkdir(parents=True)
     (tmp_path / "conf" / "recipes" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /optimizer: sgd\ntrain:\n  steps: 123\nseed: 4\n"

@@ -1,0 +1,165 @@
+"""Every recipe and every option composes and builds; what cannot fit together is one readable line with its remedy."""
+
+import math
+
+import pytest
+import torch
+
+from audiodiff import compose
+from audiodiff.errors import ParameterError
+
+SMALL = ("network.channels=8", "network.n_layers=2", "data.root=embedded")
+RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (compose.recipe_root() / "recipes").glob("*/*.yaml"))
+# What else has to be chosen for an option to fit.
+COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
+ALSO = {
+    "audio=plain": ("conditioner=none", "network=spectral_unconditional"),
+    "conditioner=none": ("network=spectral_unconditional",),
+    "network=spectral_unconditional": ("conditioner=none",),
+    "network=wavenet": ("conditioner=none",),
+    "network=diffwave": COUNTING,
+    "representation=log_mel": ("conditioner=none", "network=wavenet", "network.in_channels=80"),
+    "process=diffwave50": ("network=diffwave",),
+    "process=diffwave200": ("network=diffwave", "network.embedding.n_steps=200"),
+    "density=discrete": ("network=diffwave", "process=diffwave50"),
+    "sampler=discrete": ("network=diffwave", *COUNTING),
+}
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in compose.config_folder().glob("*/*.yaml")
+    if path.parent.name != "hydra"
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def composed(*overrides: str) -> dict:
+    return compose.plain(compose.compose([*SMALL, *overrides]))
+
+
+def test_the_recipes_are_those_that_are_promised():
+    assert {
+        "quickstart/vocoder",
+        "quickstart/mel",
+        "ljspeech/vocoder",
+        "music/vocoder",
+        "sc09/unconditional",
+        "folder/vocoder",
+        "folder/unconditional",
+    } <= set(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_composes_and_builds(recipe: str):
+    config = composed(f"recipes={recipe}")
+    module = compose.build_training_step(config)
+    assert module.synthesizer.sample_rate == config["audio"]["sample_rate"]
+    for name in ("optimizer", "schedule", "logger"):
+        assert callable(compose.instantiate(config[name], name=name))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_and_builds(option: str):
+    config = composed(option, *ALSO.get(option, ()))
+    compose.build_training_step(config)
+    for name in ("optimizer", "schedule", "logger"):
+        assert callable(compose.instantiate(config[name], name=name))
+
+
+def test_a_recipe_beats_the_defaults_and_the_command_line_beats_the_recipe():
+    assert composed()["train"]["steps"] == 1000
+    assert composed("recipes=folder/vocoder")["train"]["steps"] == 20000
+    assert composed("recipes=folder/vocoder", "train.steps=7")["train"]["steps"] == 7
+    assert composed("recipes=ljspeech/vocoder")["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert composed("recipes=ljspeech/vocoder", "optimizer=sgd")["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert composed("recipes=ljspeech/vocoder", "debug=two_steps")["train"]["steps"] == 2
+
+
+def test_a_folder_of_ones_own_adds_recipes(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("# @package _global_\nseed: 9\n")
+    config = compose.compose(["recipes=mine"], config_folders=(tmp_path,))
+    assert config.seed == 9
+
+
+MISFITS = {
+    "audio.n_fft=200": "hop_length=256",
+    "audio.f_max=20000.0": "f_max=20000.0 Hz must not pass half of sample_rate=22050 Hz; give f_max=11025.0 or less",
+    "data.crop_seconds=1.0 data.crop_frames=null": (
+        "must be a multiple of audio.hop_length=256: set data.crop_seconds=null data.crop_frames=86"
+    ),
+    "data.crop_frames=2": "at least one window of n_fft=1024: set data.crop_seconds=null data.crop_frames=4 or more",
+    "data.crop_frames=0": "data.crop_frames=0 must be a whole number, at least 1",
+    "data.crop_frames=1.5": "data.crop_frames=1.5 must be a whole number",
+    "data.crop_frames=null": "data.crop_frames=None and data.crop_seconds=None: set exactly one of them",
+    "data.crop_seconds=1.0": "data.crop_frames=64 and data.crop_seconds=1.0: set exactly one of them",
+    "data.n_channels=2": "data.n_channels=2 must be 1: a mel spectrogram is made from mono audio",
+    "data.n_channels=2 conditioner=none network=spectral_unconditional": "channels=2 must be 1",
+    "network=diffwave process=diffwave50 network.in_channels=2": "set network.in_channels=1",
+    "representation=log_mel conditioner=none network=wavenet": "set network.in_channels=80",
+    "network=diffwave": "counts 50 steps and the clock of the noise level is continuous: choose process=",
+    "network=diffwave process=diffwave50 preconditioning=edm": "counts 50 steps and the clock of the noise level is",
+    "network=diffwave process=diffwave200": "set network.embedding.n_steps=200",
+    "process=diffwave50": "the process counts 50 steps and network.embedding expects a clock in [0, 1]: choose",
+    "density=discrete": "density=discrete draws the steps of a process that counts them, this one does not: choose",
+    "sampler=discrete": "visits the steps of a process that counts them, this one does not: choose flow",
+    "sampler=diffwave_fast sampler.n_steps=8": "n_steps=8 must be 6",
+    "network=wavenet": "this network does not listen: choose network=spectral or network=diffwave, or conditioner=none",
+    "conditioner=none": "condition.frames must be a mel spectrogram of 80 bands",
+    "audio=plain": "conditioner needs a mel dialect, and audio has none: choose audio=hifigan, say, or",
+    "network=diffwave process=diffwave50 network.frame_bands=100": "has 80 features and this network needs 100",
+    "network=diffwave process=diffwave50 +network.upsample._target_=audiodiff.networks.upsample.Upsampler "
+    "+network.upsample.hop_length=256 +network.upsample.factors=[16,8]": "16 * 8 = 128 must multiply to hop_length=256",
+    "network.kernel_size=2": "network: kernel_size=2 must be odd and positive",
+    "network.hop_length=4000": "hop_length=4000 must be at most half of n_fft=",
+    "audio.dialect.name=nobody": "nobody",
+    "process._target_=audiodiff.diffusion.process.Nothing": "process: ",
+}
+
+
+@pytest.mark.parametrize("overrides", MISFITS)
+def test_what_cannot_fit_is_one_line_with_its_remedy(overrides: str):
+    with pytest.raises(ParameterError) as raised:
+        compose.build_training_step(composed(*overrides.split()))
+    assert MISFITS[overrides] in str(raised.value)
+    assert str(raised.value).count("\n") == 0
+
+
+def test_each_of_several_misfits_has_its_line():
+    with pytest.raises(ParameterError) as raised:
+        compose.build_training_step(composed("process=diffwave50", "preconditioning=epsilon", "data.crop_frames=1"))
+    assert len(str(raised.value).splitlines()) == 1
+    with pytest.raises(ParameterError) as raised:
+        compose.build_training_step(composed("density=discrete", "sampler=discrete"))
+    assert len(str(raised.value).splitlines()) == 2
+
+
+def test_edm_tells_a_continuous_clock_whatever_the_process():
+    compose.build_training_step(composed("process=diffwave50", "preconditioning=edm"))
+
+
+def test_a_crop_is_as_long_as_it_says():
+    assert compose.crop_samples(composed()) == 64 * 256
+    seconds = composed("recipes=folder/unconditional", "data.crop_seconds=0.5")
+    assert compose.crop_samples(seconds) == 11025
+
+
+def test_an_interpolation_to_nowhere_is_said_in_one_line():
+    with pytest.raises(ParameterError, match=r"does not resolve: .*nowhere") as raised:
+        compose.plain(compose.compose(["data.root=${nowhere}"]))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_untrained_model_starts_from_a_finite_loss():
+    module = compose.build_training_step(composed())
+    from audiodiff.training.step import Exact
+
+    audio = 0.1 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
+    losses, sigma = module(Exact(audio), torch.Generator().manual_seed(0))
+    assert all(math.isfinite(value) for value in [*losses.tolist(), *sigma.tolist()])
