@@ -144,7 +144,7 @@ class SpectralWaveNet(Network):
         estimate = torch.complex(real * envelope, imag * envelope)
         return self.stft.inverse(estimate, length=n_frames * hop)[:, None, :n_samples].to(x.dtype)
 
-    def _at_frame_rate(self, mel: Mel) -> Mel:
+    def _at_frame_rate(self, mel: Mel) -> Float[Tensor, "batch n_mels own_frames"]:
         """Interpolate mel frames linearly at the centres of the network's own."""
         dialect, hop = self.dialect, self.stft.hop_length
         assert dialect is not None
