@@ -18,6 +18,7 @@ from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError
 from audiodiff.messages import fail, say
 from audiodiff.synthesizer import Synthesizer
+from audiodiff.train_arguments import hydra_arguments, is_used
 from audiodiff.training import loop, validation
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import NoLog
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
-
-OPTIONS_WITH_VALUE = (
-    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
-    "--experimental-rerun",
-)
-"""Hydra's options that are followed by a value."""
 
 
 def command(arguments: list[str]) -> None:
@@ -269,7 +264,7 @@ def _scan(config: Mapping[str, Any]) -> Scan:
 
 def _refuse_used(run: Path, *, resume: str | None) -> None:
     """Keep an earlier run's checkpoints from being written over."""
-    if resume is None and _is_used(run):
+    if resume is None and is_used(run):
         raise TrainingError(
             f"hydra.run.dir={run} holds the checkpoints of an earlier run: go on from them with train.resume={run}, "
             "or choose another folder"
@@ -300,84 +295,6 @@ def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float],
 |---|---|
 {measured}
 """
-
-
-def hydra_arguments(arguments: list[str]) -> list[str]:
-    """Complete the arguments of `audiodiff train` for Hydra.
-
-    Recipes are found. A resumed run goes on in its own folder, from the overrides that it was started with, the given
-    ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is. Options come last,
-    because Hydra's parser takes overrides in one piece only.
-    """
-    options, overrides = _split(arguments)
-    added = []
-    if _value(overrides, "hydra.searchpath") is None:
-        added.append(f"hydra.searchpath=[{_quoted(f'file://{compose.recipe_root()}')}]")
-    resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
-    run = None if chosen is None else compose.absolute(chosen)
-    if resume:
-        origin = _run_of(resume)
-        if run is None:
-            run = origin
-            added.append(f"hydra.run.dir={_quoted(str(run))}")
-        known = {_key(override) for override in overrides} | {"train.resume", "resume.exact"}
-        overrides = [*(old for old in _saved_overrides(origin) if _key(old) not in known), *overrides]
-    if run is not None and _is_used(run):
-        added.append("hydra.output_subdir=null")
-    return [*overrides, *added, *options]
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's own options with their values, and the overrides."""
-    options: list[str] = []
-    overrides: list[str] = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
-        with_value = previous in OPTIONS_WITH_VALUE or (previous in ("--info", "-i") and "=" not in argument)
-        (options if with_value or argument.startswith("-") else overrides).append(argument)
-    return options, overrides
-
-
-def _saved_overrides(run: Path) -> list[str]:
-    """Return the overrides that a run was started with."""
-    import yaml
-
-    path = run / ".hydra" / "overrides.yaml"
-    return [str(override) for override in yaml.safe_load(path.read_text()) or []] if path.is_file() else []
-
-
-def _key(argument: str) -> str:
-    return argument.lstrip("+~").partition("=")[0]
-
-
-def _value(overrides: list[str], key: str) -> str | None:
-    """Return the last value that the overrides give to a key."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    given = [override for override in overrides if _key(override) == key]
-    try:
-        value = OverridesParser.create().parse_override(given[-1]).value() if given else None
-    except OverrideParseException:
-        return None  # Hydra itself says what is wrong with it.
-    return None if value is None else str(value)
-
-
-def _quoted(text: str) -> str:
-    """Quote a value for Hydra, whose grammar has a meaning for commas, brackets, spaces and equals signs."""
-    return "'" + text.replace("'", "\\'") + "'"
-
-
-def _run_of(resume: str) -> Path:
-    """Return the run folder of a run folder, its checkpoints or one of them."""
-    path = compose.absolute(resume)
-    for part in (path, *path.parents):
-        if (part / "checkpoints").is_dir():
-            return part
-    return path
-
-
-def _is_used(run: Path) -> bool:
-    return (run / "checkpoints" / checkpoint.LATEST).exists()
 
 
 def _n_processes(config: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ import torch
 
 import audiodiff
 from audiodiff import checkpoint, compose, train
+from audiodiff.train_arguments import hydra_arguments
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -97,9 +98,9 @@ def test_a_resume_finds_the_run_of_a_checkpoint(tmp_path: Path):
     step = tmp_path / "checkpoints" / "step_00000001"
     step.mkdir(parents=True)
     for given in (tmp_path, tmp_path / "checkpoints", step):
-        assert f"hydra.run.dir='{tmp_path}'" in train.hydra_arguments([f"train.resume={given}"])
-    assert "hydra.run.dir=x" in train.hydra_arguments([f"train.resume={step}", "hydra.run.dir=x"])
-    assert not any("hydra.run.dir" in argument for argument in train.hydra_arguments(["train.resume=null"]))
+        assert f"hydra.run.dir='{tmp_path}'" in hydra_arguments([f"train.resume={given}"])
+    assert "hydra.run.dir=x" in hydra_arguments([f"train.resume={step}", "hydra.run.dir=x"])
+    assert not any("hydra.run.dir" in argument for argument in hydra_arguments(["train.resume=null"]))
 
 
 def test_a_sweep_runs_its_jobs(say, recordings: Path, tmp_path: Path):
