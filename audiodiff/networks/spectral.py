@@ -23,7 +23,8 @@ class SpectralWaveNet(Network):
     One frame stands for hop_length samples, so that the same stack costs hop_length times less than at the sample rate,
     and matrix products take the place of memory traffic. With a mel dialect, the output is multiplied by an envelope
     that the mel gives, and is quiet where the mel is; what goes in is divided by the root of the sum of the squared
-    envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1.
+    envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1. The output is a
+    gain on what went in, one per bin and frame as of a Wiener filter, plus a spectrum.
 
     Args:
         embedding: of the noise level's clock.
@@ -94,7 +95,7 @@ class SpectralWaveNet(Network):
             vector_features=vector_features,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
-        self.output_projection = kaiming_conv1d(channels, 2 * bins)
+        self.output_projection = kaiming_conv1d(channels, 3 * bins)
         nn.init.zeros_(self.output_projection.weight)
 
     def encode(self, condition: Condition) -> Condition:
@@ -140,8 +141,9 @@ class SpectralWaveNet(Network):
         scale = (envelope.square() + measured).rsqrt()
         hidden = F.relu(self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1)))
         hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
-        real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(2, dim=1)
-        estimate = torch.complex(real * envelope, imag * envelope)
+        gain, real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(3, dim=1)
+        gain = gain * scale
+        estimate = torch.complex(envelope * (gain * spectrum.real + real), envelope * (gain * spectrum.imag + imag))
         return self.stft.inverse(estimate, length=n_frames * hop)[:, None, :n_samples].to(x.dtype)
 
     def _at_frame_rate(self, mel: Mel) -> Float[Tensor, "batch n_mels own_frames"]:
