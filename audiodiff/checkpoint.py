@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import audiodiff
+from audiodiff.devices import device_named
 from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import MelDialect, dialect, ensure_same
 from audiodiff.errors import CheckpointError
@@ -168,7 +169,7 @@ def load(
         22050
     """
     wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
-    target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    target = device_named(device)
     if str(where) == "none":
         return MelInverter(dialect=wanted or _default_dialect()).to(target)
     folder = find(where)
@@ -181,7 +182,12 @@ def load(
     _check_dialect(model, config, folder)
     _load_weights(model, folder / WEIGHTS)
     if wanted is not None and model.dialect is not None:
-        ensure_same(model.dialect, wanted, name=f"model {str(where)!r}")
+        ensure_same(
+            model.dialect,
+            wanted,
+            name=f"model {str(where)!r}",
+            remedy="give mels of the model's own dialect, or choose another model",
+        )
     return model.to(target).eval()
 
 

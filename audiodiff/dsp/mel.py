@@ -284,11 +284,14 @@ def explain(mel: Float[Tensor, "*batch bands frames"]) -> dict[str, str | None]:
     return {name: _named(name)._objection(mel) for name in DIALECT_NAMES}
 
 
-def ensure_same(stated: MelDialect, wanted: MelDialect, *, name: str) -> None:
+def ensure_same(
+    stated: MelDialect, wanted: MelDialect, *, name: str, remedy: str = "make the mel again with that dialect"
+) -> None:
     """Refuse a mel made in another dialect than the one it is used in.
 
     Args:
-        name: what to call the mel in the message.
+        name: what to call the mel, or what takes it, in the message.
+        remedy: what to do about it.
 
     Raises:
         MelError: naming the first field that differs.
@@ -299,7 +302,7 @@ def ensure_same(stated: MelDialect, wanted: MelDialect, *, name: str) -> None:
         if field.name != "name" and a != b:
             raise MelError(
                 f"{name} has {field.name}={a} (dialect {stated.name}), but {field.name}={b} (dialect {wanted.name}) is "
-                f"wanted; make the mel again with that dialect"
+                f"wanted; {remedy}"
             )
 
 
