@@ -127,7 +127,7 @@ class _State:
         self._bands = _bands(dialect, signal.dtype, signal.device)
         self._above = self._target[:, -_EDGE_BANDS:] @ self._bands.above  # (frames, bins above f_max)
         # The level of a first guess says nothing: without this, far too loud noise costs the first iterations.
-        amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last].abs())
+        amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last])
         self.signal = signal * (self._target.sum() / amplitude.sum())
         self._previous = self.signal
 
@@ -137,22 +137,25 @@ class _State:
         spectrum = self._stft.analyse(extrapolated)
         covered = spectrum[:, bands.first : bands.last]
         # exp2(exponent * log2(excess)) is pow, three times as fast.
-        excess = self._amplitude(covered.abs()).div_(self._target).log2_().mul_(exponent).exp2_()
+        excess = self._amplitude(covered).div_(self._target).log2_().mul_(exponent).exp2_()
         # The harmonic mean of the bands' ratios: a bin between a band that is too loud and one that is right must fall.
         covered *= (excess.clamp_(1 / _RATIO_MAX, 1 / _RATIO_MIN) @ bands.spread).reciprocal_()
         # Where no filter looks there is no ratio: the envelope is set, and only the phase is the signal's own.
         spectrum[:, : bands.first] = 0
         above = spectrum[:, bands.last :]
-        above *= self._above / above.abs().clamp_(min=_TINY)
+        above *= self._above / _power(above).sqrt_().clamp_(min=_TINY)
         self._previous = self.signal
         self.signal = self._stft.synthesise(spectrum, length=self.signal.shape[-1])
 
-    def _amplitude(self, magnitude: Tensor) -> Tensor:
-        """Band amplitudes of covered magnitudes, which are overwritten: MelDialect.amplitude_bands, clipped."""
-        if self._dialect.power_offset:
-            magnitude.square_().add_(self._dialect.power_offset).sqrt_()
-        amplitude = magnitude @ self._bands.gather
+    def _amplitude(self, covered: Tensor) -> Tensor:
+        """Band amplitudes of a spectrum on the covered bins: MelDialect.amplitude_bands, clipped."""
+        amplitude = _power(covered).add_(self._dialect.power_offset).sqrt_() @ self._bands.gather
         return amplitude.clamp_(self._dialect.amplitude_min, self._dialect.amplitude_max)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared magnitudes; their root is twelve times as fast as abs, which guards against an overflow far from here."""
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 @dataclass(frozen=True)

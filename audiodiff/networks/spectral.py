@@ -137,7 +137,7 @@ class SpectralWaveNet(Network):
         else:
             envelope = envelope[..., :n_frames].clamp(min=1e-3 * self.level * self.noise_magnitude)
             local = None if local is None else local[..., :n_frames]
-        measured = spectrum.abs().square().mean(dim=1, keepdim=True)
+        measured = (spectrum.real.square() + spectrum.imag.square()).mean(dim=1, keepdim=True)
         scale = (envelope.square() + measured).rsqrt()
         hidden = F.relu(self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1)))
         hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
