@@ -105,8 +105,16 @@ def load_entries(
         raise ParameterError(f"val_fraction={val_fraction} must lie between 0 and 1")
     root = Path(root).expanduser()
     folder = root if root.is_dir() else root.parent
-    listed = divide(_listed(root), folder=folder, val_fraction=val_fraction)
-    entries, bad = scan(listed if split is None else _of_split(listed, split), min_seconds=min_seconds)
+    listed = _listed(root)
+    if split is not None:
+        listed = _of_split(divide(listed, folder=folder, val_fraction=val_fraction), split)
+    entries, bad = scan(listed, min_seconds=min_seconds)
+    if split is None and (not bad or on_bad == "skip"):
+        # Divided only now, or a bad file could be all that there is to validate on.
+        divided = divide(entries, folder=folder, val_fraction=val_fraction)
+        pieces, bad_pieces = scan([entry for entry in divided if not entry.n_samples], min_seconds=min_seconds)
+        entries = [*(entry for entry in divided if entry.n_samples), *pieces]
+        bad += bad_pieces
     if bad and on_bad == "refuse":
         raise DataError(_complaint(root, bad))
     if not entries:
@@ -182,8 +190,8 @@ def _cut(entry: Entry, val_fraction: float) -> list[Entry]:
     except AudioFileError:
         return [replace(entry, split="train")]  # the scan says what is wrong with it
     border = (1 - val_fraction) * seconds
-    head = replace(entry, seconds=border, split="train")
-    return [head, replace(entry, start=entry.start + border, seconds=seconds - border, split="val")]
+    head = replace(entry, seconds=border, split="train", n_samples=0)
+    return [head, replace(head, start=entry.start + border, seconds=seconds - border, split="val")]
 
 
 def _of_split(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
@@ -207,7 +215,8 @@ def _scanned(entry: Entry, *, min_seconds: float) -> Entry | str:
         if known.n_samples < max(1, min_seconds * info.sample_rate):
             return f"is {known.n_samples / info.sample_rate:.3f} s long, shorter than min_seconds={min_seconds:g}"
         if _is_silent(known):
-            return "is silent: its peak is below -70 dBFS"
+            where = "" if entry.seconds is None else f" from {entry.start:g} to {entry.start + entry.seconds:g} s"
+            return f"is silent{where}: its peak is below -70 dBFS"
     except AudioFileError as error:
         return str(error).removeprefix(f"{entry.path}: ")
     return known

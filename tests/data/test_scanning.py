@@ -56,6 +56,24 @@ def test_bad_files_are_skipped_and_counted_when_asked(tmp_path: Path):
     assert all(file.reason for file in found.skipped)
 
 
+@pytest.mark.parametrize("bad", range(4))
+def test_whichever_file_is_bad_the_others_make_both_splits(tmp_path: Path, bad: int):
+    for index in range(4):
+        _write(tmp_path / f"{index}.wav")
+    (tmp_path / f"{bad}.wav").write_text("this is not sound")
+    found = load_entries(tmp_path, on_bad="skip")
+    assert found.splits == ("train", "val")
+    assert len(found.entries) == 3
+
+
+def test_a_silent_stretch_is_named_with_its_place(tmp_path: Path):
+    audio = torch.zeros(1, 4 * RATE)
+    audio[0, :RATE] = 0.5
+    audio_io.write(tmp_path / "one.wav", audio, sample_rate=RATE)
+    with pytest.raises(DataError, match=r"one\.wav: is silent from 3 to 4 s: its peak is below -70 dBFS"):
+        load_entries(tmp_path, val_fraction=0.25)
+
+
 def test_ten_bad_files_are_named_and_the_rest_counted(tmp_path: Path):
     for index in range(13):
         (tmp_path / f"{index:02d}.wav").touch()
@@ -84,7 +102,8 @@ def test_a_scan_fills_in_length_rate_and_channels(tmp_path: Path):
 def test_a_stretch_beyond_its_file_and_a_missing_file_are_bad(tmp_path: Path, row: str):
     _write(tmp_path / "a.wav", seconds=0.75)
     (tmp_path / "manifest.csv").write_text(f"path,start,seconds\na.wav,0,0.5\n{row}\n")
-    assert [file.path.name for file in load_entries(tmp_path, on_bad="skip").skipped] == [row[:5]]
+    # The one stretch that is left is cut into halves for train and val.
+    assert [file.path.name for file in load_entries(tmp_path, on_bad="skip", val_fraction=0.5).skipped] == [row[:5]]
 
 
 def test_a_sound_after_a_long_silence_is_not_silent(tmp_path: Path):
