@@ -19,6 +19,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.networks.embedding import Embedding, StepTable
 from audiodiff.representations.representation import Representation
+from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.step import Exact, TrainingStep
 
 T = TypeVar("T")
@@ -169,6 +170,7 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
     raise_problems()
     synthesizer = instantiate(config["model"], name="model")
     module = TrainingStep(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
+    _try_grid(module.synthesizer, process=process)
     _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
     return module
 
@@ -251,13 +253,23 @@ def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
     return -(-dialect.n_fft // dialect.hop_length) * dialect.hop_length
 
 
-def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
-    """Make one step on silence and one grid, to see what no single part can know."""
-    model = module.synthesizer
+def _try_grid(model: Synthesizer, *, process: Process) -> None:
+    """Make the grid of sampling, and compare where it starts with where the network's clock ends."""
     try:
-        model.sampler.grid(model.sampler.n_steps)
+        first = float(model.sampler.grid(model.sampler.n_steps)[0])
     except ParameterError as error:
         raise ParameterError(f"sampler: {error}") from error
+    last = float(process.sigma(torch.tensor(process.last, dtype=torch.float64)))
+    if first > last * (1 + 1e-6) and not isinstance(model.denoiser.preconditioning, EDM):
+        raise ParameterError(
+            f"the sampler starts at sigma={first:.4g}, and the clock of the process ends at sigma={last:.4g}, beyond "
+            "which the network knows no noise level: choose sampler=flow, or another process"
+        )
+
+
+def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
+    """Make one step on silence, to see what no single part can know."""
+    model = module.synthesizer
     audio = torch.zeros(1, n_channels, n_samples)
     condition = model.conditioner(audio)
     try:
@@ -265,6 +277,11 @@ def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
             encoded = model.denoiser.network.encode(condition)
             module(Exact(audio), torch.Generator())
     except (AudiodiffError, RuntimeError, IndexError) as error:
+        if condition.frames is None and model.dialect is not None and not model.representation.makes_mel:
+            raise ParameterError(
+                f"conditioner=none, and the network needs a mel spectrogram ({str(error).splitlines()[0]}): choose "
+                "conditioner=mel, or network=spectral_unconditional or network=wavenet"
+            ) from error
         raise ParameterError(f"the parts do not fit together: {str(error).splitlines()[0]}") from error
     if condition.frames is not None and encoded.frames is None and encoded.signal is None:
         raise ParameterError(

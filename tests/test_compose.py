@@ -22,6 +22,7 @@ ALSO = {
     "process=diffwave50": ("network=diffwave",),
     "process=diffwave200": ("network=diffwave", "network.embedding.n_steps=200"),
     "density=discrete": ("network=diffwave", "process=diffwave50"),
+    "sampler=diffwave_fast": ("network=diffwave", *COUNTING),
     "sampler=discrete": ("network=diffwave", *COUNTING),
 }
 OPTIONS = sorted(
@@ -109,9 +110,14 @@ MISFITS = {
     "process=diffwave50": "the process counts 50 steps and network.embedding expects a clock in [0, 1]: choose",
     "density=discrete": "density=discrete draws the steps of a process that counts them, this one does not: choose",
     "sampler=discrete": "visits the steps of a process that counts them, this one does not: choose flow",
-    "sampler=diffwave_fast sampler.n_steps=8": "n_steps=8 must be 6",
+    "sampler=diffwave_fast process=vp_linear sampler.n_steps=8": "n_steps=8 must be 6",
     "network=wavenet": "this network does not listen: choose network=spectral or network=diffwave, or conditioner=none",
-    "conditioner=none": "condition.frames must be a mel spectrogram of 80 bands",
+    "conditioner=none": "of 80 bands): choose conditioner=mel, or network=spectral_unconditional",
+    "conditioner=none network=diffwave process=diffwave50": "needs 80 features of it): choose conditioner=mel, or",
+    "sampler=karras network=diffwave process=diffwave50": "starts at sigma=80, and the clock of the process ends at "
+    "sigma=1.605, beyond which the network knows no noise level: choose sampler=flow",
+    "sampler=diffwave_fast": "process=Flow must preserve the variance for a start from x_t ~ N(0, 1): choose",
+    "sampler=diffwave_fast process=ve": "process=VE must preserve the variance for a start from x_t ~ N(0, 1): choose",
     "audio=plain": "conditioner needs a mel dialect, and audio has none: choose audio=hifigan, say, or",
     "network=diffwave process=diffwave50 network.frame_bands=100": "has 80 features and this network needs 100",
     "network=diffwave process=diffwave50 +network.upsample._target_=audiodiff.networks.upsample.Upsampler "

@@ -1,5 +1,6 @@
 """The sampler: a solver, a grid, a number of steps, and the two hooks by which peers differ from the algebra."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +30,15 @@ def unit_start(process: Process) -> Start:
 
     It differs from sigma * eps where alpha_t of the first level is far from 0: by a factor of 1.18 with DiffWave's 50
     steps.
+
+    Raises:
+        ParameterError: if the process does not preserve the variance, so that its noisiest x_t is not N(0, 1).
     """
+    if not math.isclose(_alpha(process, 1.0), math.sqrt(0.5)):
+        raise ParameterError(
+            f"process={type(process).__name__} must preserve the variance for a start from x_t ~ N(0, 1): choose "
+            "another start, as sampler=flow has it, or a VP process"
+        )
 
     def start(eps: Signal, sigma: float) -> Signal:
         return eps / _alpha(process, sigma)

@@ -3,7 +3,7 @@ import torch
 
 from audiodiff.diffusion.grid import BetaTable, Karras, TimeUniform
 from audiodiff.diffusion.noise import BlockNoise
-from audiodiff.diffusion.process import DiscreteVP, Flow, linear_betas
+from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPCosine, VPLinear, linear_betas
 from audiodiff.diffusion.sampler import Sampler, clamp_scaled, unit_start
 from audiodiff.diffusion.solvers import REGISTRY, euler
 from audiodiff.errors import ParameterError
@@ -37,6 +37,19 @@ def test_a_unit_start_has_x_t_of_unit_variance():
     x = first_x(Sampler(euler, grid, 6, start=unit_start(process)), noise)
     alpha_bar = (1 - 1e-4) * (1 - 1e-3) * 0.99 * 0.95 * 0.8 * 0.5
     torch.testing.assert_close(x * alpha_bar**0.5, noise(torch.zeros(1, 1, 64), 0))
+
+
+@pytest.mark.parametrize("process", [VPLinear(), VPCosine(), VPCosine(shift=2.0)])
+def test_a_unit_start_fits_every_process_that_preserves_the_variance(process):
+    eps = torch.ones(1, 1, 4)
+    # x0 of variance 1 plus noise of variance sigma^2.
+    torch.testing.assert_close(unit_start(process)(eps, 2.0), 5.0**0.5 * eps)
+
+
+@pytest.mark.parametrize("process", [Flow(), Flow(noise_scale=0.1), VE()])
+def test_a_unit_start_is_refused_where_x_t_is_not_of_unit_variance(process):
+    with pytest.raises(ParameterError, match="must preserve the variance"):
+        unit_start(process)
 
 
 def test_clamp_scaled_clamps_x_t_and_not_x():
