@@ -27,3 +27,13 @@ class CheckpointError(AudiodiffError, ValueError):
 
 class TrainingError(AudiodiffError, RuntimeError):
     """Training that cannot go on: a loss that is not finite, a resume that cannot be exact."""
+
+
+def check_whole(value: object, *, name: str, least: int) -> None:
+    """Refuse what is not a whole number from `least` on.
+
+    Raises:
+        ParameterError: naming it.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ParameterError(f"{name}={value} must be a whole number, at least {least}")

@@ -8,7 +8,7 @@ from torch import nn
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import ParameterError
+from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
 from audiodiff.types import Mel, Waveform
 
@@ -92,7 +92,8 @@ class MelInverter(nn.Module):
             if value is not None:
                 raise ParameterError(f"{name}={value} has no meaning for model 'none': it only inverts the given mel")
         n_iterations = self.n_iterations if iterations is None else iterations
-        if n_iterations < 1:
+        check_whole(n_iterations, name="iterations", least=0)
+        if n_iterations == 0:
             raise ParameterError(f"iterations={n_iterations} must be at least 1: model 'none' starts from noise")
         mel = checked_mel(mel, dialect=self.dialect).to(self.device)
         length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)

@@ -14,7 +14,7 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.inversion import constrain
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import ParameterError
+from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
     checked_audio,
     checked_items,
@@ -122,8 +122,7 @@ class Synthesizer(nn.Module):
         """
         mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
         n_steps = self.sampler.n_steps if steps is None else steps
-        if n_steps < 1:
-            raise ParameterError(f"steps={n_steps} must be at least 1")
+        check_whole(n_steps, name="steps", least=1)
         n_iterations = self._n_iterations(iterations)
         sampler = self.sampler if solver is None else replace(self.sampler, solver=solver_named(solver))
         noise = BlockNoise(seed, checked_items(items, batch=n_examples))
@@ -155,8 +154,7 @@ class Synthesizer(nn.Module):
         if mel is not None:
             raise ParameterError("mel is given, and this model is unconditional: it generates from nothing")
         batch = 1 if batch is None else batch
-        if batch < 1:
-            raise ParameterError(f"batch={batch} must be at least 1")
+        check_whole(batch, name="batch", least=1)
         return None, batch, checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
 
     def _n_iterations(self, iterations: int | None) -> int:
@@ -166,8 +164,7 @@ class Synthesizer(nn.Module):
                 raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
             return 0
         n_iterations = self.n_iterations if iterations is None else iterations
-        if n_iterations < 0:
-            raise ParameterError(f"iterations={n_iterations} must not be negative")
+        check_whole(n_iterations, name="iterations", least=0)
         if n_iterations == 0 and self.representation.makes_mel:
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations

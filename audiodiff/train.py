@@ -15,7 +15,7 @@ from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan, load_entries
-from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError
+from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError, check_whole
 from audiodiff.messages import fail, say
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.train_arguments import hydra_arguments, is_used
@@ -75,7 +75,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     watch = compose.settings(validation.Settings, config["validation"], name="validation")
     resume = config["train"]["resume"]
     _refuse_used(run, resume=resume)
-    loop.check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
+    check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
     config = {**config, "fabric": _with_precision(config["fabric"])}
     _choose_algorithms(deterministic=config["train"]["deterministic"])
     torch.manual_seed(settings.seed)

@@ -148,13 +148,13 @@ def test_double_precision_is_taken_as_float32(vocoder: Path):
         ("vocoder", {"mel": mels(), "n_samples": 256 * 12 + 1}, "n_samples=3073 does not belong to 12 frames"),
         ("vocoder", {"mel": mels(), "n_samples": -5}, "does not belong"),
         ("vocoder", {"mel": mels(), "items": [1, 2]}, "items has 2 numbers"),
-        ("vocoder", {"mel": mels(), "steps": 0}, "steps=0 must be at least 1"),
-        ("vocoder", {"mel": mels(), "iterations": -1}, "iterations=-1 must not be negative"),
+        ("vocoder", {"mel": mels(), "steps": 0}, "steps=0 must be a whole number, at least 1"),
+        ("vocoder", {"mel": mels(), "iterations": -1}, "iterations=-1 must be a whole number, at least 0"),
         ("vocoder", {"mel": mels(), "solver": "nuts"}, "dpmpp_2m"),
         ("vocoder", {"mel": mels() + 40}, "its values span"),
         ("unconditional", {"mel": mels()}, "generates from nothing"),
         ("unconditional", {"iterations": 3}, "this model has none"),
-        ("unconditional", {"batch": 0}, "batch=0 must be at least 1"),
+        ("unconditional", {"batch": 0}, "batch=0 must be a whole number, at least 1"),
         ("unconditional", {"seconds": 0.0}, "seconds=0.0 must be at least one sample"),
         ("unconditional", {"seconds": float("nan")}, "seconds=nan must be at least one sample"),
         ("unconditional", {"seconds": float("inf")}, "seconds=inf must be at least one sample"),
@@ -192,6 +192,8 @@ cases = {
     "audio stereo": lambda model: model.mel(audio.expand(1, 2, -1)),
     "audio empty": lambda model: model.mel(audio[..., :0]),
     "audio nan": lambda model: model.mel(audio * float("nan")),
+    "iterations": lambda model: model.generate(mel, iterations=2.5),
+    "metric": lambda model: audiodiff.metrics.snr_db(audio.numpy(), audio),
 }
 said = []
 for model in map(audiodiff.load, sys.argv[1:]):
@@ -229,6 +231,8 @@ def test_tensors_of_another_shape_or_kind_are_refused_in_words(vocoder: Path):
         "audio stereo": ("channels=2", "one by one"),
         "audio empty": ("(1, 1, 0)", "empty"),
         "audio nan": ("NaN",),
+        "iterations": ("iterations=2.5 must be a whole number",),
+        "metric": ("estimate is a ndarray; give a torch tensor",),
     }.items():
         for reason in reasons:
             assert reason in of_vocoder[case], case

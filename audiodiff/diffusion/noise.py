@@ -1,5 +1,6 @@
 """Sampling noise that depends neither on the batch nor on how a long signal is cut."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -40,6 +41,9 @@ class BlockNoise:
     offset: int = 0
 
     def __post_init__(self) -> None:
+        # As int: the key is made of what they look like, and numpy's 0 is written in another way.
+        object.__setattr__(self, "seed", _whole(self.seed, name="seed"))
+        object.__setattr__(self, "items", tuple(_whole(item, name="item") for item in self.items))
         if self.offset < 0:
             raise ParameterError(f"offset={self.offset} must not be negative")
 
@@ -68,3 +72,10 @@ class BlockNoise:
             first = block * BLOCK_SAMPLES
             low, high = max(first, self.offset), min(first + BLOCK_SAMPLES, stop)
             samples[low - self.offset : high - self.offset] = values[low - first : high - first]
+
+
+def _whole(value: int, *, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ParameterError(f"{name}={value} must be a whole number") from error

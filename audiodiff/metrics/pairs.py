@@ -15,8 +15,12 @@ def in_float64(
     """Check that two signals can be compared, and convert them to float64.
 
     Raises:
-        ParameterError: if the shapes differ, there is no time axis, or the values are not real floats.
+        ParameterError: if one is no tensor of real floats, the shapes differ, or there is no time axis.
     """
+    for name, signal in (("estimate", estimate), ("reference", reference)):
+        if not isinstance(signal, Tensor):
+            kind = type(signal).__name__
+            raise ParameterError(f"{name} is a {kind}; give a torch tensor, as torch.from_numpy makes it of an array")
     if estimate.shape != reference.shape:
         raise ParameterError(
             f"estimate has shape {tuple(estimate.shape)} and reference {tuple(reference.shape)}: they must be equal; "

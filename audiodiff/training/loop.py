@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from audiodiff.errors import ParameterError, TrainingError
+from audiodiff.errors import ParameterError, TrainingError, check_whole
 from audiodiff.training.ema import Ema
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
@@ -166,16 +166,6 @@ def fit(
                 break
     spent = max(time.perf_counter() - began, 1e-9)
     return Outcome(step=step, signal=interrupt.signal, metrics=metrics, data_wait=waited / spent)
-
-
-def check_whole(value: object, *, name: str, least: int) -> None:
-    """Refuse what is not a whole number from `least` on.
-
-    Raises:
-        ParameterError: naming it.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ParameterError(f"{name}={value} must be a whole number, at least {least}")
 
 
 def _is_number(value: object, *, above: float) -> bool:

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -26,6 +28,26 @@ def test_noise_is_the_same_however_the_signal_is_cut(size):
     for start in starts:
         stop = min(start + size, whole.shape[-1])
         assert torch.equal(draw(n_samples=stop - start, offset=start), whole[:, start:stop])
+
+
+# In a process without the tests' type checks, as callers have it.
+NUMBERS = """
+import numpy, torch
+from audiodiff.diffusion.noise import BlockNoise
+like = torch.zeros(1, 1, 100)
+same = BlockNoise(3, [4])(like, 0)
+assert torch.equal(BlockNoise(numpy.int64(3), [numpy.int32(4)])(like, 0), same)
+assert torch.equal(BlockNoise(torch.tensor(3), torch.tensor([4]))(like, 0), same)
+try:
+    BlockNoise(1.5, [0])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_an_integer_of_any_type_is_the_same_seed_and_other_numbers_are_refused():
+    done = subprocess.run([sys.executable, "-c", NUMBERS], check=True, capture_output=True, text=True)
+    assert done.stdout == "seed=1.5 must be a whole number\n"
 
 
 def test_the_first_channel_does_not_depend_on_how_many_there_are():
