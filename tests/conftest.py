@@ -8,8 +8,8 @@ import tiny
 import torch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread_for_all() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
     """Signals of a second gain nothing from threads, and lose much where the cores are busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -32,14 +32,6 @@ OPTIONS = sorted(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def composed(*overrides: str) -> dict:
     return compose.plain(compose.compose([*SMALL, *overrides]))
 

@@ -57,15 +57,6 @@ def own_name(name: str) -> str:
     return name
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Keep to one thread: these layers are so small that two threads mostly wait for each other."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.fixture(scope="module")
 def peer() -> model.DiffWave:
     return peer_network()

@@ -22,14 +22,6 @@ from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.spectral import SpectralWaveNet
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network(mel_dialect: MelDialect | None, **changes) -> SpectralWaveNet:
     """Make a small network whose last layer says something."""
     torch.manual_seed(0)
