@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from audiodiff import checkpoint, compose
+from audiodiff.errors import TrainingError
 
 OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -14,9 +15,12 @@ OPTIONS_WITH_VALUE = (
 def hydra_arguments(arguments: list[str]) -> list[str]:
     """Complete the arguments of `audiodiff train` for Hydra.
 
-    Recipes are found. A resumed run goes on in its own folder, from the overrides that it was started with, the given
-    ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is. Options come last,
-    because Hydra's parser takes overrides in one piece only.
+    Recipes are found. A resumed run goes on in its own folder, from the overrides and the folder of recipes that it was
+    started with, the given ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is.
+    Options come last, because Hydra's parser takes overrides in one piece only.
+
+    Raises:
+        TrainingError: if there is nothing where a run should be resumed from.
     """
     options, overrides = _split(arguments)
     added = []
@@ -25,12 +29,17 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
     run = None if chosen is None else compose.absolute(chosen)
     if resume:
+        # Here, because Hydra makes the folder of a run before anything else.
+        if not compose.absolute(resume).exists():
+            raise TrainingError(f"train.resume={resume} does not exist: give a run folder, or one of its checkpoints")
         origin = _run_of(resume)
         if run is None:
             run = origin
             added.append(f"hydra.run.dir={_quoted(str(run))}")
         known = {_key(override) for override in overrides} | {"train.resume", "resume.exact"}
         overrides = [*(old for old in _saved_overrides(origin) if _key(old) not in known), *overrides]
+        if not any(option.partition("=")[0] in ("--config-dir", "-cd") for option in options):
+            options += [f"--config-dir={folder}" for folder in _saved_config_folders(origin)]
     if run is not None and is_used(run):
         added.append("hydra.output_subdir=null")
     return [*overrides, *added, *options]
@@ -52,6 +61,16 @@ def _saved_overrides(run: Path) -> list[str]:
 
     path = run / ".hydra" / "overrides.yaml"
     return [str(override) for override in yaml.safe_load(path.read_text()) or []] if path.is_file() else []
+
+
+def _saved_config_folders(run: Path) -> list[str]:
+    """Return the folder of recipes that a run was started with, if it was and it is still there."""
+    import yaml
+
+    path = run / ".hydra" / "hydra.yaml"
+    sources = yaml.safe_load(path.read_text())["hydra"]["runtime"]["config_sources"] if path.is_file() else []
+    folders = [source["path"] for source in sources if source["provider"] == "command-line"]
+    return [folder for folder in folders if Path(folder).is_dir()]
 
 
 def _key(argument: str) -> str:

@@ -9,6 +9,7 @@ import torch
 
 import audiodiff
 from audiodiff import checkpoint, compose, train
+from audiodiff.errors import TrainingError
 from audiodiff.train_arguments import hydra_arguments
 
 
@@ -92,6 +93,23 @@ def test_a_resume_needs_nothing_but_the_run(say, recordings: Path, tmp_path: Pat
     assert code == 2
     assert "holds the checkpoints of an earlier run" in text
     assert (run / ".hydra" / "overrides.yaml").read_text() == overrides
+
+
+def test_a_resume_finds_the_recipe_of_ones_own(say, recordings: Path, tmp_path: Path):
+    folder, run = tmp_path / "conf", tmp_path / "run"
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / "mine.yaml").write_text("# @package _global_\nseed: 4\n")
+    own = [*runs.TINY, f"data.root={recordings}", "recipes=mine", f"hydra.run.dir={run}", "--config-dir", str(folder)]
+    assert say(*own, "train.steps=1")[0] == 0
+    code, text = say(f"train.resume={run}", "train.steps=2")
+    assert code == 0, text
+    assert runs.newest(run) == "step_00000002"
+
+
+def test_a_resume_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path):
+    with pytest.raises(TrainingError, match=r"train\.resume=.*/nowhere does not exist: give a run folder"):
+        train.command([f"train.resume={tmp_path / 'nowhere'}"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_resume_finds_the_run_of_a_checkpoint(tmp_path: Path):
