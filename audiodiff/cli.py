@@ -107,10 +107,15 @@ def _run(command: Callable[[], None]) -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command()
+        sys.stdout.flush()
     except AudiodiffError as error:
         fail(error)
     except KeyboardInterrupt:
         _interrupted()
+    except BrokenPipeError:
+        # Whoever reads the output has read enough, as `head` does; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     raise SystemExit(0)
 
 

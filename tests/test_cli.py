@@ -55,6 +55,16 @@ def audiodiff_here(
     return call
 
 
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate()
+    assert said == b""
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str, ...]):
     done = run(MAIN, *arguments)
