@@ -132,11 +132,11 @@ def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
 
 
 def refused(name: str, reason: str, *, metrics: Sequence[Metric]) -> Row:
-    """Make the row of a pair that cannot be compared at all."""
+    """Make the row of a pair that cannot be compared at all; its `refusal` says why."""
     return Row(
         name=name,
         values={metric.name: math.nan for metric in metrics},
-        reasons={metric.name: reason for metric in metrics},
+        reasons={metric.name: "refused" for metric in metrics},
         refusal=reason,
     )
 
