@@ -80,7 +80,9 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
     except FileNotFoundError as error:
         raise AudioFileError(f"{source} does not exist") from error
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise AudioFileError(f"{source} cannot be read as a mel: {_first_line(error)}") from error
+        # What numpy says of anything that is not its own is advice to unpickle it.
+        reason = "it holds no array of numbers" if "pickle" in str(error) else _first_line(error)
+        raise AudioFileError(f"{source} cannot be read as a mel: {reason}") from error
     except Exception as error:  # torch.load refuses pickled objects with errors of several kinds
         raise AudioFileError(f"{source} cannot be read safely as a mel: {_first_line(error)}") from error
     mel = _as_mel(content, source)
