@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.manifest import Entry
-from audiodiff.errors import ParameterError
+from audiodiff.errors import ParameterError, check_whole
 from audiodiff.metrics import score, select
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
@@ -38,13 +38,12 @@ class Settings:
     n_loss_examples: int = 32
 
     def __post_init__(self) -> None:
-        if self.n_loss_examples < 1:
-            raise ParameterError(f"validation.n_loss_examples={self.n_loss_examples} must be at least 1")
-        if self.n_examples < 0 or self.max_seconds <= 0:
-            raise ParameterError(
-                f"validation.n_examples={self.n_examples} must not be negative and "
-                f"validation.max_seconds={self.max_seconds} must be positive"
-            )
+        check_whole(self.n_examples, name="validation.n_examples", least=0)
+        check_whole(self.n_loss_examples, name="validation.n_loss_examples", least=1)
+        if self.iterations is not None:
+            check_whole(self.iterations, name="validation.iterations", least=0)
+        if not isinstance(self.max_seconds, int | float) or not self.max_seconds > 0:
+            raise ParameterError(f"validation.max_seconds={self.max_seconds} must be a positive number")
 
 
 def check(settings: Settings, *, model: Synthesizer) -> None:
@@ -57,8 +56,6 @@ def check(settings: Settings, *, model: Synthesizer) -> None:
         select(list(settings.metrics))
     makes_mel = model.representation.makes_mel
     n_iterations = model.n_iterations if settings.iterations is None else settings.iterations
-    if n_iterations < 0:
-        raise ParameterError(f"validation.iterations={n_iterations} must not be negative")
     if makes_mel and n_iterations == 0:
         raise ParameterError(
             "validation.iterations=0 must be positive: this model makes a mel, and only the mel constraint makes it "

@@ -57,6 +57,8 @@ def test_the_configuration_can_be_shown(say):
         ("+train.stepz=1", "train.stepz does not exist"),
         ("data.root=/nonsense", "data.root=/nonsense does not exist"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate"),
+        ("validation.max_seconds=-1.0", "validation.max_seconds=-1.0 must be a positive number"),
+        ("validation.iterations=-1", "validation.iterations=-1 must be a whole number, at least 0"),
     ],
 )
 def test_an_error_is_said_in_words(override: str, named: str, say, tmp_path: Path):
