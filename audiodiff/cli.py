@@ -103,8 +103,9 @@ def _nothing() -> None:
 
 def _run(command: Callable[[], None]) -> NoReturn:
     """Call a command; what went wrong is said in words."""
-    # Before torch is imported: threads that spin while they wait make everything many times slower on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported: threads that spin for long while they wait lose little on an idle machine and make
+    # everything many times slower on a busy one (docs/mel-inversion.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         command()
         sys.stdout.flush()

@@ -5,7 +5,7 @@ The method, what it was compared with and how its constants were chosen: docs/me
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float
@@ -132,20 +132,22 @@ class _State:
         self._previous = self.signal
 
     def advance(self, *, momentum: float, exponent: float) -> None:
-        bands = self._bands
         extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum)
-        spectrum = self._stft.analyse(extrapolated)
+        self._previous = self.signal
+        self.signal = self._stft.transformed(extrapolated, partial(self._correct, exponent=exponent))
+
+    def _correct(self, spectrum: Tensor, frames: slice, *, exponent: float) -> None:
+        """Bring spectra nearer to the mel, in place."""
+        bands = self._bands
         covered = spectrum[:, bands.first : bands.last]
         # exp2(exponent * log2(excess)) is pow, three times as fast.
-        excess = self._amplitude(covered).div_(self._target).log2_().mul_(exponent).exp2_()
+        excess = self._amplitude(covered).div_(self._target[frames]).log2_().mul_(exponent).exp2_()
         # The harmonic mean of the bands' ratios: a bin between a band that is too loud and one that is right must fall.
         covered *= (excess.clamp_(1 / _RATIO_MAX, 1 / _RATIO_MIN) @ bands.spread).reciprocal_()
         # Where no filter looks there is no ratio: the envelope is set, and only the phase is the signal's own.
         spectrum[:, : bands.first] = 0
         above = spectrum[:, bands.last :]
-        above *= self._above / _power(above).sqrt_().clamp_(min=_TINY)
-        self._previous = self.signal
-        self.signal = self._stft.synthesise(spectrum, length=self.signal.shape[-1])
+        above *= self._above[frames] / _power(above).sqrt_().clamp_(min=_TINY)
 
     def _amplitude(self, covered: Tensor) -> Tensor:
         """Band amplitudes of a spectrum on the covered bins: MelDialect.amplitude_bands, clipped."""
@@ -154,7 +156,7 @@ class _State:
 
 
 def _power(spectrum: Tensor) -> Tensor:
-    """Squared magnitudes; their root is twelve times as fast as abs, which guards against an overflow far from here."""
+    """Squared magnitudes; their root is two to ten times as fast as abs, which guards against an overflow far away."""
     return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 

@@ -4,6 +4,7 @@ torch.istft refuses center=False with a Hann window, whose first sample is zero;
 overlap-add is done here. Both directions are linear in their input and differentiable.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -105,6 +106,30 @@ class Stft:
         total = F.pad(total, (0, length - total.shape[-1]))
         return total * _gain(self, length, frames.dtype, frames.device)
 
+    def transformed(
+        self, audio: Float[Tensor, "time"], change: Callable[[Tensor, slice], None], *, n_frames_at_once: int = 256
+    ) -> Float[Tensor, "time"]:
+        """Analyse audio, change the spectra, and synthesise, a few frames at a time: what is worked on stays in cache.
+
+        Args:
+            change: called with the spectra (frames, bins) to be changed in place, and which frames they are.
+            n_frames_at_once: a matter of speed alone.
+        """
+        length, hop = audio.shape[-1], self.hop_length
+        window = _window(self, audio.dtype, audio.device)
+        frames = self.pad(audio).unfold(-1, self.n_fft, hop)
+        n_frames, n_segments = len(frames), -(-self.n_fft // hop)
+        total = audio.new_zeros(n_frames + n_segments - 1, hop)
+        for first in range(0, n_frames, n_frames_at_once):
+            part = slice(first, min(first + n_frames_at_once, n_frames))
+            spectrum = torch.fft.rfft(frames[part] * window)
+            change(spectrum, part)
+            changed = torch.fft.irfft(spectrum, n=self.n_fft).mul_(window)
+            self._add(changed, total[part.start : part.stop + n_segments - 1])
+        result = total.flatten()[self.padding : self.padding + length]
+        result = F.pad(result, (0, length - result.shape[-1]))
+        return result.mul_(_gain(self, length, audio.dtype, audio.device))
+
     def pad(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch padded"]:
         """Pad either side, and the right side further where the signal would not fill one frame."""
         n_samples = audio.shape[-1]
@@ -125,13 +150,19 @@ class Stft:
         """Add frames, each hop_length samples after the one before: whole segments of a hop at a time."""
         n_frames, hop = frames.shape[-2], self.hop_length
         n_segments = -(-self.n_fft // hop)
+        total = frames.new_zeros(*frames.shape[:-2], n_frames + n_segments - 1, hop)
+        self._add(frames, total)
+        return total.flatten(-2)[..., : (n_frames - 1) * hop + self.n_fft]
+
+    def _add(self, frames: Tensor, total: Tensor) -> None:
+        """Add frames (..., frames, n_fft) to segments of a hop each, (..., frames + n_segments - 1, hop)."""
+        n_frames, hop = frames.shape[-2], self.hop_length
+        n_segments = -(-self.n_fft // hop)
         if n_segments * hop != self.n_fft:
             frames = F.pad(frames, (0, n_segments * hop - self.n_fft))
         segments = frames.unflatten(-1, (n_segments, hop))
-        total = frames.new_zeros(*frames.shape[:-2], n_frames + n_segments - 1, hop)
         for k in range(n_segments):
             total[..., k : k + n_frames, :] += segments[..., k, :]
-        return total.flatten(-2)[..., : (n_frames - 1) * hop + self.n_fft]
 
 
 @lru_cache(maxsize=32)

@@ -134,3 +134,19 @@ def test_a_tone_above_half_the_new_rate_vanishes():
 def test_absurd_rates_are_refused(from_rate, to_rate):
     with pytest.raises(ParameterError, match="rate"):
         resample(torch.zeros(1, 100), from_rate=from_rate, to_rate=to_rate)
+
+
+@pytest.mark.parametrize("n_samples", [1, 700, 5000, 20_000])
+@pytest.mark.parametrize(("n_fft", "hop_length", "padding"), [(1024, 256, 384), (512, 200, 256), (1024, 300, 512)])
+def test_a_few_frames_at_a_time_are_transformed_as_all_at_once(
+    n_samples: int, n_fft: int, hop_length: int, padding: int
+) -> None:
+    stft = Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")
+    audio = torch.randn(n_samples, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gain = torch.rand(stft.n_frames(n_samples), n_fft // 2 + 1, dtype=torch.float64)
+
+    def change(spectrum: torch.Tensor, frames: slice) -> None:
+        spectrum *= gain[frames]
+
+    whole = stft.synthesise(stft.analyse(audio) * gain, length=n_samples)
+    torch.testing.assert_close(stft.transformed(audio, change, n_frames_at_once=7), whole, atol=1e-12, rtol=0)
