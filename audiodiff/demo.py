@@ -23,7 +23,7 @@ from audiodiff.train import train
 from audiodiff.types import Mel
 
 METRICS = ("snr_db", "si_sdr_db", "pesq_wb", "stoi", "lsd", "mr_stft")
-COLUMNS = ("SNR", "SI-SDR", "PESQ-WB", "STOI", "LSD", "MR-STFT")
+COLUMNS = ("SNR", "SI-SDR", "PESQ", "STOI", "LSD", "MR-STFT")
 GRIFFIN_LIM_ITERATIONS = 64
 
 Vocode = Callable[[Mel, int], Tensor]
@@ -168,16 +168,14 @@ def _print(table: Mapping[str, Mapping[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    view = Table(title="held-out sentences of the embedded speech; it. = iterations of the mel constraint")
+    view = Table(title="held-out sentences of the embedded speech (it.: iterations)", box=None, pad_edge=False)
     view.add_column("system", no_wrap=True)
     for column in (*COLUMNS, "speed"):
-        view.add_column(column, justify="right")
+        view.add_column(column, justify="right", no_wrap=True)
     for system, values in table.items():
         shown = [f"{values[name]:.2f}" for name in METRICS]
         speed = values["times_real_time"]
         view.add_row(system, *shown, "" if speed != speed else f"{speed:.0f}x")
     Console().print(view)
     say("SNR, SI-SDR in dB compare sample by sample: vocoders choose their own phase, and are near 0 however good.")
-    say(
-        "PESQ-WB 1 to 4.64 and STOI 0 to 1, the higher the better; LSD and MR-STFT the lower. Speed is times real time."
-    )
+    say("PESQ (wideband) 1 to 4.64 and STOI 0 to 1, higher is better; LSD, MR-STFT: lower. Speed is times real time.")

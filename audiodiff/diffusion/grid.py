@@ -146,7 +146,10 @@ class BetaTable(Grid):
 
     def __call__(self, n_steps: int) -> Sigmas:
         if n_steps != len(self.betas):
-            raise ParameterError(f"n_steps={n_steps} must be {len(self.betas)}, the length of the table of betas")
+            raise ParameterError(
+                f"n_steps={n_steps} must be {len(self.betas)}, the length of the table of betas: leave the number of "
+                "steps out, or use another grid"
+            )
         alpha_bar = torch.cumprod(1.0 - torch.tensor(self.betas, dtype=torch.float64), dim=0)
         return _ending_in_zero(torch.sqrt((1.0 - alpha_bar) / alpha_bar).flip(0))
 
