@@ -11,7 +11,7 @@ import torch
 
 from audiodiff.checkpoint import innermost
 from audiodiff.conditioners.conditioner import Conditioner
-from audiodiff.diffusion.density import DiscreteSteps
+from audiodiff.diffusion.density import DiscreteSteps, LogNormal
 from audiodiff.diffusion.grid import Discrete
 from audiodiff.diffusion.preconditioning import EDM, Preconditioning
 from audiodiff.diffusion.process import DiscreteVP, Process
@@ -235,6 +235,8 @@ def _clock_misfits(process: Process, *, embedding: Embedding, preconditioning: P
 
 def _step_misfits(config: Mapping[str, Any], *, process: Process) -> Iterator[str]:
     if isinstance(process, DiscreteVP):
+        if _makes(config["density"], LogNormal):
+            yield "density=log_normal draws noise levels that the steps of the process do not reach: choose discrete"
         return
     if _makes(config["density"], DiscreteSteps):
         yield "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"

@@ -101,6 +101,7 @@ MISFITS = {
     "network=diffwave process=diffwave200": "set network.embedding.n_steps=200",
     "process=diffwave50": "the process counts 50 steps and network.embedding expects a clock in [0, 1]: choose",
     "density=discrete": "density=discrete draws the steps of a process that counts them, this one does not: choose",
+    "density=log_normal network=diffwave process=diffwave50": "noise levels that the steps of the process do not reach",
     "sampler=discrete": "visits the steps of a process that counts them, this one does not: choose flow",
     "sampler=diffwave_fast process=vp_linear sampler.n_steps=8": "n_steps=8 must be 6",
     "network=wavenet": "this network does not listen: choose network=spectral or network=diffwave, or conditioner=none",
