@@ -103,8 +103,8 @@ def _nothing() -> None:
 
 def _run(command: Callable[[], None]) -> NoReturn:
     """Call a command; what went wrong is said in words."""
-    # Before torch is imported: threads that spin for long while they wait lose little on an idle machine and make
-    # everything many times slower on a busy one (docs/mel-inversion.md).
+    # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
+    # cores from each other on a busy one (docs/mel-inversion.md, Threads).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         command()

@@ -87,7 +87,7 @@ def evaluate_paths(
     allow_missing: bool = False,
     force: bool = False,
     workers: int | None = 1,
-    on_row: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
+    on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> EvaluationReport:
     """Compare two files, or the files of two folders that have the same name.
 

@@ -43,7 +43,7 @@ class GaussianNetwork(Network):
     def encode(self, condition: Condition) -> Condition:
         return condition
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         sigma = self.process.sigma(c_noise)
         x = x / pad_dims_like(self.process.input_scale(sigma), x)
         x0, eps = self.data.denoise(x, sigma), self.data.noise(x, sigma)
@@ -67,7 +67,7 @@ class EdmGaussianNetwork(Network):
     def encode(self, condition: Condition) -> Condition:
         return condition
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         sigma = torch.exp(4.0 * c_noise)
         spread = pad_dims_like(sigma, x)
         total = torch.sqrt(spread**2 + self.sigma_data**2)

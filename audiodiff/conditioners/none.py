@@ -12,8 +12,8 @@ class NoConditioner(Conditioner):
     def needs_mel(self) -> bool:
         return False
 
-    def forward(self, audio: Waveform) -> Condition:  # noqa: ARG002
+    def forward(self, audio: Waveform) -> Condition:
         return Condition()
 
-    def null(self, n: int) -> Condition:  # noqa: ARG002
+    def null(self, n: int) -> Condition:
         return Condition()

@@ -147,12 +147,12 @@ def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) ->
         atexit.unregister(running.clear)
 
 
-def _prepare_worker(worker: int) -> None:  # noqa: ARG001
+def _prepare_worker(worker: int) -> None:
     """Leave the signals to the parent: DataLoader ends its workers itself, and fails if one dies before."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _die_later)
 
 
-def _die_later(number: int, frame: object) -> None:  # noqa: ARG001
+def _die_later(number: int, frame: object) -> None:
     signal.alarm(_GRACE_SECONDS)

@@ -38,7 +38,7 @@ class Weighting(ABC):
 class Uniform(Weighting):
     """Weigh all noise levels alike in network space: DDPM's simple loss for epsilon, EDM's own weighting for EDM."""
 
-    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:  # noqa: ARG002
+    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
         return torch.ones_like(scalings.c_out)
 
 
@@ -145,7 +145,7 @@ class SpectrallyWeighted(Objective):
         )
         return self._bands.to(signal) @ (spectrum.real**2 + spectrum.imag**2)
 
-    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:  # noqa: ARG002
+    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
         weight = torch.clamp((self._energies(x0) + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
         error = weight * self._energies(prediction.denoised - x0)
         return error.reshape(x0.shape[0], -1).mean(dim=1)

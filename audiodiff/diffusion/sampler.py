@@ -49,7 +49,7 @@ def unit_start(process: Process) -> Start:
 def clamp_scaled(process: Process, low: float = -1.0, high: float = 1.0) -> AfterStep:
     """Make a hook that clamps x_t = alpha_t * x (not x0) to [low, high] after every step, as LMNT's DiffWave does."""
 
-    def after_step(x: Signal, step: int, sigma: float) -> Signal:  # noqa: ARG001
+    def after_step(x: Signal, step: int, sigma: float) -> Signal:
         alpha_t = _alpha(process, sigma)
         return torch.clamp(alpha_t * x, low, high) / alpha_t
 

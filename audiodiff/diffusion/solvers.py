@@ -65,7 +65,7 @@ def euler(
     x: Signal,
     sigmas: Sigmas,
     *,
-    noise: Noise | None = None,  # noqa: ARG001
+    noise: Noise | None = None,
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
 ) -> Signal:
@@ -127,7 +127,7 @@ def heun(
     x: Signal,
     sigmas: Sigmas,
     *,
-    noise: Noise | None = None,  # noqa: ARG001
+    noise: Noise | None = None,
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
 ) -> Signal:
@@ -152,7 +152,7 @@ def dpmpp_2m(
     x: Signal,
     sigmas: Sigmas,
     *,
-    noise: Noise | None = None,  # noqa: ARG001
+    noise: Noise | None = None,
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
 ) -> Signal:

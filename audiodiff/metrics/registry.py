@@ -35,7 +35,7 @@ class Metric:
     unit: str
     better: Literal["higher", "lower"]
     definition: str
-    shortest: Callable[[int], int] = lambda sample_rate: 1  # noqa: ARG005
+    shortest: Callable[[int], int] = lambda sample_rate: 1
     otherwise: str = "no variation"
 
 
@@ -46,7 +46,7 @@ def _seconds(seconds: float) -> Callable[[int], int]:
 def _without_rate(
     function: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
-    return lambda estimate, reference, sample_rate: function(estimate, reference)  # noqa: ARG005
+    return lambda estimate, reference, sample_rate: function(estimate, reference)
 
 
 def _with_rate(function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -75,7 +75,7 @@ _ALL = (
         unit="dB",
         better="higher",
         definition="scale-invariant SDR (Le Roux et al. 2019), means removed; sees phase, says little about vocoders",
-        shortest=lambda sample_rate: 2,  # noqa: ARG005
+        shortest=lambda sample_rate: 2,
     ),
     Metric(
         name="pesq_wb",
@@ -121,7 +121,7 @@ _ALL = (
         unit="",
         better="lower",
         definition="mean_t sqrt(mean_f (log10 |E|^2 - log10 |R|^2)^2), n_fft 2048, hop 512, Hann, power at least 1e-8",
-        shortest=lambda sample_rate: 1025,  # noqa: ARG005
+        shortest=lambda sample_rate: 1025,
     ),
     Metric(
         name="mcd_db",
@@ -139,7 +139,7 @@ _ALL = (
         better="lower",
         definition="auraloss 0.4.0 MultiResolutionSTFTLoss, defaults: spectral convergence + L1 of ln magnitude, "
         "FFT 1024, 2048, 512",
-        shortest=lambda sample_rate: 1025,  # noqa: ARG005
+        shortest=lambda sample_rate: 1025,
     ),
 )
 

@@ -40,5 +40,5 @@ class WaveformRepresentation(Representation):
     def length(self, n_samples: int) -> int:
         return n_samples
 
-    def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:  # noqa: ARG002
+    def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
         return signal[..., :n_samples] / self.gain, None

@@ -23,7 +23,7 @@ def catch_interrupt() -> Iterator[Interrupt]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def note(number: int, frame: FrameType | None) -> None:
         interrupt.signal = signal.Signals(number).name
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -209,6 +209,6 @@ def test_a_slow_scan_shows_its_progress(tmp_path: Path, monkeypatch: pytest.Monk
         _write(tmp_path / f"{index}.wav")
     shown = io.StringIO()
     monkeypatch.setattr(scanning, "_SHOW_PROGRESS_AFTER_SECONDS", -1.0)
-    monkeypatch.setattr("rich.console.Console", lambda stderr: Console(file=shown, force_terminal=True))  # noqa: ARG005
+    monkeypatch.setattr("rich.console.Console", lambda stderr: Console(file=shown, force_terminal=True))
     load_entries(tmp_path)
     assert "scanning audio files" in shown.getvalue()

@@ -78,7 +78,7 @@ class Counting(Network):
         self.encoded += 1
         return condition
 
-    def forward(self, x, c_noise, condition):  # noqa: ARG002
+    def forward(self, x, c_noise, condition):
         return self.inner(x)
 
 

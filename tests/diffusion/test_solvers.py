@@ -54,7 +54,7 @@ def test_a_solver_that_goes_to_zero_ends_at_the_flows_end(name, data):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_a_perfect_denoiser_is_reached_by_every_solver(name):
     x0 = white(5, (2, 1, 16))
-    result = REGISTRY[name](lambda x, sigma: x0, white(0, (2, 1, 16)), Karras()(7), noise=noise)  # noqa: ARG005
+    result = REGISTRY[name](lambda x, sigma: x0, white(0, (2, 1, 16)), Karras()(7), noise=noise)
     torch.testing.assert_close(result, x0, rtol=1e-12, atol=1e-12)
 
 

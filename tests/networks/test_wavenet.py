@@ -110,7 +110,7 @@ def test_sampling_is_diffwaves(monkeypatch, peer, own, mel, fast: bool, grid: Gr
     sampler = Sampler(euler_ancestral, grid, n_steps, unit_start(process), clamp_scaled(process))
     with torch.no_grad():
         denoise = Denoiser(own, Epsilon(process)).bind(Condition(frames=mel))
-        actual = sampler(denoise, draws[0], lambda like, step: draws[step])  # noqa: ARG005
+        actual = sampler(denoise, draws[0], lambda like, step: draws[step])
     # Something else than the clamp alone is compared.
     assert (expected.abs() < 0.999).float().mean() > 0.5
     torch.testing.assert_close(actual.squeeze(1), expected, rtol=0.0, atol=1e-4)
