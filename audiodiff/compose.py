@@ -9,16 +9,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from audiodiff import misfits
 from audiodiff.checkpoint import innermost
-from audiodiff.conditioners.conditioner import Conditioner
-from audiodiff.diffusion.density import DiscreteSteps, LogNormal
-from audiodiff.diffusion.grid import Discrete
-from audiodiff.diffusion.preconditioning import EDM, Preconditioning
-from audiodiff.diffusion.process import DiscreteVP, Process
+from audiodiff.diffusion.preconditioning import EDM
+from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.networks.embedding import Embedding, StepTable
-from audiodiff.representations.representation import Representation
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.step import Exact, TrainingStep
 
@@ -155,30 +151,26 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
 
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
-    problems += _dialect_misfits(config, dialect=dialect)
+    problems += misfits.of_dialect(config, dialect=dialect)
     raise_problems()
-    problems += _step_misfits(config, process=process)
+    problems += misfits.of_levels(config, process=process)
     raise_problems()
     names = ("representation", "conditioner", "network", "preconditioning", "density", "objective", "sampler")
     parts = {name: attempt(name, config[name]) for name in names}
     problems += _crop_misfits(config, dialect=dialect)
     raise_problems()
-    problems += _channel_misfits(config, **{name: parts[name] for name in ("representation", "conditioner")})
-    problems += _clock_misfits(
+    problems += misfits.of_channels(config, **{name: parts[name] for name in ("representation", "conditioner")})
+    problems += misfits.of_clock(
         process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
     )
     raise_problems()
     synthesizer = instantiate(config["model"], name="model")
-    module = TrainingStep(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
+    make = instantiate(config["method"], name="method")
+    with readable("method"):
+        module = make(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
     _try_grid(module.synthesizer, process=process)
     _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
     return module
-
-
-def _dialect_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
-    for name, other in (("conditioner", "none"), ("representation", "waveform")):
-        if dialect is None and config["audio"].get("dialect") is None and "dialect" in config[name]:
-            yield f"{name} needs a mel dialect, and audio has none: choose audio=hifigan, say, or {name}={other}"
 
 
 def _crop_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
@@ -192,60 +184,6 @@ def _crop_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> I
             f"the training crop of {crop} samples must hold at least one window of n_fft={dialect.n_fft}: "
             f"set data.crop_seconds=null data.crop_frames={-(-dialect.n_fft // dialect.hop_length)} or more"
         )
-
-
-def _channel_misfits(
-    config: Mapping[str, Any], *, representation: Representation, conditioner: Conditioner
-) -> Iterator[str]:
-    n_channels, network = config["data"]["n_channels"], config["network"]
-    if n_channels != 1 and (conditioner.needs_mel or representation.makes_mel):
-        yield f"data.n_channels={n_channels} must be 1: a mel spectrogram is made from mono audio"
-        return
-    channels = representation.channels
-    if network.get("in_channels", channels) != channels:
-        yield (
-            f"network.in_channels={network['in_channels']} must be the {channels} channels of the representation: "
-            f"set network.in_channels={channels}"
-        )
-
-
-def _clock_misfits(process: Process, *, embedding: Embedding, preconditioning: Preconditioning) -> Iterator[str]:
-    """Compare the noise level's embedding with the clock that the network is told."""
-    counts = isinstance(process, DiscreteVP) and not isinstance(preconditioning, EDM)
-    n_steps = len(process.betas) if isinstance(process, DiscreteVP) and counts else None
-    n_known = embedding.table.shape[0] if isinstance(embedding, StepTable) else None
-    if n_steps == n_known:
-        return
-    if n_steps is None:
-        yield (
-            f"network.embedding counts {n_known} steps and the clock of the noise level is continuous: choose "
-            "process=diffwave50 or diffwave200 with preconditioning=epsilon, or another network"
-        )
-    elif n_known is None:
-        yield (
-            f"the process counts {n_steps} steps and network.embedding expects a clock in [0, 1]: choose "
-            "another process, or network=diffwave"
-        )
-    else:
-        yield (
-            f"network.embedding.n_steps={n_known} must be the process's {n_steps} steps: "
-            f"set network.embedding.n_steps={n_steps}"
-        )
-
-
-def _step_misfits(config: Mapping[str, Any], *, process: Process) -> Iterator[str]:
-    if isinstance(process, DiscreteVP):
-        if _makes(config["density"], LogNormal):
-            yield "density=log_normal draws noise levels that the steps of the process do not reach: choose discrete"
-        return
-    if _makes(config["density"], DiscreteSteps):
-        yield "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"
-    if _makes(config["sampler"].get("grid", {}), Discrete):
-        yield "sampler=discrete visits the steps of a process that counts them, this one does not: choose flow"
-
-
-def _makes(node: Mapping[str, Any], kind: type) -> bool:
-    return node.get("_target_") == f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:

@@ -15,6 +15,7 @@ from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan, load_entries
+from audiodiff.diffusion.density import Density
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError, check_whole
 from audiodiff.messages import fail, say
 from audiodiff.synthesizer import Synthesizer
@@ -111,6 +112,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     ema = Ema(synthesizer, decay=settings.ema_decay)
     if state is not None:
         restore(state, synthesizer=synthesizer, optimizer=optimizer, ema=ema)
+        module.density.restore(state["density"])
     first_step = 0 if state is None else state["step"]
 
     def save(step: int, metrics: Mapping[str, float]) -> None:
@@ -121,6 +123,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
             synthesizer=synthesizer,
             ema=ema,
             optimizer=optimizer,
+            density=module.density,
             exactly=wanted,
             metrics=metrics,
             n_train=len(dataset.entries),
@@ -204,6 +207,7 @@ def _save(
     synthesizer: Synthesizer,
     ema: Ema,
     optimizer: torch.optim.Optimizer,
+    density: Density,
     exactly: Mapping[str, str],
     metrics: Mapping[str, float],
     n_train: int,
@@ -225,6 +229,7 @@ def _save(
             "optimizer": optimizer.state_dict(),
             "optimizer_kind": type(optimizer).__name__,
             "ema": ema.shadow,
+            "density": density.state(),
             "metrics": dict(metrics),
             "exactness": dict(exactly),
         },

@@ -75,3 +75,42 @@ class EdmGaussianNetwork(Network):
         x0, eps = self.data.denoise(x, sigma), self.data.noise(x, sigma)
         # x0 - c_skip x with x = x0 + sigma eps is (sigma^2 x0 - sd^2 sigma eps) / total^2; c_out = sigma sd / total.
         return (spread * x0 - self.sigma_data**2 * eps) / (self.sigma_data * total)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of isotropic Gaussians over single numbers or vectors of channels: signals (batch, channels, 1).
+
+    Args:
+        weights: of the components, summing to 1.
+        means: (components, channels).
+        variances: of each component, the same in every channel.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+    def _log_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log of weight times density of every component at x, and each one's total variance."""
+        total = self.variances + sigma.to(x).reshape(-1, 1) ** 2
+        distance = ((x[:, None, :, 0] - self.means) ** 2).sum(-1)
+        log_density = -0.5 * distance / total - 0.5 * self.means.shape[1] * torch.log(2.0 * torch.pi * total)
+        return self.weights.log() + log_density, total
+
+    def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return the log density of x = x0 + sigma eps."""
+        return torch.logsumexp(self._log_parts(x, sigma)[0], dim=1)
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return E[x0 | x0 + sigma eps = x]."""
+        parts, total = self._log_parts(x, sigma)
+        share = torch.softmax(parts, dim=1)[..., None]
+        shrink = (self.variances / total)[..., None]
+        return (share * (self.means + shrink * (x[:, None, :, 0] - self.means))).sum(1)[..., None]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n signals."""
+        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        eps = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return (self.means[which] + self.variances[which].sqrt()[:, None] * eps)[..., None]

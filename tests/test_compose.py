@@ -160,5 +160,5 @@ def test_an_untrained_model_starts_from_a_finite_loss():
     from audiodiff.training.step import Exact
 
     audio = 0.1 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
-    losses, sigma = module(Exact(audio), torch.Generator().manual_seed(0))
+    losses, _, sigma = module(Exact(audio), torch.Generator().manual_seed(0))
     assert all(math.isfinite(value) for value in [*losses.tolist(), *sigma.tolist()])

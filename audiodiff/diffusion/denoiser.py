@@ -1,9 +1,10 @@
 """The denoiser: a network and its preconditioning, as one function (x, sigma) -> x0."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.preconditioning import Preconditioning, Scalings
 from audiodiff.errors import ParameterError
-from audiodiff.types import Denoise, Sigma, Signal
+from audiodiff.types import Sigma, Signal
 
 
 @runtime_checkable
@@ -23,6 +24,13 @@ class ConditionedNetwork(Protocol):
     def __call__(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal: ...
 
 
+@runtime_checkable
+class Horizon(Protocol):
+    """What a denoiser asks of the encoder of (sigma, sigma_next), which may not be imported from a sibling package."""
+
+    def __call__(self, sigma: Sigma, sigma_next: Sigma) -> Float[Tensor, "batch features"]: ...
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Hold what an objective may need of one evaluation.
@@ -31,13 +39,43 @@ class Prediction:
         raw: the network's own output F.
         denoised: the estimate D of x0.
         scalings: the coefficients between the two, in float64.
-        log_variance: natural log of the predicted variance of x0, where the network learns one.
+        variance_fraction: of a network that learns the variance of ancestral sampling, where log variance stands
+            between its least value (0) and its greatest (1), not limited to that range (Nichol and Dhariwal 2021,
+            eq. 15).
     """
 
     raw: Signal
     denoised: Signal
     scalings: Scalings
-    log_variance: Signal | None = None
+    variance_fraction: Signal | None = None
+
+
+@dataclass(frozen=True)
+class BoundDenoiser:
+    """A denoiser and its encoded condition: called as (x, sigma) -> x0, which is all that most of the code knows.
+
+    Args:
+        denoiser: network and preconditioning.
+        encoded: what `Network.encode` made of the condition.
+    """
+
+    denoiser: "Denoiser"
+    encoded: Condition
+
+    def __call__(self, x: Signal, sigma: Sigma) -> Signal:
+        return self.denoiser.predict(x, sigma, self.encoded).denoised
+
+    def predict(self, x: Signal, sigma: Sigma) -> Prediction:
+        """Return everything that the network says, the variance for one."""
+        return self.denoiser.predict(x, sigma, self.encoded)
+
+    def toward(self, x: Signal, sigma: Sigma, sigma_next: Sigma) -> Signal:
+        """Return the x0 whose Euler step from sigma arrives where the flow is at sigma_next.
+
+        Raises:
+            ParameterError: if the denoiser was not trained to jump.
+        """
+        return self.denoiser.predict(x, sigma, self.encoded, sigma_next=sigma_next).denoised
 
 
 class Denoiser(nn.Module):
@@ -48,27 +86,34 @@ class Denoiser(nn.Module):
     Args:
         network: F, called with (c_in * x, c_noise, encoded condition).
         preconditioning: gives the scalings for a sigma.
+        learns_variance: whether the second half of the network's channels is the variance fraction v, as 2 v - 1.
+        horizon: encodes where a jump from sigma goes, as features that are appended to condition.vector; None for a
+            denoiser that knows no jumps.
 
     Source: Karras et al. 2022, eq. 7.
     """
 
-    def __init__(self, network: ConditionedNetwork, preconditioning: Preconditioning) -> None:
+    def __init__(
+        self,
+        network: ConditionedNetwork,
+        preconditioning: Preconditioning,
+        *,
+        learns_variance: bool = False,
+        horizon: Horizon | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.preconditioning = preconditioning
+        self.learns_variance = learns_variance
+        self.horizon = horizon
 
-    def forward(self, x: Signal, sigma: Sigma, condition: Condition) -> Prediction:
+    def forward(self, x: Signal, sigma: Sigma, condition: Condition, *, sigma_next: Sigma | None = None) -> Prediction:
         """Predict from a condition as the conditioner made it: the path of training, which reaches every weight."""
-        return self._predict(x, sigma, self.network.encode(condition))
+        return self.predict(x, sigma, self.network.encode(condition), sigma_next=sigma_next)
 
-    def bind(self, condition: Condition) -> Denoise:
+    def bind(self, condition: Condition) -> BoundDenoiser:
         """Encode the condition once and return (x, sigma) -> x0; whether gradients flow is the caller's decision."""
-        encoded = self.network.encode(condition)
-
-        def denoise(x: Signal, sigma: Sigma) -> Signal:
-            return self._predict(x, sigma, encoded).denoised
-
-        return denoise
+        return BoundDenoiser(self, self.network.encode(condition))
 
     def activations(self, x: Signal, sigma: Sigma, condition: Condition, *, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of the network's modules of these names (as in network.named_modules()), by name.
@@ -98,8 +143,35 @@ class Denoiser(nn.Module):
                 handle.remove()
         return found
 
-    def _predict(self, x: Signal, sigma: Sigma, encoded: Condition) -> Prediction:
+    def predict(self, x: Signal, sigma: Sigma, encoded: Condition, *, sigma_next: Sigma | None = None) -> Prediction:
+        """Predict from an encoded condition.
+
+        Args:
+            x: x0 + sigma * eps.
+            sigma: the noise level of each example.
+            encoded: what the network's `encode` returned.
+            sigma_next: where a jump is to arrive; None asks for x0 itself, a jump of no length.
+
+        Raises:
+            ParameterError: if there is a sigma_next and no horizon to encode it.
+        """
         scalings = self.preconditioning(sigma.double())
+        if self.horizon is not None:
+            features = self.horizon(sigma.double(), sigma.double() if sigma_next is None else sigma_next.double())
+            features = features.to(x.dtype)
+            vector = features if encoded.vector is None else torch.cat([encoded.vector, features], dim=1)
+            encoded = replace(encoded, vector=vector)
+        elif sigma_next is not None:
+            raise ParameterError("sigma_next is given, and this denoiser knows no jumps: train it with method=shortcut")
         raw = self.network(pad_dims_like(scalings.c_in, x) * x, scalings.c_noise.to(x.dtype), encoded).to(x.dtype)
+        fraction = None
+        if self.learns_variance:
+            if raw.shape[1] != 2 * x.shape[1]:
+                raise ParameterError(
+                    f"learns_variance=true needs a network of {2 * x.shape[1]} output channels, this one has "
+                    f"{raw.shape[1]}: set network.out_channels={2 * x.shape[1]}"
+                )
+            raw, fraction = raw.chunk(2, dim=1)
+            fraction = 0.5 * (fraction + 1.0)
         denoised = pad_dims_like(scalings.c_skip, x) * x + pad_dims_like(scalings.c_out, x) * raw
-        return Prediction(raw, denoised, scalings)
+        return Prediction(raw, denoised, scalings, fraction)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,26 @@ class Density(ABC):
     @abstractmethod
     def __call__(self, n: int, *, generator: Generator) -> Sigma:
         """Draw n noise levels on the generator's device, computed in float64 and rounded to float32."""
+
+    def weight(self, sigma: Sigma) -> Sigma:
+        """Return what each loss counts by, so that its expectation is that of the density this one stands in for."""
+        return torch.ones_like(sigma)
+
+    def lesson(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"] | None:
+        """Return a loss of the density's own parameters, which is added to each example's; None where it has none."""
+        return None
+
+    def observe(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
+        """Take note of the unweighted losses of a step, of all processes, in the order of their ranks."""
+        return
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `observe` has learnt, for a resume."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        return
 
 
 @dataclass(frozen=True)

@@ -130,18 +130,21 @@ def fit(
                 group["lr"] = rate * schedule(step)
             generator = seed_step(seed=settings.seed, step=step, rank=fabric.global_rank)
             loss = torch.zeros((), device=fabric.device)
+            seen: list[Tensor] = []
             for micro in range(settings.accumulate):
                 asked = time.perf_counter()
                 audio = fabric.to_device(next(stream)["audio"])
                 waited += time.perf_counter() - asked
                 more = fabric.world_size > 1 and micro + 1 < settings.accumulate
                 with fabric.no_backward_sync(wrapped, enabled=more):  # pyright: ignore[reportArgumentType]
-                    losses, sigma = wrapped(Exact(audio), generator)
+                    losses, plain, sigma = wrapped(Exact(audio), generator)
                     fabric.backward(losses.mean() / settings.accumulate)
                 loss += losses.detach().mean() / settings.accumulate
-                levels.add(losses.detach(), sigma)
+                levels.add(plain, sigma)
+                seen.append(torch.stack([sigma.to(plain), plain]))
             norm = _gradient_norm(fabric, module, optimizer, clip_norm=settings.clip_norm)
             _check_finite(fabric.all_reduce(torch.stack([loss, norm])), step=step)
+            module.density.observe(*_of_all(fabric, torch.cat(seen, dim=1)))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             ema.update(step)
@@ -183,6 +186,15 @@ def _agree(fabric: Fabric, stop: bool) -> bool:
     total = fabric.all_reduce(torch.tensor(float(stop), device=fabric.device), reduce_op="sum")
     assert isinstance(total, Tensor)
     return bool(total > 0)
+
+
+def _of_all(fabric: Fabric, values: Tensor) -> Tensor:
+    """Join (2, batch) of every process, in the order of their ranks."""
+    if fabric.world_size == 1:
+        return values
+    gathered = fabric.all_gather(values)
+    assert isinstance(gathered, Tensor)
+    return gathered.movedim(0, 1).flatten(1)
 
 
 def _gradient_norm(

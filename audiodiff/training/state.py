@@ -98,7 +98,7 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
         raise TrainingError(f"train.resume={run}: {path} is damaged ({str(error).splitlines()[0]})") from error
-    if not {"step", "model", "ema", "optimizer", "optimizer_kind", "metrics", "exactness"} <= state.keys():
+    if not {"step", "model", "ema", "optimizer", "optimizer_kind", "density", "metrics", "exactness"} <= state.keys():
         raise TrainingError(f"train.resume={run}: {path} is of another version of audiodiff")
     differing = [
         f"{name} was {state['exactness'].get(name, 'absent')}, is {wanted.get(name, 'absent')}"

@@ -10,6 +10,8 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Waveform
 
+Losses = Float[Tensor, "batch"]
+
 
 class Exact:
     """Carry audio into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees."""
@@ -33,8 +35,8 @@ class TrainingStep(nn.Module):
         self.objective = objective
         self.density = density
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Float[Tensor, "batch"], Sigma]:
-        """Return the loss and the noise level of each example."""
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        """Return of each example the loss to be minimised, the objective as it is, and the noise level."""
         audio = batch.audio
         # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
         with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
@@ -44,7 +46,13 @@ class TrainingStep(nn.Module):
             x = x0 + pad_dims_like(sigma, x0) * eps
         prediction = self.synthesizer.denoiser(x, sigma, condition)
         with torch.autocast(audio.device.type, enabled=False):
-            return self.objective(prediction, x0, x, sigma), sigma
+            return self._weighted(self.objective(prediction, x0, x, sigma), sigma)
+
+    def _weighted(self, losses: Losses, sigma: Sigma) -> tuple[Losses, Losses, Sigma]:
+        plain = losses.detach()
+        total = losses * self.density.weight(sigma).to(losses)
+        lesson = self.density.lesson(sigma, plain)
+        return (total if lesson is None else total + lesson), plain, sigma
 
 
 def seed_step(*, seed: int, step: int, rank: int) -> torch.Generator:

@@ -62,7 +62,7 @@ def test_clamp_scaled_clamps_x_t_and_not_x():
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_the_same_noise_gives_the_same_signal_whatever_the_batch(name):
-    sampler = Sampler(REGISTRY[name], TimeUniform(Flow(noise_scale=0.3)), 5)
+    sampler = Sampler(REGISTRY[name].solve, TimeUniform(Flow(noise_scale=0.3)), 5)
 
     def denoise(x, sigma):
         return x / (1.0 + sigma.to(x.dtype)[:, None, None] ** 2)

@@ -38,7 +38,7 @@ def test_a_solver_converges_at_its_order(name, data):
     errors = []
     for n_steps in steps:
         sigmas = torch.logspace(1.0, -1.0, n_steps + 1, dtype=torch.float64)
-        errors.append((REGISTRY[name](data.denoise, start, sigmas) - exact).abs().max().item())
+        errors.append((REGISTRY[name].solve(data.denoise, start, sigmas) - exact).abs().max().item())
     slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert slopes[-1] == pytest.approx(ORDERS[name], abs=0.1)
 
@@ -46,7 +46,7 @@ def test_a_solver_converges_at_its_order(name, data):
 @pytest.mark.parametrize("name", ORDERS)
 def test_a_solver_that_goes_to_zero_ends_at_the_flows_end(name, data):
     start = 80.0 * white(0, (1, 1, 32))
-    result = REGISTRY[name](data.denoise, start, Karras()(256))
+    result = REGISTRY[name].solve(data.denoise, start, Karras()(256))
     # The order-one error of euler; the others are a hundred times nearer.
     assert (result - data.flow(start, 80.0, 0.0)).abs().max() < {1: 0.05, 2: 1e-3}[ORDERS[name]]
 
@@ -54,7 +54,7 @@ def test_a_solver_that_goes_to_zero_ends_at_the_flows_end(name, data):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_a_perfect_denoiser_is_reached_by_every_solver(name):
     x0 = white(5, (2, 1, 16))
-    result = REGISTRY[name](lambda x, sigma: x0, white(0, (2, 1, 16)), Karras()(7), noise=noise)
+    result = REGISTRY[name].solve(lambda x, sigma: x0, white(0, (2, 1, 16)), Karras()(7), noise=noise)
     torch.testing.assert_close(result, x0, rtol=1e-12, atol=1e-12)
 
 
@@ -163,7 +163,7 @@ def test_the_hooks_see_every_step_and_the_level_it_arrives_at(name, data):
 
     sigmas = Karras()(4)
     start = white(0, (1, 1, 32))
-    result = REGISTRY[name](
+    result = REGISTRY[name].solve(
         data.denoise,
         start,
         sigmas,
@@ -173,11 +173,11 @@ def test_the_hooks_see_every_step_and_the_level_it_arrives_at(name, data):
     )
     assert seen == list(enumerate(sigmas[1:].tolist()))
     assert steps == [0, 1, 2, 3]
-    assert not torch.allclose(result, REGISTRY[name](data.denoise, start, sigmas, noise=noise))
+    assert not torch.allclose(result, REGISTRY[name].solve(data.denoise, start, sigmas, noise=noise))
 
 
 def test_the_registry_knows_its_functions_by_their_names():
-    assert all(function.__name__ == name for name, function in REGISTRY.items())
-    assert solver("heun") is REGISTRY["heun"]
+    assert all(method.solve.__name__ == name for name, method in REGISTRY.items())
+    assert solver("heun") is REGISTRY["heun"].solve
     with pytest.raises(ParameterError, match="sampler='rk4' must be one of euler, euler_ancestral, heun, dpmpp_2m"):
         solver("rk4")

@@ -45,9 +45,9 @@ def broken_from_step_three(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(1000))
 
     def broken(self: TrainingStep, *arguments):
-        losses, sigma = forward(self, *arguments)
+        losses, plain, sigma = forward(self, *arguments)
         # One call tries the parts together.
-        return (losses * math.nan if next(calls) == 3 else losses), sigma
+        return (losses * math.nan if next(calls) == 3 else losses), plain, sigma
 
     monkeypatch.setattr(TrainingStep, "forward", broken)
 

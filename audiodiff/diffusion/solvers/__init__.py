@@ -1,0 +1,76 @@
+"""Solvers: plain functions from noise to signal, written on (x, sigma) -> x0 alone.
+
+All solve dx / dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022, eq. 1 with s(t) = 1 and sigma(t) = t), or its
+stochastic form, along a decreasing sequence of sigma. Coefficients are Python floats, so that x keeps its dtype.
+
+| here | elsewhere |
+|---|---|
+| euler | DDIM with eta = 0; DPM-Solver-1 |
+| euler_ancestral | DDPM's posterior; DDIM with that eta |
+| heun | Karras et al. 2022, algorithm 1 |
+| dpmpp_2m | DPM-Solver++(2M) |
+"""
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from audiodiff.diffusion.solvers.method import AfterStep, Method, OnStep, Solver
+from audiodiff.diffusion.solvers.multistep import dpmpp_2m
+from audiodiff.diffusion.solvers.one_step import euler, heun
+from audiodiff.diffusion.solvers.stochastic import euler_ancestral
+from audiodiff.errors import ParameterError
+
+__all__ = [
+    "REGISTRY",
+    "AfterStep",
+    "Method",
+    "OnStep",
+    "Solver",
+    "dpmpp_2m",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "solver",
+]
+
+REGISTRY: Mapping[str, Method] = MappingProxyType(
+    {
+        "euler": Method(euler, order=1, calls=lambda n: n),
+        "euler_ancestral": Method(euler_ancestral, order=1, calls=lambda n: n, draws=True),
+        "heun": Method(heun, order=2, calls=lambda n: 2 * n - 1),
+        "dpmpp_2m": Method(dpmpp_2m, order=2, calls=lambda n: n),
+    }
+)
+"""Every solver by its name: for the command line, the configuration and the tests."""
+
+_COMMON = ("denoise", "x", "sigmas", "noise", "on_step", "after_step")
+
+
+def solver(name: str, **options: Any) -> Solver:
+    """Return the solver of that name, with its own options set.
+
+    Args:
+        name: a key of REGISTRY.
+        options: keyword arguments of that solver beyond those that all have, `eta` of euler_ancestral for one.
+
+    Raises:
+        ParameterError: if there is no such solver or option; the message names those that exist.
+
+    Example:
+        >>> solver("heun").__name__
+        'heun'
+        >>> solver("euler_ancestral", eta=0.5).keywords
+        {'eta': 0.5}
+    """
+    if name not in REGISTRY:
+        raise ParameterError(f"sampler={name!r} must be one of {', '.join(REGISTRY)}")
+    solve = REGISTRY[name].solve
+    known = [parameter for parameter in inspect.signature(solve).parameters if parameter not in _COMMON]
+    for option, value in options.items():
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise ParameterError(f"{option}={value} is no option of the sampler {name}, which {has}")
+    return partial(solve, **options) if options else solve

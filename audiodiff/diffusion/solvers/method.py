@@ -1,0 +1,66 @@
+"""What a solver is, and what every one of them does at every step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from audiodiff.diffusion.grid import Sigmas
+from audiodiff.types import Denoise, Noise, Signal
+
+OnStep = Callable[[int, Signal], None]
+"""(step, denoised) -> None, after every step, for a progress bar or a picture; step counts from 0."""
+AfterStep = Callable[[Signal, int, float], Signal]
+"""(x, step, sigma) -> x, applied to the result of every step; sigma is the level that the step arrived at."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Carry x from the first sigma to the last one; no state, no randomness but noise."""
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        x: Signal,
+        sigmas: Sigmas,
+        *,
+        noise: Noise | None = None,
+        on_step: OnStep | None = None,
+        after_step: AfterStep | None = None,
+    ) -> Signal: ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """Hold a solver and what the tests hold it to.
+
+    Args:
+        solve: the solver.
+        order: of convergence towards the probability flow, or in law for a method that draws noise.
+        calls: how often it evaluates the denoiser in n steps, the last of them to sigma = 0; None where the solver
+            decides that as it goes.
+        draws: whether it needs noise with its default options.
+    """
+
+    solve: Solver
+    order: int
+    calls: Callable[[int], int] | None
+    draws: bool = False
+
+
+def evaluate(denoise: Denoise, x: Signal, sigma: float) -> Signal:
+    """Call the denoiser at one level for the whole batch."""
+    # float64: the denoiser's own scalings need more digits than x.
+    return denoise(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device))
+
+
+def finish(
+    x: Signal, denoised: Signal, step: int, sigma: float, on_step: OnStep | None, after_step: AfterStep | None
+) -> Signal:
+    """End a step that arrived at sigma: apply the hooks."""
+    if after_step is not None:
+        x = after_step(x, step, sigma)
+    if on_step is not None:
+        on_step(step, denoised)
+    return x
