@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from audiodiff.diffusion.grid import Sigmas
+from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 OnStep = Callable[[int, Signal], None]
@@ -37,16 +38,19 @@ class Method:
 
     Args:
         solve: the solver.
-        order: of convergence towards the probability flow, or in law for a method that draws noise.
+        order: of convergence towards the probability flow, or in law for a method that draws noise; 0 where more steps
+            bring it no nearer.
         calls: how often it evaluates the denoiser in n steps, the last of them to sigma = 0; None where the solver
             decides that as it goes.
         draws: whether it needs noise with its default options.
+        jumps: whether it needs a denoiser that was trained to jump, that is BoundDenoiser.toward.
     """
 
     solve: Solver
     order: int
     calls: Callable[[int], int] | None
     draws: bool = False
+    jumps: bool = False
 
 
 def evaluate(denoise: Denoise, x: Signal, sigma: float) -> Signal:
@@ -64,3 +68,14 @@ def finish(
     if on_step is not None:
         on_step(step, denoised)
     return x
+
+
+def required(noise: Noise | None, name: str) -> Noise:
+    """Return the noise function that the solver of this name draws from.
+
+    Raises:
+        ParameterError: if there is none.
+    """
+    if noise is None:
+        raise ParameterError(f"noise=None: {name} draws noise at every step; give it a noise function")
+    return noise
