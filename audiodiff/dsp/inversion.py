@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool1d
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
@@ -27,6 +28,9 @@ _DECAY_DB_PER_OCTAVE = 24.0
 # Its band hardly hears those bins, so they would stay as loud as their neighbours: rumble.
 _MIN_WEIGHT = 0.5
 
+# The level of the first guess is set over this many frames on either side.
+_LEVEL_REACH = 4
+
 _TINY = 1e-12
 
 
@@ -38,6 +42,7 @@ def constrain(
     n_iterations: int = DEFAULT_ITERATIONS,
     momentum: float = 0.99,
     exponent: float = 1.2,
+    first_frame: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Bring audio to a mel: repeat y <- iSTFT(S' / spread((bands(|S'|) / target)^exponent)), accelerated.
@@ -51,6 +56,8 @@ def constrain(
         n_iterations: 0 returns the audio as it is.
         momentum: 0 is the plain iteration, which needs about 4 times as many.
         exponent: of the ratio; diverges from about 1.5 on at this momentum.
+        first_frame: number of the first frame in the longer signal that audio is a window of. Frames are then worked on
+            in the same groups, and round alike; 32 frames from its ends a window is the longer signal, to 1e-5.
         on_step: called after every iteration of the batch with the number of iterations done, 1 to n_iterations.
 
     Raises:
@@ -65,7 +72,7 @@ def constrain(
     if n_iterations == 0:
         return audio
     with torch.no_grad():
-        states = [_State(signal, target, dialect) for signal, target in zip(audio, mel, strict=True)]
+        states = [_State(signal, target, dialect, first_frame) for signal, target in zip(audio, mel, strict=True)]
         for step in range(n_iterations):
             for state in states:
                 state.advance(momentum=momentum, exponent=exponent)
@@ -120,21 +127,36 @@ def griffin_lim(
 class _State:
     """One item on its way: the signal, the one before it, and what the mel asks for."""
 
-    def __init__(self, signal: Tensor, mel: Tensor, dialect: MelDialect) -> None:
+    def __init__(self, signal: Tensor, mel: Tensor, dialect: MelDialect, first_frame: int) -> None:
         self._dialect = dialect
         self._stft = dialect.stft
+        self._first_frame = first_frame
         self._target = dialect.amplitude(mel).mT.contiguous()  # (frames, n_mels)
         self._bands = _bands(dialect, signal.dtype, signal.device)
         self._above = self._target[:, -_EDGE_BANDS:] @ self._bands.above  # (frames, bins above f_max)
-        # The level of a first guess says nothing: without this, far too loud noise costs the first iterations.
-        amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last])
-        self.signal = signal * (self._target.sum() / amplitude.sum())
+        # The level of a first guess says nothing: without this, noise as loud in pauses as in vowels costs iterations.
+        self.signal = signal * self._gain(signal)
         self._previous = self.signal
+
+    def _gain(self, signal: Tensor) -> Tensor:
+        """Return the factor of every sample that brings the bands' summed amplitude to the mel's, around each frame."""
+        amplitude = self._amplitude(self._stft.analyse(signal)[:, self._bands.first : self._bands.last])
+        sums = torch.stack([self._target.sum(dim=1), amplitude.sum(dim=1)])
+        near = 2 * _LEVEL_REACH + 1
+        target, own = avg_pool1d(sums, near, stride=1, padding=_LEVEL_REACH, count_include_pad=False)
+        gain = target / own
+        hop, centre = self._stft.hop_length, self._stft.n_fft / 2 - self._stft.padding
+        position = (torch.arange(signal.shape[-1], device=signal.device) + 0.5 - centre) / hop
+        position = position.clamp(0, len(gain) - 1)
+        low = position.floor().long()
+        return torch.lerp(gain[low], gain[(low + 1).clamp(max=len(gain) - 1)], (position - low).to(gain))
 
     def advance(self, *, momentum: float, exponent: float) -> None:
         extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum)
         self._previous = self.signal
-        self.signal = self._stft.transformed(extrapolated, partial(self._correct, exponent=exponent))
+        self.signal = self._stft.transformed(
+            extrapolated, partial(self._correct, exponent=exponent), first_frame=self._first_frame
+        )
 
     def _correct(self, spectrum: Tensor, frames: slice, *, exponent: float) -> None:
         """Bring spectra nearer to the mel, in place."""

@@ -107,21 +107,27 @@ class Stft:
         return total * _gain(self, length, frames.dtype, frames.device)
 
     def transformed(
-        self, audio: Float[Tensor, "time"], change: Callable[[Tensor, slice], None], *, n_frames_at_once: int = 256
+        self,
+        audio: Float[Tensor, "time"],
+        change: Callable[[Tensor, slice], None],
+        *,
+        n_frames_at_once: int = 256,
+        first_frame: int = 0,
     ) -> Float[Tensor, "time"]:
         """Analyse audio, change the spectra, and synthesise, a few frames at a time: what is worked on stays in cache.
 
         Args:
             change: called with the spectra (frames, bins) to be changed in place, and which frames they are.
-            n_frames_at_once: a matter of speed alone.
+            n_frames_at_once: a matter of speed, and of rounding.
+            first_frame: number of the first frame in a longer signal, whose groups of frames are kept.
         """
         length, hop = audio.shape[-1], self.hop_length
         window = _window(self, audio.dtype, audio.device)
         frames = self.pad(audio).unfold(-1, self.n_fft, hop)
         n_frames, n_segments = len(frames), -(-self.n_fft // hop)
         total = audio.new_zeros(n_frames + n_segments - 1, hop)
-        for first in range(0, n_frames, n_frames_at_once):
-            part = slice(first, min(first + n_frames_at_once, n_frames))
+        for boundary in range(-(first_frame % n_frames_at_once), n_frames, n_frames_at_once):
+            part = slice(max(0, boundary), min(boundary + n_frames_at_once, n_frames))
             spectrum = torch.fft.rfft(frames[part] * window)
             change(spectrum, part)
             changed = torch.fft.irfft(spectrum, n=self.n_fft).mul_(window)
