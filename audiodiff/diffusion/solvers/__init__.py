@@ -7,6 +7,8 @@ stochastic form, along a decreasing sequence of sigma. Coefficients are Python f
 |---|---|
 | euler | DDIM with eta = 0; DPM-Solver-1 |
 | euler_ancestral | DDPM's posterior; DDIM with that eta |
+| ddpm, large | DDPM with beta for the variance; DDPM's fixedlarge |
+| euler_maruyama | the reverse diffusion sampler of the VE SDE |
 | heun | Karras et al. 2022, algorithm 1 |
 | dpmpp_2m | DPM-Solver++(2M) |
 """
@@ -17,10 +19,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from audiodiff.diffusion.solvers.few_step import consistency, shortcut
+from audiodiff.diffusion.solvers.langevin import predictor_corrector
 from audiodiff.diffusion.solvers.method import AfterStep, Method, OnStep, Solver
 from audiodiff.diffusion.solvers.multistep import dpmpp_2m
 from audiodiff.diffusion.solvers.one_step import euler, heun
-from audiodiff.diffusion.solvers.stochastic import euler_ancestral
+from audiodiff.diffusion.solvers.sde import dpmpp_2m_sde, dpmpp_3m_sde
+from audiodiff.diffusion.solvers.stochastic import ddpm, euler_ancestral, euler_maruyama
 from audiodiff.errors import ParameterError
 
 __all__ = [
@@ -29,10 +34,17 @@ __all__ = [
     "Method",
     "OnStep",
     "Solver",
+    "consistency",
+    "ddpm",
     "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m_sde",
     "euler",
     "euler_ancestral",
+    "euler_maruyama",
     "heun",
+    "predictor_corrector",
+    "shortcut",
     "solver",
 ]
 
@@ -42,6 +54,13 @@ REGISTRY: Mapping[str, Method] = MappingProxyType(
         "euler_ancestral": Method(euler_ancestral, order=1, calls=lambda n: n, draws=True),
         "heun": Method(heun, order=2, calls=lambda n: 2 * n - 1),
         "dpmpp_2m": Method(dpmpp_2m, order=2, calls=lambda n: n),
+        "ddpm": Method(ddpm, order=1, calls=lambda n: n, draws=True),
+        "euler_maruyama": Method(euler_maruyama, order=1, calls=lambda n: n, draws=True),
+        "predictor_corrector": Method(predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True),
+        "dpmpp_2m_sde": Method(dpmpp_2m_sde, order=2, calls=lambda n: n, draws=True),
+        "dpmpp_3m_sde": Method(dpmpp_3m_sde, order=2, calls=lambda n: n, draws=True),
+        "consistency": Method(consistency, order=0, calls=lambda n: n, draws=True),
+        "shortcut": Method(shortcut, order=1, calls=lambda n: n, jumps=True),
     }
 )
 """Every solver by its name: for the command line, the configuration and the tests."""
