@@ -170,7 +170,7 @@ def test_every_weight_has_a_gradient():
         assert float(parameter.grad.abs().sum()) > 0, name
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", [name for name, method in REGISTRY.items() if not method.jumps])
 @pytest.mark.parametrize("conditioned", [True, False])
 def test_every_solver_runs(name: str, conditioned: bool):
     process = Flow(noise_scale=0.1)
