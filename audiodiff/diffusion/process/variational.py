@@ -1,0 +1,109 @@
+"""A noise schedule that is learnt."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audiodiff.diffusion.process.base import Clock, VariancePreserving
+from audiodiff.errors import ParameterError
+
+_BISECTIONS = 56
+"""Halvings of [0, 1] after which float64 knows no finer."""
+
+
+class Variational(nn.Module, VariancePreserving):
+    """Preserve the variance with a learnt monotone gamma(t) = -log SNR between two fixed ends.
+
+    With u = (gamma - gamma_min) / (gamma_max - gamma_min), the clock is t = w_0 u + sum over k of w_k L_k(u), where L_k
+    is the logistic function of (u - centre_k) / width_k, shifted and scaled to run from 0 to 1: a network of one hidden
+    layer whose weights are positive, so that t grows with gamma. It is also a mixture of probability laws: t uniform on
+    [0, 1] makes u follow the density dt / du, which is what `VariationalTime` learns. gamma(t) is found by bisection.
+
+    The ends stay as they are: with a loss in continuous time they do not enter the bound but through its prior and
+    reconstruction, and to learn them the network would have to be evaluated there (Kingma and Gao 2023, section 2).
+    `clock`, which the network is told, is u: it does not move while the schedule is learnt.
+
+    Where an object of a configuration holds one of these, `share` makes it the model's own.
+
+    Args:
+        gamma_min: of gamma at t = 0; -13.3 is sigma = 0.0013.
+        gamma_max: of gamma at t = 1; 5 is sigma = 12.2.
+        n_units: number of logistic units; 0 keeps t = u.
+
+    Example:
+        >>> process = Variational(gamma_min=-4.0, gamma_max=4.0)
+        >>> round(process.sigma(torch.tensor([0.5], dtype=torch.float64)).item(), 6)
+        1.0
+
+    Source: Kingma et al. 2021 (VDM), section 3.1 and appendix H.
+    """
+
+    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0, n_units: int = 32) -> None:
+        super().__init__()
+        if not gamma_min < gamma_max:
+            raise ParameterError(f"gamma_min={gamma_min} must be below gamma_max={gamma_max}")
+        if n_units < 0:
+            raise ParameterError(f"n_units={n_units} must not be negative")
+        self.gamma_min = gamma_min
+        self.gamma_max = gamma_max
+        # Half the weight on u itself, which keeps the slope dt / du from 0; the units of even width fill the range.
+        self.logits = nn.Parameter(torch.zeros(n_units + 1))
+        with torch.no_grad():
+            self.logits[0] = torch.tensor(max(n_units, 1.0)).log()
+        self.centres = nn.Parameter((torch.arange(n_units) + 0.5) / max(n_units, 1))
+        self.log_widths = nn.Parameter(torch.full((n_units,), 1.0 / max(n_units, 1)).log())
+
+    def _parts(self, u: Clock) -> tuple[Tensor, Tensor]:
+        """Compute t and dt / du in float64, with gradients of the parameters."""
+        logits, centres, log_widths = (
+            part.to(u.device).double() for part in (self.logits, self.centres, self.log_widths)
+        )
+        weights, rates = torch.softmax(logits, dim=0), torch.exp(-log_widths)
+        logistic = torch.sigmoid((u.double()[..., None] - centres) * rates)
+        first, last = torch.sigmoid(-centres * rates), torch.sigmoid((1.0 - centres) * rates)
+        t = weights[0] * u + (weights[1:] * (logistic - first) / (last - first)).sum(-1)
+        slope = weights[0] + (weights[1:] * rates * logistic * (1.0 - logistic) / (last - first)).sum(-1)
+        return t, slope
+
+    def density(self, sigma: Clock) -> Float[Tensor, "*batch"]:
+        """Compute dt / du, the density of u = clock(sigma) under uniform t, with gradients of the parameters."""
+        return self._parts(self.clock(sigma.double()))[1].to(sigma.dtype)
+
+    @torch.no_grad()
+    def _fraction(self, t: Clock) -> Clock:
+        """Compute u(t) in float64."""
+        t = t.double()
+        low, high = torch.zeros_like(t), torch.ones_like(t)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            below = self._parts(middle)[0] < t
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 0.5 * (low + high)
+
+    def _gamma(self, u: Clock) -> Clock:
+        return self.gamma_min + (self.gamma_max - self.gamma_min) * u
+
+    @property
+    def last(self) -> float:
+        return 1.0
+
+    def coefficients(self, t: Clock) -> tuple[Clock, Clock]:
+        gamma = self._gamma(self._fraction(t))
+        return torch.sigmoid(-gamma).sqrt().to(t.dtype), torch.sigmoid(gamma).sqrt().to(t.dtype)
+
+    @torch.no_grad()
+    def rates(self, t: Clock) -> tuple[Clock, Clock]:
+        u = self._fraction(t)
+        gamma, gamma_rate = self._gamma(u), (self.gamma_max - self.gamma_min) / self._parts(u)[1]
+        alpha_t, sigma_t = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+        # d alpha / d gamma = -alpha sigma_t^2 / 2 and d sigma_t / d gamma = sigma_t alpha^2 / 2.
+        alpha_rate, sigma_rate = -0.5 * alpha_t * sigma_t**2 * gamma_rate, 0.5 * sigma_t * alpha_t**2 * gamma_rate
+        return alpha_rate.to(t.dtype), sigma_rate.to(t.dtype)
+
+    @torch.no_grad()
+    def time(self, sigma: Clock) -> Clock:
+        return self._parts(self.clock(sigma.double()))[0].to(sigma.dtype)
+
+    def clock(self, sigma: Clock) -> Clock:
+        gamma = 2.0 * torch.log(sigma)
+        return torch.clamp((gamma - self.gamma_min) / (self.gamma_max - self.gamma_min), 0.0, 1.0)
