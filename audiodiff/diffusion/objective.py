@@ -1,17 +1,18 @@
-"""Losses on a denoiser's prediction, one number per example, and their weightings over sigma."""
+"""Losses on a denoiser's prediction, one number per example."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
-from audiodiff.diffusion.preconditioning import Scalings
+from audiodiff.diffusion.weighting import Uniform, Weighting
 from audiodiff.errors import ParameterError
 from audiodiff.types import Sigma, Signal
 
@@ -24,38 +25,6 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
         """Compute the loss of each example, averaged over its channels and samples."""
-
-
-class Weighting(ABC):
-    """Weigh a loss in network space by its noise level."""
-
-    @abstractmethod
-    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
-        """Compute w(sigma) in w(sigma) * |F - target|^p."""
-
-
-@dataclass(frozen=True)
-class Uniform(Weighting):
-    """Weigh all noise levels alike in network space: DDPM's simple loss for epsilon, EDM's own weighting for EDM."""
-
-    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
-        return torch.ones_like(scalings.c_out)
-
-
-@dataclass(frozen=True)
-class MinSnr(Weighting):
-    """Weigh the squared error of the denoised signal by min(SNR, gamma), in network space times c_out^2.
-
-    Args:
-        gamma: the power ratio above which the weight stays.
-
-    Source: Hang et al. 2023, section 3.4.
-    """
-
-    gamma: float = 5.0
-
-    def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
-        return scalings.c_out**2 * torch.clamp(sigma.double() ** -2, max=self.gamma)
 
 
 @dataclass(frozen=True)
@@ -75,18 +44,42 @@ class Squared:
 
 
 @dataclass(frozen=True)
+class Huber:
+    """Take error^2 / 2 up to |error| = delta and delta (|error| - delta / 2) beyond: outliers count as in L1.
+
+    Args:
+        delta: where the parabola ends, in units of the network's target.
+
+    Example:
+        >>> Huber(delta=1.0)(torch.tensor([[[0.5, -3.0]]]))
+        tensor([[[0.1250, 2.5000]]])
+
+    Source: Huber 1964, section 4.
+    """
+
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.delta > 0.0:
+            raise ParameterError(f"delta={self.delta} must be positive")
+
+    def __call__(self, error: Signal) -> Signal:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
+
+
+@dataclass(frozen=True)
 class Plain(Objective):
     """Compute w(sigma) * |F - (x0 - c_skip * x) / c_out|^p, in network space, where small sigma keeps its precision.
 
     Args:
-        power: Squared() or Absolute(), or any function of the error.
-        weighting: gives w(sigma).
+        power: Squared(), Absolute() or Huber(), or any function of the error.
+        weighting: gives w(sigma); all but Uniform() are meant for Squared().
 
     Source: Karras et al. 2022, eq. 8.
     """
 
     power: Power = Squared()
-    weighting: Weighting = Uniform()
+    weighting: Weighting = field(default_factory=Uniform)
 
     def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
         scalings = prediction.scalings

@@ -160,7 +160,7 @@ class WaveNet(Network):
 
     Args:
         embedding: of the noise level's clock: StepTable for a discrete process, Sinusoidal otherwise.
-        in_channels: channels of x and of the result.
+        in_channels: channels of x and, unless out_channels says otherwise, of the result.
         channels: width of the stack; DiffWave has 64, 128 or 256.
         n_layers: number of residual blocks; DiffWave has 30 or 36.
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle); DiffWave has 10 or 12.
@@ -171,6 +171,7 @@ class WaveNet(Network):
         upsample: brings frames to the rate of x; None derives DiffWave's upsampler from hop_length.
         signal_channels: channels of condition.signal; None ignores it.
         vector_features: width of condition.vector; None ignores it.
+        out_channels: channels of the result; None is in_channels, twice as many is for a learned variance.
 
     Example:
         >>> from audiodiff.networks.embedding import StepTable
@@ -197,8 +198,11 @@ class WaveNet(Network):
         upsample: Upsampler | None = None,
         signal_channels: int | None = None,
         vector_features: int | None = None,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
+        if out_channels is not None and out_channels < 1:
+            raise ParameterError(f"out_channels={out_channels} must be at least 1, or null for in_channels")
         if upsample is not None and upsample.hop_length != hop_length:
             raise ParameterError(f"upsample.hop_length={upsample.hop_length} must equal hop_length={hop_length}")
         self.frame_bands = frame_bands
@@ -219,7 +223,7 @@ class WaveNet(Network):
             vector_features=vector_features,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
-        self.output_projection = kaiming_conv1d(channels, in_channels)
+        self.output_projection = kaiming_conv1d(channels, in_channels if out_channels is None else out_channels)
         nn.init.zeros_(self.output_projection.weight)
 
     def encode(self, condition: Condition) -> Condition:
@@ -238,7 +242,9 @@ class WaveNet(Network):
         length = min(part.shape[-1] for part in parts)
         return Condition(vector=vector, signal=torch.cat([part[..., :length] for part in parts], dim=1))
 
-    def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
+    def forward(
+        self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition
+    ) -> Float[Tensor, "batch out_channels signal_time"]:
         """Predict F.
 
         Raises:

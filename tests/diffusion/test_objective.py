@@ -1,11 +1,25 @@
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from audiodiff.diffusion.denoiser import Prediction
-from audiodiff.diffusion.objective import Absolute, MinSnr, Objective, Plain, SpectrallyWeighted, Squared
+from audiodiff.diffusion.objective import Absolute, Huber, Objective, Plain, SpectrallyWeighted, Squared
 from audiodiff.diffusion.preconditioning import EDM, Epsilon, Preconditioning, Sample, V, Velocity
-from audiodiff.diffusion.process import Flow, VPCosine
+from audiodiff.diffusion.process import VE, Flow, Process, VPCosine, VPLinear
+from audiodiff.diffusion.weighting import (
+    P2,
+    EdmWeighting,
+    MinSnr,
+    SampleWeighting,
+    Sigmoid,
+    Snr,
+    TruncatedSnr,
+    Vdm,
+)
+from audiodiff.errors import ParameterError
 
 PRECONDITIONINGS = {
     "epsilon": Epsilon(VPCosine()),
@@ -35,7 +49,10 @@ def example() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @every_preconditioning
-@pytest.mark.parametrize("objective", [Plain(), Plain(Absolute()), Plain(weighting=MinSnr()), SpectrallyWeighted()])
+@pytest.mark.parametrize(
+    "objective",
+    [Plain(), Plain(Absolute()), Plain(Huber()), Plain(weighting=Vdm(VPCosine())), SpectrallyWeighted()],
+)
 def test_a_perfect_prediction_costs_nothing(example, preconditioning, objective: Objective):
     x0, _, x, sigma = example
     loss = objective(predict(preconditioning, x0, x, sigma), x0, x, sigma)
@@ -64,13 +81,97 @@ def test_the_plain_loss_of_velocity_is_the_error_of_the_difference_of_noise_and_
     )
 
 
-@every_preconditioning
-def test_min_snr_weighs_the_denoised_signal_alike_in_every_parameterisation(example, preconditioning):
+def test_the_plain_loss_of_v_weighs_the_denoised_signal_by_snr_plus_one(example):
     x0, _, x, sigma = example
     denoised = torch.randn_like(x0)
-    loss = Plain(weighting=MinSnr(gamma=5.0))(predict(preconditioning, denoised, x, sigma), x0, x, sigma)
-    weight = torch.tensor([5.0, 1.0, 1.0 / 16.0], dtype=torch.float64)
-    torch.testing.assert_close(loss, weight * ((denoised - x0) ** 2).mean(dim=(1, 2)))
+    # Salimans and Ho 2022, section 4.
+    torch.testing.assert_close(
+        Plain()(predict(V(VPCosine()), denoised, x, sigma), x0, x, sigma),
+        (sigma**-2 + 1.0) * ((denoised - x0) ** 2).mean(dim=(1, 2)),
+    )
+
+
+@pytest.mark.parametrize("delta", [0.3, 1.0])
+def test_huber_is_a_parabola_that_goes_on_along_its_tangents(delta):
+    error = torch.linspace(-3.0, 3.0, 121, dtype=torch.float64).reshape(1, 1, -1).requires_grad_()
+    loss = Huber(delta)(error)
+    inside = error.detach().abs() < delta
+    torch.testing.assert_close(loss[inside], 0.5 * Squared()(error)[inside])
+    loss.sum().backward()
+    assert error.grad is not None
+    torch.testing.assert_close(error.grad, error.detach().clamp(-delta, delta))
+    far = torch.full((1, 1, 1), 1e6, dtype=torch.float64)
+    torch.testing.assert_close(Huber(delta)(far) / Absolute()(far), torch.full_like(far, delta), rtol=1e-5, atol=0.0)
+
+
+# By hand at sigma = 0.1, 1 and 4: SNR = 100, 1 and 1/16. With sigma = tan(pi t / 2), SNR' = -pi cos / sin^3, and
+# -SNR' / 2 = pi / 2 (1 + sigma^2) / sigma^3. With Flow sigma = t / (1 - t), sigma' = (1 + sigma)^2.
+CLOSED_FORMS: dict[str, tuple[SampleWeighting, list[float]]] = {
+    "snr": (Snr(), [100.0, 1.0, 0.0625]),
+    "truncated_snr": (TruncatedSnr(), [100.0, 1.0, 1.0]),
+    "min_snr": (MinSnr(gamma=5.0), [5.0, 1.0, 0.0625]),
+    "p2": (P2(k=1.0, gamma=1.0), [100.0 / 101.0, 0.5, 1.0 / 17.0]),
+    "p2_half": (P2(k=3.0, gamma=0.5), [100.0 / 103.0**0.5, 0.5, 0.0625 / 3.0625**0.5]),
+    "edm": (EdmWeighting(sigma_data=0.5), [104.0, 5.0, 4.0625]),
+    "vdm_cosine": (Vdm(VPCosine()), [1.5865042900628454e3, 3.141592653589793, 0.41724277430489434]),
+    "vdm_flow": (Vdm(Flow()), [1210.0, 4.0, 0.390625]),
+    # sigmoid(bias - log SNR) = sigma^2 / (sigma^2 + exp(-bias)).
+    "sigmoid": (Sigmoid(Flow(), bias=0.0), [1210.0 / 101.0, 2.0, 0.390625 * 16.0 / 17.0]),
+    "sigmoid_shifted": (Sigmoid(Flow(), bias=float(np.log(4.0))), [1210.0 * 0.01 / 0.26, 3.2, 0.390625 * 16 / 16.25]),
+}
+
+
+@every_preconditioning
+@pytest.mark.parametrize(("weighting", "weight"), CLOSED_FORMS.values(), ids=CLOSED_FORMS.keys())
+def test_a_weighting_is_its_closed_form_on_x0_in_every_parameterisation(example, preconditioning, weighting, weight):
+    x0, _, x, sigma = example
+    denoised = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    loss = Plain(weighting=weighting)(predict(preconditioning, denoised, x, sigma), x0, x, sigma)
+    expected = torch.tensor(weight, dtype=torch.float64) * ((denoised - x0) ** 2).mean(dim=(1, 2))
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "preconditioning"),
+    [(Snr(), Epsilon(VPCosine())), (EdmWeighting(sigma_data=0.3), EDM(sigma_data=0.3))],
+    ids=["snr", "edm"],
+)
+def test_a_weighting_leaves_the_plain_loss_of_its_own_parameterisation(example, weighting, preconditioning):
+    x0, _, x, sigma = example
+    prediction = predict(preconditioning, torch.randn_like(x0), x, sigma)
+    torch.testing.assert_close(Plain(weighting=weighting)(prediction, x0, x, sigma), Plain()(prediction, x0, x, sigma))
+
+
+@pytest.mark.parametrize(
+    "process", [VPLinear(), VPCosine(), VPCosine(shift=3.0), Flow(), Flow(0.1), VE()], ids=lambda p: type(p).__name__
+)
+def test_the_bound_does_not_depend_on_the_process_between_its_ends(process: Process):
+    variance, ends = 0.25, torch.tensor([0.02, 9.0], dtype=torch.float64)
+    start, stop = process.time(ends).tolist()
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    # The error of the exact denoiser of N(0, v) is v sigma^2 / (v + sigma^2).
+    sigma = process.sigma(torch.from_numpy(start + 0.5 * (stop - start) * (nodes + 1.0)))
+    loss = Vdm(process).of_sample(sigma) * variance * sigma**2 / (variance + sigma**2)
+    total = 0.5 * (stop - start) * (torch.from_numpy(weights) * loss).sum()
+    # VDM, eq. 18: the integral of v / (sigma (v + sigma^2)) d sigma.
+    low, high = ends
+    exact = 0.5 * torch.log(high**2 / (variance + high**2)) - 0.5 * torch.log(low**2 / (variance + low**2))
+    torch.testing.assert_close(total, exact, rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(Huber, delta=0.0), "delta=0.0 must be positive"),
+        (partial(MinSnr, gamma=-1.0), "gamma=-1.0 must be positive"),
+        (partial(P2, k=0.0), "k=0.0 must be positive"),
+        (partial(P2, gamma=-0.5), "gamma=-0.5 must not be negative"),
+        (partial(EdmWeighting, sigma_data=0.0), "sigma_data=0.0 must be positive"),
+    ],
+)
+def test_an_option_without_meaning_is_refused_by_name(make, message):
+    with pytest.raises(ParameterError, match=message):
+        make()
 
 
 def test_spectral_weights_undo_the_root_of_the_level(example):

@@ -12,7 +12,7 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import BetaTable, Discrete, Grid
 from audiodiff.diffusion.preconditioning import Epsilon
-from audiodiff.diffusion.process import DiscreteVP, linear_betas
+from audiodiff.diffusion.process import DiscreteVP, VPCosine, linear_betas
 from audiodiff.diffusion.sampler import Sampler, clamp_scaled, unit_start
 from audiodiff.diffusion.solvers import euler_ancestral
 from audiodiff.errors import ParameterError
@@ -177,6 +177,23 @@ def test_an_output_depends_on_its_receptive_field_and_on_nothing_else():
     assert (touched.min(), touched.max()) == (30 - reach, 30 + reach)
 
 
+def test_more_channels_out_than_in_carry_a_learned_variance_and_leave_the_rest_as_it_was():
+    plain, double = small(in_channels=2), small(in_channels=2, out_channels=4)
+    shared = {name: weight for name, weight in plain.state_dict().items() if not name.startswith("output_projection")}
+    double.load_state_dict(shared, strict=False)
+    for name in ("weight", "bias"):
+        of_double = getattr(double.output_projection, name)
+        of_double.data[:2] = getattr(plain.output_projection, name).data
+    x, sigma = torch.randn(3, 2, 40), torch.tensor([0.1, 1.0, 7.0])
+    process = VPCosine()
+    expected = Denoiser(plain, Epsilon(process))(x, sigma, Condition())
+    prediction = Denoiser(double, Epsilon(process), learns_variance=True)(x, sigma, Condition())
+    torch.testing.assert_close(prediction.denoised, expected.denoised)
+    assert prediction.variance_fraction is not None
+    assert prediction.variance_fraction.shape == x.shape
+    assert prediction.variance_fraction.std() > 0.0
+
+
 def test_the_result_of_an_example_does_not_depend_on_its_batch():
     network = small(frame_bands=3, hop_length=6, vector_features=5)
     x, t = torch.randn(3, 1, 60), torch.rand(3)
@@ -240,6 +257,7 @@ def test_a_stack_refuses_the_conditions_that_it_was_not_built_for():
         (lambda: small(kernel_size=4), "kernel_size=4 must be odd"),
         (lambda: ResidualStack(4, n_layers=0, dilation_cycle=2), "n_layers=0"),
         (lambda: small(frame_bands=3, hop_length=6, upsample=Upsampler(8)), "upsample.hop_length=8 must equal"),
+        (lambda: small(out_channels=0), "out_channels=0 must be at least 1"),
         (lambda: Sinusoidal(7), "n_features=7 must be even"),
     ],
 )
