@@ -1,4 +1,4 @@
-"""The command line: `audiodiff train | generate | evaluate | mel | demo`, and `generate-wav`."""
+"""The command line: `audiodiff train | generate | evaluate | mel | schedule | demo`, and `generate-wav`."""
 
 # Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
 import functools
@@ -19,12 +19,14 @@ COMMANDS = {
     "generate": "Make sound: from recordings, from mel spectrograms, or from nothing.",
     "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
     "mel": "Make mel spectrograms, or tell which dialect one can be.",
+    "schedule": "Find the noise levels with which a model is best in few steps.",
     "demo": "Do all of it on embedded speech, in minutes.",
 }
 MODULES = {
     "generate": "audiodiff.generate",
     "evaluate": "audiodiff.evaluate",
     "mel": "audiodiff.mel_command",
+    "schedule": "audiodiff.schedule_command",
     "demo": "audiodiff.demo",
 }
 INTERRUPTED = 130
