@@ -5,12 +5,23 @@ stochastic form, along a decreasing sequence of sigma. Coefficients are Python f
 
 | here | elsewhere |
 |---|---|
-| euler | DDIM with eta = 0; DPM-Solver-1 |
-| euler_ancestral | DDPM's posterior; DDIM with that eta |
-| ddpm, large | DDPM with beta for the variance; DDPM's fixedlarge |
-| euler_maruyama | the reverse diffusion sampler of the VE SDE |
-| heun | Karras et al. 2022, algorithm 1 |
+| euler | DDIM with eta = 0; DPM-Solver-1; rectified flow's Euler; with s_churn, k-diffusion's sample_euler |
+| heun | Karras et al. 2022, algorithm 1; algorithm 2 with s_churn; diffusers' Heun without it |
+| midpoint | DPM-Solver-2; k-diffusion's sample_dpm_2; with process=Flow(), torchdiffeq's midpoint of the velocity |
 | dpmpp_2m | DPM-Solver++(2M) |
+| dpmpp_3m | DPM-Solver++(3M); with curvature=0.5 as the authors' code and diffusers have it |
+| unipc | UniPC-p, B1(h) and B2(h), data prediction |
+| deis | rho-AB-DEIS with polynomials in log(rho); diffusers' DEIS |
+| pndm | F-PNDM; diffusers' PNDM with skip_prk_steps=False |
+| adaptive | score_sde's probability flow sampler |
+| euler_ancestral | DDPM's posterior; DDIM with that eta |
+| ddpm | DDPM with the posterior's variance (fixedsmall), beta (fixedlarge), or a learned one |
+| euler_maruyama | the reverse diffusion sampler of the VE SDE |
+| predictor_corrector | the PC sampler of score_sde |
+| dpmpp_2m_sde | SDE-DPM-Solver++(2M); k-diffusion's sample_dpmpp_2m_sde |
+| dpmpp_3m_sde | k-diffusion's sample_dpmpp_3m_sde, but for the weight of the second difference |
+| consistency | multistep consistency sampling, Song et al. 2023, algorithm 1 |
+| shortcut | the jumps of shortcut models and MeanFlow |
 """
 
 import inspect
@@ -19,13 +30,16 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from audiodiff.diffusion.solvers.adams_bashforth import deis, pndm
+from audiodiff.diffusion.solvers.adaptive import adaptive
 from audiodiff.diffusion.solvers.few_step import consistency, shortcut
 from audiodiff.diffusion.solvers.langevin import predictor_corrector
 from audiodiff.diffusion.solvers.method import AfterStep, Method, OnStep, Solver
-from audiodiff.diffusion.solvers.multistep import dpmpp_2m
-from audiodiff.diffusion.solvers.one_step import euler, heun
+from audiodiff.diffusion.solvers.multistep import dpmpp_2m, dpmpp_3m
+from audiodiff.diffusion.solvers.one_step import euler, heun, midpoint
 from audiodiff.diffusion.solvers.sde import dpmpp_2m_sde, dpmpp_3m_sde
 from audiodiff.diffusion.solvers.stochastic import ddpm, euler_ancestral, euler_maruyama
+from audiodiff.diffusion.solvers.unipc import unipc
 from audiodiff.errors import ParameterError
 
 __all__ = [
@@ -34,18 +48,24 @@ __all__ = [
     "Method",
     "OnStep",
     "Solver",
+    "adaptive",
     "consistency",
     "ddpm",
+    "deis",
     "dpmpp_2m",
     "dpmpp_2m_sde",
+    "dpmpp_3m",
     "dpmpp_3m_sde",
     "euler",
     "euler_ancestral",
     "euler_maruyama",
     "heun",
+    "midpoint",
+    "pndm",
     "predictor_corrector",
     "shortcut",
     "solver",
+    "unipc",
 ]
 
 REGISTRY: Mapping[str, Method] = MappingProxyType(
@@ -54,6 +74,12 @@ REGISTRY: Mapping[str, Method] = MappingProxyType(
         "euler_ancestral": Method(euler_ancestral, order=1, calls=lambda n: n, draws=True),
         "heun": Method(heun, order=2, calls=lambda n: 2 * n - 1),
         "dpmpp_2m": Method(dpmpp_2m, order=2, calls=lambda n: n),
+        "midpoint": Method(midpoint, order=2, calls=lambda n: 2 * n - 1),
+        "dpmpp_3m": Method(dpmpp_3m, order=3, calls=lambda n: n),
+        "unipc": Method(unipc, order=3, calls=lambda n: n),
+        "deis": Method(deis, order=3, calls=lambda n: n),
+        "pndm": Method(pndm, order=2, calls=lambda n: n + 3 * min(3, n - 1)),
+        "adaptive": Method(adaptive, order=5, calls=None),
         "ddpm": Method(ddpm, order=1, calls=lambda n: n, draws=True),
         "euler_maruyama": Method(euler_maruyama, order=1, calls=lambda n: n, draws=True),
         "predictor_corrector": Method(predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True),

@@ -1,6 +1,6 @@
 """What a solver is, and what every one of them does at every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -57,6 +57,19 @@ def evaluate(denoise: Denoise, x: Signal, sigma: float) -> Signal:
     """Call the denoiser at one level for the whole batch."""
     # float64: the denoiser's own scalings need more digits than x.
     return denoise(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device))
+
+
+def weighted_sum(weights: Sequence[float], signals: Sequence[Signal]) -> Signal:
+    """Compute sum_k weights[k] * signals[k] with a single new tensor.
+
+    Example:
+        >>> weighted_sum([2.0, -1.0], [torch.ones(1, 1, 2), torch.tensor([[[0.5, 3.0]]])])
+        tensor([[[ 1.5000, -1.0000]]])
+    """
+    total = weights[0] * signals[0]
+    for weight, signal in zip(weights[1:], signals[1:], strict=True):
+        total.add_(signal, alpha=weight)
+    return total
 
 
 def finish(

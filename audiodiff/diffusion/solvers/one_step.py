@@ -1,10 +1,42 @@
 """Methods that look at one step at a time."""
 
+import math
+from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
+
 from audiodiff.diffusion.grid import Sigmas
-from audiodiff.diffusion.solvers.method import AfterStep, OnStep, evaluate, finish
+from audiodiff.diffusion.process import Process
+from audiodiff.diffusion.solvers.method import AfterStep, OnStep, evaluate, finish, weighted_sum
+from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
+
+
+@dataclass(frozen=True)
+class _Churn:
+    """Raise x to a higher level before a step (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
+
+    s_churn: float
+    s_tmin: float
+    s_tmax: float
+    s_noise: float
+    noise: Noise | None
+
+    def __post_init__(self) -> None:
+        if self.s_churn < 0.0:
+            raise ParameterError(f"s_churn={self.s_churn} must not be negative")
+        if self.s_churn > 0.0 and self.noise is None:
+            raise ParameterError(
+                f"noise=None: s_churn={self.s_churn} draws noise before a step; give a noise function, or s_churn=0"
+            )
+
+    def __call__(self, x: Signal, sigma: float, step: int, n_steps: int) -> tuple[Signal, float]:
+        if self.s_churn == 0.0 or self.noise is None or not self.s_tmin <= sigma <= self.s_tmax:
+            return x, sigma
+        raised = sigma * (1.0 + min(self.s_churn / n_steps, math.sqrt(2.0) - 1.0))
+        added = self.s_noise * math.sqrt(raised**2 - sigma**2)
+        return x + added * self.noise(x, step + 1), raised
 
 
 def euler(
@@ -15,13 +47,35 @@ def euler(
     noise: Noise | None = None,
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
 ) -> Signal:
     """Step x' = D + (sigma' / sigma) (x - D): order one, one evaluation a step.
 
-    Source: Song et al. 2021 (DDIM), eq. 12 with eta = 0.
+    Args:
+        denoise: (x, sigma) -> x0; with churn it is asked for levels up to sqrt(2) times the grid's.
+        x: the start, at the first of sigmas.
+        sigmas: decreasing levels; the last may be 0.
+        noise: draws the churn of transition k with step number k + 1; needed with s_churn alone.
+        on_step: called after every step.
+        after_step: applied to the result of every step.
+        s_churn: how much noise is added and taken away again over all steps; 0 is the probability flow.
+        s_tmin: lowest level at which noise is added.
+        s_tmax: highest level at which noise is added.
+        s_noise: std of the added noise, relative to what the level asks for; slightly above 1 makes up for a denoiser
+            that removes too much.
+
+    Raises:
+        ParameterError: if s_churn is negative, or positive without noise.
+
+    Source: Song et al. 2021 (DDIM), eq. 12 with eta = 0; Karras et al. 2022, algorithm 2, for churn.
     """
     levels = sigmas.tolist()
-    for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
+    churn = _Churn(s_churn, s_tmin, s_tmax, s_noise, noise)
+    for step, (level, sigma_next) in enumerate(pairwise(levels)):
+        x, sigma = churn(x, level, step, len(levels) - 1)
         denoised = evaluate(denoise, x, sigma)
         x = denoised + (sigma_next / sigma) * (x - denoised)
         x = finish(x, denoised, step, sigma_next, on_step, after_step)
@@ -36,13 +90,34 @@ def heun(
     noise: Noise | None = None,
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
 ) -> Signal:
     """Average the slopes at both ends of a step: order two, two evaluations a step, one where sigma' = 0.
 
-    Source: Karras et al. 2022, algorithm 1.
+    Args:
+        denoise: (x, sigma) -> x0; with churn it is asked for levels up to sqrt(2) times the grid's.
+        x: the start, at the first of sigmas.
+        sigmas: decreasing levels; the last may be 0.
+        noise: draws the churn of transition k with step number k + 1; needed with s_churn alone.
+        on_step: called after every step.
+        after_step: applied to the result of every step.
+        s_churn: how much noise is added and taken away again over all steps; 0 is the probability flow.
+        s_tmin: lowest level at which noise is added.
+        s_tmax: highest level at which noise is added.
+        s_noise: std of the added noise, relative to what the level asks for; Karras et al. use 1.003 to 1.007.
+
+    Raises:
+        ParameterError: if s_churn is negative, or positive without noise.
+
+    Source: Karras et al. 2022, algorithm 1; algorithm 2 with churn.
     """
     levels = sigmas.tolist()
-    for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
+    churn = _Churn(s_churn, s_tmin, s_tmax, s_noise, noise)
+    for step, (level, sigma_next) in enumerate(pairwise(levels)):
+        x, sigma = churn(x, level, step, len(levels) - 1)
         denoised = evaluate(denoise, x, sigma)
         slope = (x - denoised) / sigma
         predicted = x + (sigma_next - sigma) * slope
@@ -51,3 +126,116 @@ def heun(
             predicted = x + 0.5 * (sigma_next - sigma) * (slope + slope_next)
         x = finish(predicted, denoised, step, sigma_next, on_step, after_step)
     return x
+
+
+def midpoint(
+    denoise: Denoise,
+    x: Signal,
+    sigmas: Sigmas,
+    *,
+    noise: Noise | None = None,
+    on_step: OnStep | None = None,
+    after_step: AfterStep | None = None,
+    process: Process | None = None,
+) -> Signal:
+    """Take the slope from the middle of a step: order two, two evaluations a step.
+
+    Without a process the middle is that of log(sigma) and x itself is stepped. With a process it is the middle of its
+    clock t, and x_t = alpha_t x is stepped along dx_t / dt = alpha_t' D + sigma_t' (x - D) / sigma; for rectified flow
+    this is the midpoint rule of its velocity. A step to sigma = 0 is one evaluation, x' = D, unless the process's clock
+    reaches sigma = 0 (VE and a table of betas do not).
+
+    Args:
+        denoise: (x, sigma) -> x0.
+        x: the start, at the first of sigmas.
+        sigmas: decreasing levels; the last may be 0.
+        noise: not used.
+        on_step: called after every step, with D of the step's begin.
+        after_step: applied to the result of every step.
+        process: whose clock is halved; None halves log(sigma).
+
+    Raises:
+        ParameterError: if the process has no clock at a level of the grid.
+
+    Source: Lu et al. 2022 (DPM-Solver), algorithm 4 with r_1 = 1/2, without a process; Lipman et al. 2023, section 6,
+        for flow.
+    """
+    levels = sigmas.tolist()
+    for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        denoised = evaluate(denoise, x, sigma)
+        if process is None:
+            x = _log_sigma_midpoint(denoise, x, denoised, sigma, sigma_next)
+        else:
+            x = _clock_midpoint(denoise, x, denoised, sigma, sigma_next, process)
+        x = finish(x, denoised, step, sigma_next, on_step, after_step)
+    return x
+
+
+def _log_sigma_midpoint(denoise: Denoise, x: Signal, denoised: Signal, sigma: float, sigma_next: float) -> Signal:
+    if sigma_next == 0.0:
+        return denoised
+    middle = middle_level(sigma, sigma_next, None)
+    stage = weighted_sum([middle / sigma, 1.0 - middle / sigma], [x, denoised])
+    change = (sigma_next - sigma) / middle
+    return weighted_sum([1.0, change, -change], [x, stage, evaluate(denoise, stage, middle)])
+
+
+def _clock_midpoint(
+    denoise: Denoise, x: Signal, denoised: Signal, sigma: float, sigma_next: float, process: Process
+) -> Signal:
+    if sigma_next == 0.0 and _reached(process, 0.0) is None:
+        return denoised
+    t, t_next = _clock(process, sigma), _clock(process, sigma_next)
+    alpha, _ = _coefficients(process, t)
+    alpha_next, _ = _coefficients(process, t_next)
+    t_middle = 0.5 * (t + t_next)
+    alpha_middle, middle = _coefficients(process, t_middle)
+    to_x, to_denoised = _velocity(process, t, sigma)
+    half, whole = t_middle - t, t_next - t
+    stage = weighted_sum([(alpha + half * to_x) / alpha_middle, half * to_denoised / alpha_middle], [x, denoised])
+    to_x, to_denoised = _velocity(process, t_middle, middle)
+    return weighted_sum(
+        [alpha / alpha_next, whole * to_x / alpha_next, whole * to_denoised / alpha_next],
+        [x, stage, evaluate(denoise, stage, middle)],
+    )
+
+
+def middle_level(sigma: float, sigma_next: float, process: Process | None) -> float:
+    """Return the level half way in the process's clock, or in log(sigma) without a process.
+
+    Raises:
+        ParameterError: if the process has no clock at one of the levels.
+    """
+    if process is None:
+        return math.sqrt(sigma * sigma_next)
+    return _coefficients(process, 0.5 * (_clock(process, sigma) + _clock(process, sigma_next)))[1]
+
+
+def _reached(process: Process, sigma: float) -> float | None:
+    """Return where the process has this level, None where it never has it."""
+    t = process.time(torch.tensor(sigma, dtype=torch.float64))
+    # A clock that ends before the level stays at its end or runs to infinity.
+    if bool(torch.isfinite(t)) and math.isclose(float(process.sigma(t)), sigma, rel_tol=1e-6):
+        return float(t)
+    return None
+
+
+def _clock(process: Process, sigma: float) -> float:
+    t = _reached(process, sigma)
+    if t is None:
+        raise ParameterError(
+            f"process={type(process).__name__} never has sigma={sigma}: choose a grid within it, or process=None"
+        )
+    return t
+
+
+def _coefficients(process: Process, t: float) -> tuple[float, float]:
+    """Return alpha_t and sigma = sigma_t / alpha_t."""
+    moment = torch.tensor(t, dtype=torch.float64)
+    return float(process.coefficients(moment)[0]), float(process.sigma(moment))
+
+
+def _velocity(process: Process, t: float, sigma: float) -> tuple[float, float]:
+    """Return the weights of x and D in dx_t / dt."""
+    alpha_rate, sigma_rate = (float(rate) for rate in process.rates(torch.tensor(t, dtype=torch.float64)))
+    return sigma_rate / sigma, alpha_rate - sigma_rate / sigma
