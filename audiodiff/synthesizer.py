@@ -10,6 +10,7 @@ from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.noise import BlockNoise
+from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.inversion import constrain
@@ -62,7 +63,7 @@ class Synthesizer(nn.Module):
         self.representation = representation
         self.conditioner = conditioner
         self.denoiser = denoiser
-        self.sampler = sampler
+        self.sampler = share(denoiser.schedule, sampler)
         self.n_iterations = n_iterations
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.preconditioning import Preconditioning, Scalings
+from audiodiff.diffusion.process import learned
 from audiodiff.errors import ParameterError
 from audiodiff.types import Sigma, Signal
 
@@ -104,6 +105,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network = network
         self.preconditioning = preconditioning
+        # A learnt process is trained, averaged and saved with the denoiser's weights.
+        self.schedule = learned(preconditioning)
         self.learns_variance = learns_variance
         self.horizon = horizon
 

@@ -23,7 +23,13 @@ def independent(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
 
 
 def stratified(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
-    """Draw one uniform number in each of n equal strata of (0, 1), in random order: each uniform, evenly spread."""
+    """Draw one uniform number in each of n equal strata of (0, 1), in random order: each uniform, evenly spread.
+
+    Where several processes or accumulated batches make up a step, each has its own draw: every stratum then holds as
+    many numbers as there are draws, which are independent of each other.
+
+    Source: Kingma et al. 2021 (VDM), appendix I, whose numbers are (u + i / n) mod 1 with one u for all.
+    """
     offsets = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
     strata = torch.randperm(n, generator=generator, device=generator.device)
     return (strata + offsets) / n
@@ -57,8 +63,30 @@ class Density(ABC):
         return
 
 
+class Quantiles(Density):
+    """A density that is a quantile function of uniform numbers in (0, 1), and so can be sampled by importance."""
+
+    draw: Draw
+
+    @abstractmethod
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        """Compute sigma, rising with the uniform number, in float64."""
+
+    @abstractmethod
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        """Compute the uniform number that sigma belongs to, in float64."""
+
+    def __call__(self, n: int, *, generator: Generator) -> Sigma:
+        return self.quantile(self.draw(n, generator=generator)).float()
+
+
+def _normal(uniform: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    # Infinite at 0 and 1: kept inside by one step of float64.
+    return math.sqrt(2.0) * torch.erfinv(torch.clamp(2.0 * uniform - 1.0, -1.0 + 1e-15, 1.0 - 1e-15))
+
+
 @dataclass(frozen=True)
-class UniformTime(Density):
+class UniformTime(Quantiles):
     """Draw the process's clock uniformly.
 
     Args:
@@ -77,13 +105,16 @@ class UniformTime(Density):
         if not 0.0 <= self.t_min < self.t_max <= 1.0:
             raise ParameterError(f"t_min={self.t_min} and t_max={self.t_max} must satisfy 0 <= t_min < t_max <= 1")
 
-    def __call__(self, n: int, *, generator: Generator) -> Sigma:
-        uniform = self.draw(n, generator=generator)
-        return self.process.sigma(self.process.last * (self.t_min + (self.t_max - self.t_min) * uniform)).float()
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        return self.process.sigma(self.process.last * (self.t_min + (self.t_max - self.t_min) * uniform))
+
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        fraction = self.process.time(sigma.double()) / self.process.last
+        return torch.clamp((fraction - self.t_min) / (self.t_max - self.t_min), 0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class DiscreteSteps(Density):
+class DiscreteSteps(Quantiles):
     """Draw one of the steps of a discrete process, all equally likely.
 
     Args:
@@ -96,14 +127,17 @@ class DiscreteSteps(Density):
     process: DiscreteVP
     draw: Draw = independent
 
-    def __call__(self, n: int, *, generator: Generator) -> Sigma:
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
         n_steps = len(self.process.betas)
-        steps = torch.clamp(torch.floor(n_steps * self.draw(n, generator=generator)), max=n_steps - 1.0)
-        return self.process.sigma(steps).float()
+        return self.process.sigma(torch.clamp(torch.floor(n_steps * uniform), max=n_steps - 1.0))
+
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        # The middle of what belongs to the step.
+        return (self.process.time(sigma.double()).round() + 0.5) / len(self.process.betas)
 
 
 @dataclass(frozen=True)
-class LogNormal(Density):
+class LogNormal(Quantiles):
     """Draw log(sigma) from a normal distribution.
 
     Args:
@@ -119,10 +153,80 @@ class LogNormal(Density):
     draw: Draw = independent
 
     def __post_init__(self) -> None:
-        if not self.std > 0.0:
-            raise ParameterError(f"std={self.std} must be positive")
+        _check_std(self.std)
 
-    def __call__(self, n: int, *, generator: Generator) -> Sigma:
-        # erfinv is infinite at +-1: kept inside by one step of float64.
-        centred = torch.clamp(2.0 * self.draw(n, generator=generator) - 1.0, -1.0 + 1e-15, 1.0 - 1e-15)
-        return torch.exp(self.mean + self.std * math.sqrt(2.0) * torch.erfinv(centred)).float()
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        return torch.exp(self.mean + self.std * _normal(uniform))
+
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        return torch.special.ndtr((torch.log(sigma.double()) - self.mean) / self.std)
+
+
+@dataclass(frozen=True)
+class LogitNormal(Quantiles):
+    """Draw log(t / (1 - t)) of the process's clock t from a normal distribution: the middle of the clock most often.
+
+    Args:
+        process: maps the clock to sigma.
+        mean: of log(t / (1 - t)); above 0 it leans to noise.
+        std: standard deviation of log(t / (1 - t)).
+        draw: how to draw uniform numbers: independent, or stratified within the batch.
+
+    Source: Esser et al. 2024 (Stable Diffusion 3), eq. 19, "rf/lognorm(0.00, 1.00)".
+    """
+
+    process: Process
+    mean: float = 0.0
+    std: float = 1.0
+    draw: Draw = independent
+
+    def __post_init__(self) -> None:
+        _check_std(self.std)
+
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        return self.process.sigma(self.process.last * torch.sigmoid(self.mean + self.std * _normal(uniform)))
+
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        fraction = self.process.time(sigma.double()) / self.process.last
+        return torch.special.ndtr((torch.logit(fraction) - self.mean) / self.std)
+
+
+@dataclass(frozen=True)
+class LogUniform(Quantiles):
+    """Draw log(sigma), and so the log-SNR, uniformly: each factor of noise as often as any other.
+
+    Args:
+        sigma_min: the least noise.
+        sigma_max: the greatest; both within what the process has (`audiodiff.diffusion.process.sigma_range`).
+        draw: how to draw uniform numbers: independent, or stratified within the batch.
+
+    Example:
+        >>> density = LogUniform(sigma_min=0.01, sigma_max=1.0)
+        >>> density.quantile(torch.tensor([0.5], dtype=torch.float64))
+        tensor([0.1000], dtype=torch.float64)
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    draw: Draw = independent
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.sigma_min < self.sigma_max:
+            raise ParameterError(
+                f"sigma_min={self.sigma_min} and sigma_max={self.sigma_max} must satisfy 0 < sigma_min < sigma_max"
+            )
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        return self.sigma_min * torch.exp(self._log_ratio * uniform)
+
+    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        return torch.clamp(torch.log(sigma.double() / self.sigma_min) / self._log_ratio, 0.0, 1.0)
+
+
+def _check_std(std: float) -> None:
+    if not std > 0.0:
+        raise ParameterError(f"std={std} must be positive")
