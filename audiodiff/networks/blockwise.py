@@ -1,0 +1,159 @@
+"""The WaveNet a block of time at a time, on a CPU: the same sums, in memory that does not grow with depth.
+
+Layer by layer, a residual stack at the rate of samples writes and reads hundreds of megabytes for a second of audio, and
+waits for memory. Here every layer works on one block, as far as the layer before it has come, and hands on what it
+made while that is in cache; a layer of dilation d lags d samples behind the one before, so nothing is computed twice.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+BLOCK_SAMPLES = 8192
+"""Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
+
+_SHRINK = 1.0 / math.sqrt(2.0)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A residual block's weights for one noise level, as the loop needs them.
+
+    Its input is held as y = x + step, as the dilated convolution wants it. tanh(c) is 2 sigmoid(2 c) - 1, so that one
+    sigmoid makes both halves of the gate: the factors are in the weights.
+    """
+
+    dilation: int
+    reach: int  # samples that the convolution looks to either side
+    taps: tuple[Tensor, ...]  # (2 channels, channels) each
+    local: Tensor | None  # (2 channels, bands)
+    bias: Tensor  # (2 channels, 1)
+    onward: Tensor  # (channels, channels + 1): to the next layer's y, a bias in the last column
+    skip: Tensor  # (channels, channels + 1)
+
+
+def run_in_blocks(
+    x: Float[Tensor, "channels time"],
+    *,
+    blocks: nn.ModuleList,
+    step: Float[Tensor, "step_features"],
+    local: Float[Tensor, "bands time"] | None,
+    vector: Float[Tensor, "features"] | None,
+    input_projection: nn.Conv1d,
+    skip_projection: nn.Conv1d,
+    output_projection: nn.Conv1d,
+    block_samples: int = BLOCK_SAMPLES,
+) -> Float[Tensor, "out_channels time"]:
+    """Compute what `WaveNet.forward` computes for one example, without gradients, to rounding.
+
+    Args:
+        x: the scaled noisy signal.
+        blocks: the residual blocks.
+        step: the encoded noise level.
+        local: the condition at the rate of x; None if there is none.
+        vector: the global condition; None if there is none.
+        input_projection: before the blocks.
+        skip_projection: after the sum of the skip signals.
+        output_projection: the last one.
+        block_samples: of a block; a matter of speed alone.
+    """
+    layers, first_step = _prepare(blocks, step, vector)
+    n_samples, channels = x.shape[-1], input_projection.out_channels
+    lags = [sum(layer.reach for layer in layers[: index + 1]) for index in range(len(layers))]
+    # What a layer sees: 2 reach samples from before, and a block. Outside the signal it is 0, as padding makes it.
+    inputs = [x.new_zeros(channels, 2 * layer.reach + block_samples) for layer in layers]
+    total = x.new_zeros(channels, lags[-1] + block_samples)
+    gated, opened = x.new_empty(2 * channels, block_samples), x.new_ones(channels + 1, block_samples)
+    result = x.new_empty(output_projection.out_channels, n_samples)
+    enter, leave, end = (_matrix(conv) for conv in (input_projection, skip_projection, output_projection))
+    leave = (leave[0] / math.sqrt(len(layers)), leave[1])
+
+    for start in range(0, n_samples + lags[-1], block_samples):
+        fresh = _shifted(inputs[0], 2 * layers[0].reach)
+        stop = min(start + block_samples, n_samples)
+        if start < stop:
+            part = fresh[:, : stop - start]
+            torch.addmm(enter[1], enter[0], x[:, start:stop], out=part).relu_().add_(first_step)
+        fresh[:, max(0, stop - start) :] = 0
+        for index, (layer, lag) in enumerate(zip(layers, lags, strict=True)):
+            # Only what lies within the signal is computed, from `low` to `high`; `at` is its place in the block.
+            low, high = max(0, start - lag), min(n_samples, start - lag + block_samples)
+            at = slice(low - start + lag, max(low, high) - start + lag)
+            onward = _shifted(inputs[index + 1], 2 * layers[index + 1].reach) if index + 1 < len(layers) else None
+            if low < high:
+                y = gated[:, : high - low]
+                z = opened[:, : high - low]
+                _gate(layer, inputs[index], at, y=y, z=z, local=None if local is None else local[:, low:high])
+                behind = lags[-1] - lag
+                total[:, behind + at.start : behind + at.stop].addmm_(layer.skip, z)
+                if onward is not None:
+                    own = inputs[index][:, layer.reach + at.start : layer.reach + at.stop]
+                    torch.addmm(own, layer.onward, z, beta=_SHRINK, out=onward[:, at])
+            if onward is not None:
+                onward[:, : at.start] = 0
+                onward[:, at.stop :] = 0
+        low, high = max(0, start - lags[-1]), min(n_samples, start - lags[-1] + block_samples)
+        if low < high:
+            done = total[:, low - start + lags[-1] : high - start + lags[-1]]
+            torch.addmm(end[1], end[0], torch.addmm(leave[1], leave[0], done).relu_(), out=result[:, low:high])
+        _shifted(total, lags[-1]).zero_()
+    return result
+
+
+def _gate(layer: _Layer, own: Tensor, at: slice, *, y: Tensor, z: Tensor, local: Tensor | None) -> None:
+    """Fill y with the two halves of the gate, and z with half their product."""
+    channels = len(y) // 2
+    if layer.local is None or local is None:
+        y.copy_(layer.bias.expand_as(y))
+    else:
+        torch.addmm(layer.bias, layer.local, local, out=y)
+    for k, tap in enumerate(layer.taps):
+        y.addmm_(tap, own[:, at.start + k * layer.dilation : at.stop + k * layer.dilation])
+    y.sigmoid_()
+    torch.sub(y[channels:], 0.5, out=z[:channels]).mul_(y[:channels])
+
+
+def _shifted(buffer: Tensor, kept: int) -> Tensor:
+    """Move the last `kept` columns to the front, and return the rest, to be filled."""
+    buffer[:, :kept] = buffer[:, buffer.shape[1] - kept :].clone()
+    return buffer[:, kept:]
+
+
+def _matrix(conv: nn.Conv1d) -> tuple[Tensor, Tensor]:
+    assert conv.bias is not None
+    return conv.weight[..., 0], conv.bias[:, None]
+
+
+def _prepare(blocks: nn.ModuleList, step: Tensor, vector: Tensor | None) -> tuple[list[_Layer], Tensor]:
+    """Return the layers for one noise level, and what is added to the first one's input."""
+    steps = [block.step_projection(step)[:, None] for block in blocks]
+    layers: list[_Layer] = []
+    for index, block in enumerate(blocks):
+        conv, projection = block.dilated_conv, block.condition_projection
+        channels = conv.in_channels
+        double = conv.weight.new_ones(2 * channels, 1)
+        double[channels:] = 2.0
+        bias = conv.bias[:, None]
+        if projection is not None:
+            bias = bias + projection.bias[:, None]
+        if vector is not None:
+            bias = bias + block.vector_projection(vector)[:, None]
+        weight, offset = _matrix(block.output_projection)
+        following = steps[index + 1] if index + 1 < len(steps) else torch.zeros_like(steps[index])
+        layers.append(
+            _Layer(
+                dilation=conv.dilation[0],
+                reach=conv.dilation[0] * (conv.kernel_size[0] // 2),
+                taps=tuple((double * conv.weight[..., k]).contiguous() for k in range(conv.kernel_size[0])),
+                local=None if projection is None else double * projection.weight[..., 0],
+                bias=double * bias,
+                onward=torch.cat(
+                    [2.0 * _SHRINK * weight[:channels], _SHRINK * (offset[:channels] - steps[index]) + following], 1
+                ),
+                skip=torch.cat([2.0 * weight[channels:], offset[channels:]], 1),
+            )
+        )
+    return layers, steps[0]
