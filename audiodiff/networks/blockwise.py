@@ -1,7 +1,7 @@
 """The WaveNet a block of time at a time, on a CPU: the same sums, in memory that does not grow with depth.
 
-Layer by layer, a residual stack at the rate of samples writes and reads hundreds of megabytes for a second of audio, and
-waits for memory. Here every layer works on one block, as far as the layer before it has come, and hands on what it
+Layer by layer, a residual stack at the rate of samples writes and reads hundreds of megabytes for a second of audio,
+and waits for memory. Here every layer works on one block, as far as the layer before it has come, and hands on what it
 made while that is in cache; a layer of dilation d lags d samples behind the one before, so nothing is computed twice.
 """
 
