@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.objective import Objective
+from audiodiff.diffusion.process import share
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Waveform
 
@@ -32,8 +33,8 @@ class TrainingStep(nn.Module):
     def __init__(self, *, synthesizer: Synthesizer, objective: Objective, density: Density) -> None:
         super().__init__()
         self.synthesizer = synthesizer
-        self.objective = objective
-        self.density = density
+        self.objective = share(synthesizer.denoiser.schedule, objective)
+        self.density = share(synthesizer.denoiser.schedule, density)
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         """Return of each example the loss to be minimised, the objective as it is, and the noise level."""
