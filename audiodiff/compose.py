@@ -11,11 +11,9 @@ import torch
 
 from audiodiff import misfits
 from audiodiff.checkpoint import innermost
-from audiodiff.diffusion.preconditioning import EDM
 from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.step import Exact, TrainingStep
 
 T = TypeVar("T")
@@ -153,7 +151,7 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
     process = attempt("process", config["process"])
     problems += misfits.of_dialect(config, dialect=dialect)
     raise_problems()
-    problems += misfits.of_levels(config, process=process)
+    problems += misfits.of_choices(config, process=process)
     raise_problems()
     names = ("representation", "conditioner", "network", "preconditioning", "density", "objective", "sampler")
     parts = {name: attempt(name, config[name]) for name in names}
@@ -168,7 +166,7 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
     make = instantiate(config["method"], name="method")
     with readable("method"):
         module = make(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
-    _try_grid(module.synthesizer, process=process)
+    _try_grid(module, process=process)
     _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
     return module
 
@@ -193,18 +191,17 @@ def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
     return -(-dialect.n_fft // dialect.hop_length) * dialect.hop_length
 
 
-def _try_grid(model: Synthesizer, *, process: Process) -> None:
-    """Make the grid of sampling, and compare where it starts with where the network's clock ends."""
+def _try_grid(module: TrainingStep, *, process: Process) -> None:
+    """Make the grid of sampling, and compare where it starts with where training and the network's clock end."""
+    model = module.synthesizer
     try:
         first = float(model.sampler.grid(model.sampler.n_steps)[0])
     except ParameterError as error:
         raise ParameterError(f"sampler: {error}") from error
-    last = float(process.sigma(torch.tensor(process.last, dtype=torch.float64)))
-    if first > last * (1 + 1e-6) and not isinstance(model.denoiser.preconditioning, EDM):
-        raise ParameterError(
-            f"the sampler starts at sigma={first:.4g}, and the clock of the process ends at sigma={last:.4g}, beyond "
-            "which the network knows no noise level: choose sampler=flow, or another process"
-        )
+    for problem in misfits.of_range(
+        process=process, preconditioning=model.denoiser.preconditioning, density=module.density, first=first
+    ):
+        raise ParameterError(problem)
 
 
 def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:

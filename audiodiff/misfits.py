@@ -1,28 +1,41 @@
-"""Choices that do not fit together, found when a configuration is composed: one line of text for each."""
+"""Choices that do not fit together, found when a configuration is composed: one line of text for each.
 
+What is compared before anything is built is read off the nodes of the configuration, since a constructor that is given
+the wrong kind of process would complain in its own words.
+"""
+
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from audiodiff.conditioners.conditioner import Conditioner
-from audiodiff.diffusion.density import DiscreteSteps, LogNormal
-from audiodiff.diffusion.grid import Discrete
+from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.preconditioning import EDM, Preconditioning
-from audiodiff.diffusion.process import DiscreteVP, Process
+from audiodiff.diffusion.process import VE, DiscreteVP, Process, Variational, VELinear, sigma_range
+from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.networks.embedding import Embedding, StepTable
 from audiodiff.representations.representation import Representation
 
+DISTILLATIONS = ("Progressive", "Consistency", "Reflow")
+N_DRAWN = 4096
+"""Noise levels that are drawn to see what a density reaches."""
+FAR = 0.25
+"""Share of the clock that training knows by which sampling may start beyond it: EDM's own 80 is 0.18 beyond."""
 
-def of_dialect(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
+Config = Mapping[str, Any]
+
+
+def of_dialect(config: Config, *, dialect: MelDialect | None) -> Iterator[str]:
     """Compare what needs a mel dialect with whether there is one."""
     for name, other in (("conditioner", "none"), ("representation", "waveform")):
         if dialect is None and config["audio"].get("dialect") is None and "dialect" in config[name]:
             yield f"{name} needs a mel dialect, and audio has none: choose audio=hifigan, say, or {name}={other}"
 
 
-def of_channels(
-    config: Mapping[str, Any], *, representation: Representation, conditioner: Conditioner
-) -> Iterator[str]:
+def of_channels(config: Config, *, representation: Representation, conditioner: Conditioner) -> Iterator[str]:
     """Compare the channels of the data, the representation and the network."""
     n_channels, network = config["data"]["n_channels"], config["network"]
     if n_channels != 1 and (conditioner.needs_mel or representation.makes_mel):
@@ -33,6 +46,18 @@ def of_channels(
         yield (
             f"network.in_channels={network['in_channels']} must be the {channels} channels of the representation: "
             f"set network.in_channels={channels}"
+        )
+    given = network.get("out_channels")
+    if _learns_variance(config):
+        if given != 2 * channels:
+            yield (
+                f"model.denoiser.learns_variance=true with network.out_channels={given}: set network.out_channels="
+                f"{2 * channels}, half of them for the variance, in network=wavenet or network=diffwave"
+            )
+    elif given not in (None, channels):
+        yield (
+            f"network.out_channels={given} must be the {channels} channels of the representation, unless objective="
+            "hybrid learns a variance with model.denoiser.learns_variance=true: set network.out_channels=null"
         )
 
 
@@ -60,17 +85,199 @@ def of_clock(process: Process, *, embedding: Embedding, preconditioning: Precond
         )
 
 
-def of_levels(config: Mapping[str, Any], *, process: Process) -> Iterator[str]:
+def of_choices(config: Config, *, process: Process) -> Iterator[str]:
+    """Compare the options of the groups with each other, before any of them but the process is built."""
+    yield from of_levels(config, process=process)
+    yield from of_target(config, process=process)
+    yield from of_objective(config, process=process)
+    yield from of_method(config)
+
+
+def of_levels(config: Config, *, process: Process) -> Iterator[str]:
     """Compare the noise levels of training and of sampling with those that the process has."""
+    drawn, visited = _densities(config["density"]), _kind(config["sampler"].get("grid"))
     if isinstance(process, DiscreteVP):
-        if _makes(config["density"], LogNormal):
-            yield "density=log_normal draws noise levels that the steps of the process do not reach: choose discrete"
+        for name, group in (("LogNormal", "log_normal"), ("LogUniform", "log_uniform")):
+            if name in drawn:
+                yield f"density={group} draws noise levels that the steps of the process do not reach: choose discrete"
+    else:
+        if "DiscreteSteps" in drawn:
+            yield (
+                "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"
+            )
+        if visited == "Discrete":
+            yield "sampler=discrete visits the steps of a process that counts them, this one does not: choose flow"
+    if isinstance(process, Variational) != ("VariationalTime" in drawn):
+        yield (
+            "process=variational is learnt through density=variational, and each of them needs the other: choose both, "
+            "or density=uniform_time with another process"
+        )
+    if isinstance(process, VELinear):
+        if drawn & {"UniformTime", "LogitNormal"}:
+            yield (
+                "density draws the clock of process=edm, which is sigma itself: nearly every example would be noise; "
+                "choose density=log_normal"
+            )
+        if visited == "TimeUniform":
+            yield (
+                "sampler spaces the clock of process=edm evenly, which is sigma itself: nearly every step would be in "
+                "noise; choose sampler=karras"
+            )
+
+
+def of_target(config: Config, *, process: Process) -> Iterator[str]:
+    """Compare what the network predicts with the process that says how large it is."""
+    target = _kind(config["preconditioning"])
+    if isinstance(process, VELinear) and target != "EDM":
+        yield (
+            f"preconditioning={target.lower()} tells the network the clock of process=edm, which is sigma itself, so that "
+            "small noise all looks alike: choose preconditioning=edm, or process=ve"
+        )
+    if isinstance(process, VE) and target in ("V", "Velocity"):
+        yield (
+            f"preconditioning={target.lower()} with process=ve: the network's target would grow with the noise, up to "
+            f"sigma={process.sigma_max:g}; choose preconditioning=edm or epsilon"
+        )
+    if isinstance(process, Variational) and target == "Velocity":
+        yield (
+            "preconditioning=velocity with process=variational: the target is the rate of a clock that is being "
+            "learnt, and would move; choose preconditioning=v"
+        )
+    if isinstance(process, Variational) and target == "EDM":
+        yield (
+            "preconditioning=edm with process=variational: EDM knows no process, so that the learnt one would not be "
+            "saved; choose preconditioning=v"
+        )
+
+
+def of_objective(config: Config, *, process: Process) -> Iterator[str]:
+    """Compare the loss with the process, the density and the network's output that it was derived for."""
+    objective, drawn = config["objective"], _densities(config["density"])
+    kind, weighting, power = (_kind(node) for node in (objective, objective.get("weighting"), objective.get("power")))
+    hybrid, learns = kind == "Hybrid", _learns_variance(config)
+    if hybrid and not isinstance(process, DiscreteVP):
+        yield (
+            "objective=hybrid holds a bound over the steps of a table of betas, and this process has none: choose "
+            "process=diffwave50, or objective=vdm"
+        )
+    elif hybrid and "DiscreteSteps" not in drawn:
+        yield "objective=hybrid holds a bound whose terms exist at whole steps only: choose density=discrete"
+    if hybrid and not learns:
+        yield (
+            "objective=hybrid trains a variance that the denoiser does not learn: set "
+            "model.denoiser.learns_variance=true, or choose objective=plain_l2"
+        )
+    if learns and not hybrid:
+        yield (
+            "model.denoiser.learns_variance=true, and this objective does not train the variance: choose "
+            "objective=hybrid, or set model.denoiser.learns_variance=false"
+        )
+    if weighting in ("Vdm", "Sigmoid"):
+        if isinstance(process, DiscreteVP):
+            yield (
+                f"objective={weighting.lower()} weighs by the rate of a continuous clock, and this process counts "
+                "steps: choose objective=hybrid, or process=vp_cosine"
+            )
+        elif not drawn & {"UniformTime", "VariationalTime"}:
+            yield (
+                f"objective={weighting.lower()} is a bound where the clock is drawn uniformly: choose "
+                "density=uniform_time, or objective=min_snr_l2"
+            )
+    if weighting not in ("", "Uniform") and power not in ("", "Squared"):
+        yield (
+            f"objective.weighting={weighting} weighs the squared error of x0, and objective.power={power} is another "
+            "one: choose Squared, or objective=plain_l1 without a weighting"
+        )
+    if kind == "SpectrallyWeighted" and _kind(config["representation"]) == "LogMelRepresentation":
+        yield (
+            "objective=spectral weighs the bands of a waveform, and representation=log_mel has none: choose "
+            "objective=plain_l2, or representation=waveform"
+        )
+
+
+def of_method(config: Config) -> Iterator[str]:
+    """Compare the way of training with the sampler, the density and what the denoiser learns beside x0."""
+    method, solver = _kind(config["method"]), (config["sampler"].get("solver") or {}).get("name")
+    named, horizon = method.lower(), config["model"]["denoiser"].get("horizon")
+    wanted = {"Consistency": "consistency", "Progressive": "euler"}.get(method, solver)
+    if solver != wanted:
+        yield (
+            f"method={named} trains a model for sampler.solver.name={wanted}, and sampler.solver.name={solver} would "
+            f"read it as something else: set sampler.solver.name={wanted}"
+        )
+    teacher = str((config["method"].get("solver") or {}).get("name"))
+    if method == "Reflow" and teacher in REGISTRY and REGISTRY[teacher].draws:
+        yield f"method.solver.name={teacher} draws noise, and method=reflow pairs noise with its sound: choose heun"
+    if solver == "shortcut" and horizon is None:
+        yield (
+            "sampler.solver.name=shortcut jumps, and this denoiser was not told where to: choose "
+            "recipes=techniques/shortcut, or sampler.solver.name=euler"
+        )
+    if horizon is not None and method != "Shortcut":
+        yield (
+            f"model.denoiser.horizon is set, and method={named} does not train the jumps: choose method=shortcut, or "
+            "set model.denoiser.horizon=null"
+        )
+    if method == "Shortcut" and config["train"]["batch_size"] == 1:
+        yield "train.batch_size=1 leaves method=shortcut no example to learn jumps from: set train.batch_size=2 or more"
+    if method not in (*DISTILLATIONS, "Shortcut"):
         return
-    if _makes(config["density"], DiscreteSteps):
-        yield "density=discrete draws the steps of a process that counts them, this one does not: choose uniform_time"
-    if _makes(config["sampler"].get("grid", {}), Discrete):
-        yield "sampler=discrete visits the steps of a process that counts them, this one does not: choose flow"
+    if _learns_variance(config):
+        yield (
+            f"model.denoiser.learns_variance=true, and method={named} has no target for the variance: set "
+            "model.denoiser.learns_variance=false"
+        )
+    if _densities(config["density"]) & {"LossSecondMoment", "VariationalTime"}:
+        yield (
+            f"density learns from the losses of denoising, which method={named} does not make: choose "
+            "density=uniform_time with a process that is not learnt"
+        )
 
 
-def _makes(node: Mapping[str, Any], kind: type) -> bool:
-    return node.get("_target_") == f"{kind.__module__}.{kind.__qualname__}"
+def of_range(*, process: Process, preconditioning: Preconditioning, density: Density, first: float) -> Iterator[str]:
+    """Compare the noise levels that training draws with the process's clock, and with where sampling starts.
+
+    Args:
+        first: the first sigma of sampling.
+    """
+    least, greatest = sigma_range(process)
+    told_time = not isinstance(preconditioning, EDM)
+    if not math.isfinite(first):
+        yield "sampler.grid starts where alpha_t is 0 and sigma infinite: set sampler.grid.t_start=0.999"
+        return
+    if told_time and first > greatest * (1.0 + 1e-6):
+        yield (
+            f"the sampler starts at sigma={first:.4g}, and the clock of the process ends at sigma={greatest:.4g}, "
+            "beyond which the network knows no noise level: choose sampler=flow, or another process"
+        )
+        return
+    with torch.no_grad():
+        drawn = density(N_DRAWN, generator=torch.Generator().manual_seed(0)).double()
+        beyond = float(((drawn < 0.999 * least) | (drawn > 1.001 * greatest)).double().mean())
+        levels = torch.stack([drawn.min(), drawn.max(), drawn.new_tensor(first)])
+        lowest, highest, start = preconditioning(levels).c_noise.tolist()
+    if told_time and beyond > 0.01:
+        yield (
+            f"density draws {100 * beyond:.0f} % of its noise levels outside sigma={least:.4g} to {greatest:.4g}, "
+            "where the clock of the process ends: choose density=uniform_time, or preconditioning=edm"
+        )
+    elif start > highest + FAR * (highest - lowest):
+        yield (
+            f"the sampler starts at sigma={first:.4g}, far beyond sigma={float(drawn.max()):.4g}, the noisiest that "
+            "density draws: choose a grid that starts lower, as sampler=flow does with density=uniform_time, or a "
+            "density that reaches further"
+        )
+
+
+def _learns_variance(config: Config) -> bool:
+    return bool(config["model"]["denoiser"].get("learns_variance", False))
+
+
+def _kind(node: Any) -> str:
+    """Return the name of what a node builds, empty where there is none."""
+    return str((node or {}).get("_target_", "")).rpartition(".")[2]
+
+
+def _densities(node: Any) -> set[str]:
+    """Return the kinds of a density and of those that it stands in for."""
+    return set() if node is None else {_kind(node)} | _densities(node.get("base"))

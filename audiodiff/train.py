@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import audiodiff
-from audiodiff import checkpoint, compose
+from audiodiff import checkpoint, compose, sweep_table
 from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
@@ -22,6 +22,7 @@ from audiodiff.synthesizer import Synthesizer
 from audiodiff.train_arguments import hydra_arguments, is_used
 from audiodiff.training import loop, validation
 from audiodiff.training.ema import Ema
+from audiodiff.training.initial import start_from
 from audiodiff.training.log import NoLog
 from audiodiff.training.precision import resolve_precision
 from audiodiff.training.state import digest, exactness, read_state, restore
@@ -56,7 +57,9 @@ def command(arguments: list[str]) -> None:
                 )
             train(resolved, run=Path(hydra_config.runtime.output_dir))
         except AudiodiffError as error:
-            fail(error)
+            if not sweep_table.takes_note(hydra_config):
+                fail(error)
+            sweep_table.note_refusal(Path(hydra_config.runtime.output_dir), error)
 
     sys.argv = [given[0], *hydra_arguments(arguments)]
     task()
@@ -71,10 +74,12 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
         TrainingError: if training or an exact resume is impossible.
     """
     settings = compose.settings(
-        loop.Settings, {**_without(config["train"], "resume", "deterministic"), "seed": config["seed"]}, name="train"
+        loop.Settings,
+        {**_without(config["train"], "init_from", "resume", "deterministic"), "seed": config["seed"]},
+        name="train",
     )
     watch = compose.settings(validation.Settings, config["validation"], name="validation")
-    resume = config["train"]["resume"]
+    resume, init_from = config["train"]["resume"], config["train"]["init_from"]
     _refuse_used(run, resume=resume)
     check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
     config = {**config, "fabric": _with_precision(config["fabric"])}
@@ -97,9 +102,17 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     )
 
     fabric = _launched(config["fabric"])
-    wanted = exactness(config, data=digest(dataset.entries), world_size=fabric.world_size, device=fabric.device.type)
+    wanted = exactness(
+        config,
+        data=digest(dataset.entries),
+        world_size=fabric.world_size,
+        device=fabric.device.type,
+        method=module.dependencies(),
+    )
     state = None if resume is None else read_state(str(resume), wanted=wanted, exact=config["resume"]["exact"])
-    if state is None:
+    if state is None and init_from is not None:
+        start_from(str(init_from), synthesizer=synthesizer, model=config["model"])
+    elif state is None:
         n_fit = min(N_FIT_EXAMPLES, dataset.n_per_epoch)
         synthesizer.representation.fit(torch.stack([dataset[k]["audio"] for k in range(n_fit)]))
     elif state["step"] >= settings.steps:
@@ -288,10 +301,11 @@ def _report(outcome: loop.Outcome, *, run: Path, steps: int) -> None:
 def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float], n_train: int, needs_mel: bool) -> str:
     dialect = config["audio"].get("dialect")
     measured = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items()) or "| not measured yet | |"
+    origin = "new weights" if config["train"]["init_from"] is None else f"the weights of {config['train']['init_from']}"
     use = "INPUT --model FOLDER --out FILE.wav" if needs_mel else "--model FOLDER --seconds 2 --out FILE.wav"
     return f"""# Model card
 
-- audiodiff {audiodiff.__version__}, {step} steps, seed {config["seed"]}
+- audiodiff {audiodiff.__version__}, {step} steps from {origin}, seed {config["seed"]}
 - audio: {config["audio"]["sample_rate"]} Hz, mel dialect: {"none" if dialect is None else dialect["name"]}
 - data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
 - use: `generate-wav {use}`, or `audiodiff.load("FOLDER").generate(...)`

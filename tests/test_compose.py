@@ -1,8 +1,10 @@
 """Every recipe and every option composes and builds; what cannot fit together is one readable line with its remedy."""
 
 import math
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from audiodiff import compose
@@ -10,7 +12,9 @@ from audiodiff.errors import ParameterError
 
 SMALL = ("network.channels=8", "network.n_layers=2", "data.root=embedded")
 RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (compose.recipe_root() / "recipes").glob("*/*.yaml"))
-# What else has to be chosen for an option to fit.
+TEACHER = "train.init_from="
+STUDENTS = ("techniques/progressive", "techniques/consistency", "techniques/reflow")
+# What else has to be chosen for an option to fit; after TEACHER goes the folder of a trained model.
 COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
 ALSO = {
     "audio=plain": ("conditioner=none", "network=spectral_unconditional"),
@@ -18,10 +22,34 @@ ALSO = {
     "network=spectral_unconditional": ("conditioner=none",),
     "network=wavenet": ("conditioner=none",),
     "network=diffwave": COUNTING,
-    "representation=log_mel": ("conditioner=none", "network=wavenet", "network.in_channels=80"),
+    "representation=log_mel": (
+        "conditioner=none",
+        "network=wavenet",
+        "network.in_channels=80",
+        "objective=plain_l2",
+    ),
     "process=diffwave50": ("network=diffwave",),
     "process=diffwave200": ("network=diffwave", "network.embedding.n_steps=200"),
     "density=discrete": ("network=diffwave", "process=diffwave50"),
+    "process=cosine_discrete": ("network=diffwave", "network.embedding.n_steps=200"),
+    "process=edm": ("preconditioning=edm", "density=log_normal", "sampler=karras"),
+    "process=variational": ("density=variational",),
+    "density=variational": ("process=variational",),
+    "objective=hybrid": (
+        "network=diffwave",
+        *COUNTING,
+        "model.denoiser.learns_variance=true",
+        "++network.out_channels=2",
+    ),
+    "method=consistency": ("sampler.solver.name=consistency", TEACHER),
+    "method=progressive": ("sampler.n_steps=4", TEACHER),
+    "method=reflow": (TEACHER,),
+    "method=shortcut": (
+        "sampler.n_steps=2",
+        "sampler.solver.name=shortcut",
+        "++network.vector_features=64",
+        "model.denoiser.horizon={_target_:audiodiff.networks.horizon.HorizonEncoder,process:${process},n_features:64}",
+    ),
     "sampler=diffwave_fast": ("network=diffwave", *COUNTING),
     "sampler=discrete": ("network=diffwave", *COUNTING),
 }
@@ -30,6 +58,11 @@ OPTIONS = sorted(
     for path in compose.config_folder().glob("*/*.yaml")
     if path.parent.name != "hydra"
 )
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("teacher") / "model", list(SMALL))
 
 
 def composed(*overrides: str) -> dict:
@@ -49,8 +82,9 @@ def test_the_recipes_are_those_that_are_promised():
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_composes_and_builds(recipe: str):
-    config = composed(f"recipes={recipe}")
+def test_every_recipe_composes_and_builds(recipe: str, teacher: Path):
+    more = (f"{TEACHER}{teacher}",) if recipe in STUDENTS else ()
+    config = composed(f"recipes={recipe}", *more)
     module = compose.build_training_step(config)
     assert module.synthesizer.sample_rate == config["audio"]["sample_rate"]
     for name in ("optimizer", "schedule", "logger"):
@@ -58,8 +92,9 @@ def test_every_recipe_composes_and_builds(recipe: str):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_every_group_composes_and_builds(option: str):
-    config = composed(option, *ALSO.get(option, ()))
+def test_every_option_of_every_group_composes_and_builds(option: str, teacher: Path):
+    also = (f"{TEACHER}{teacher}" if other == TEACHER else other for other in ALSO.get(option, ()))
+    config = composed(option, *also)
     compose.build_training_step(config)
     for name in ("optimizer", "schedule", "logger"):
         assert callable(compose.instantiate(config[name], name=name))
@@ -95,7 +130,7 @@ MISFITS = {
     "data.n_channels=2": "data.n_channels=2 must be 1: a mel spectrogram is made from mono audio",
     "data.n_channels=2 conditioner=none network=spectral_unconditional": "channels=2 must be 1",
     "network=diffwave process=diffwave50 network.in_channels=2": "set network.in_channels=1",
-    "representation=log_mel conditioner=none network=wavenet": "set network.in_channels=80",
+    "representation=log_mel conditioner=none network=wavenet objective=plain_l2": "set network.in_channels=80",
     "network=diffwave": "counts 50 steps and the clock of the noise level is continuous: choose process=",
     "network=diffwave process=diffwave50 preconditioning=edm": "counts 50 steps and the clock of the noise level is",
     "network=diffwave process=diffwave200": "set network.embedding.n_steps=200",

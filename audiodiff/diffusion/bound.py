@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.solvers.method import evaluate
 from audiodiff.errors import ParameterError, check_whole
@@ -168,17 +169,17 @@ def log_variance_ratio(sigma: Sigma, sigma_next: Sigma) -> Sigma:
     return torch.log1p(sigma_next**2) - torch.log1p(sigma**2) + 2.0 * (torch.log(sigma) - torch.log(sigma_next))
 
 
-def posterior_divergence(error: Signal, snr_gain: Signal | float, excess: Signal) -> Signal:
+def posterior_divergence(error: Signal, snr_gain: Sigma, excess: Signal) -> Signal:
     """Compute KL(q(x_s | x_t, x0), p(x_s | x_t)) of each sample, in nats.
 
     Args:
         error: x0 - D(x_t).
-        snr_gain: SNR(s) - SNR(t).
+        snr_gain: SNR(s) - SNR(t) of each example.
         excess: log variance of p above that of q; 0 leaves half of snr_gain * error^2.
 
     Source: Kingma et al. 2021 (VDM), appendix E; Nichol and Dhariwal 2021, eq. 4.
     """
-    return 0.5 * (excess + torch.expm1(-excess) + snr_gain * error**2 * torch.exp(-excess))
+    return 0.5 * (excess + torch.expm1(-excess) + pad_dims_like(snr_gain, error) * error**2 * torch.exp(-excess))
 
 
 def decoder_nats(error: Signal, log_variance: Signal, bin_width: float | None) -> Signal:

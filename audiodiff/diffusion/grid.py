@@ -1,14 +1,16 @@
 """The sequence of sigma in sampling."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.diffusion.process import DiscreteVP, Process
+from audiodiff.diffusion.process import DiscreteVP, Flow, Process, VPCosine, VPLinear, VPSigmoid
 from audiodiff.errors import ParameterError
 
 Sigmas = Float[Tensor, "levels"]
@@ -26,6 +28,11 @@ class Grid(ABC):
             ParameterError: if the grid has no such number of steps.
         """
 
+    @property
+    def only_steps(self) -> int | None:
+        """The one number of steps that the grid has; None where it has many."""
+        return None
+
 
 def _ending_in_zero(sigmas: Float[Tensor, "steps"]) -> Float[Tensor, "steps+1"]:
     return torch.cat([sigmas, sigmas.new_zeros(1)])
@@ -34,6 +41,11 @@ def _ending_in_zero(sigmas: Float[Tensor, "steps"]) -> Float[Tensor, "steps+1"]:
 def _check_positive(n_steps: int) -> None:
     if n_steps < 1:
         raise ParameterError(f"n_steps={n_steps} must be at least 1")
+
+
+def _check_levels(sigma_min: float, sigma_max: float) -> None:
+    if not 0.0 < sigma_min < sigma_max:
+        raise ParameterError(f"sigma_min={sigma_min} and sigma_max={sigma_max} must satisfy 0 < sigma_min < sigma_max")
 
 
 @dataclass(frozen=True)
@@ -57,10 +69,7 @@ class Karras(Grid):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.sigma_min < self.sigma_max:
-            raise ParameterError(
-                f"sigma_min={self.sigma_min} and sigma_max={self.sigma_max} must satisfy 0 < sigma_min < sigma_max"
-            )
+        _check_levels(self.sigma_min, self.sigma_max)
         if not self.rho > 0.0:
             raise ParameterError(f"rho={self.rho} must be positive")
 
@@ -68,6 +77,60 @@ class Karras(Grid):
         _check_positive(n_steps)
         first, last = self.sigma_max ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return _ending_in_zero(torch.linspace(first, last, n_steps, dtype=torch.float64) ** self.rho)
+
+
+@dataclass(frozen=True)
+class LogUniform(Grid):
+    """Space log(sigma) evenly from sigma_max to sigma_min, then 0: evenly in log SNR, and so in the time of VE.
+
+    Args:
+        sigma_min: the last level before 0.
+        sigma_max: the first level.
+
+    Example:
+        >>> LogUniform(sigma_min=1.0, sigma_max=100.0)(3)
+        tensor([100.0000,  10.0000,   1.0000,   0.0000], dtype=torch.float64)
+
+    Source: Lu et al. 2022 (DPM-Solver), section 3.4; k-diffusion's exponential schedule.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_levels(self.sigma_min, self.sigma_max)
+
+    def __call__(self, n_steps: int) -> Sigmas:
+        _check_positive(n_steps)
+        first, last = math.log(self.sigma_max), math.log(self.sigma_min)
+        return _ending_in_zero(torch.linspace(first, last, n_steps, dtype=torch.float64).exp())
+
+
+@dataclass(frozen=True)
+class TimeBetween(Grid):
+    """Space the clock of a process evenly between two noise levels, then 0; the model's own process may be another.
+
+    Args:
+        process: whose clock it is.
+        sigma_min: the last level before 0.
+        sigma_max: the first level.
+
+    Example:
+        >>> TimeBetween(Flow(), sigma_min=1.0, sigma_max=9.0)(3)  # t is 0.9, 0.7, 0.5
+        tensor([9.0000, 2.3333, 1.0000, 0.0000], dtype=torch.float64)
+    """
+
+    process: Process
+    sigma_min: float
+    sigma_max: float
+
+    def __post_init__(self) -> None:
+        _check_levels(self.sigma_min, self.sigma_max)
+
+    def __call__(self, n_steps: int) -> Sigmas:
+        _check_positive(n_steps)
+        first, last = self.process.time(torch.tensor([self.sigma_max, self.sigma_min], dtype=torch.float64)).tolist()
+        return _ending_in_zero(self.process.sigma(torch.linspace(first, last, n_steps, dtype=torch.float64)))
 
 
 @dataclass(frozen=True)
@@ -103,22 +166,38 @@ class TimeUniform(Grid):
 
 @dataclass(frozen=True)
 class Discrete(Grid):
-    """Visit steps of a discrete process: all of them, or n_steps of them spread evenly from the last to the first.
+    """Visit steps of a discrete process: all of them, or n_steps of them from the last to the first.
 
     Args:
         process: the table of steps.
+        power: the steps' power 1 / power is spread evenly: 1 spreads the steps themselves, 2 is DDIM's quadratic
+            subsequence, which crowds them where there is little noise.
 
-    Source: Song et al. 2021 (DDIM), section 4.2, linear subsequence.
+    Example:
+        >>> from audiodiff.diffusion.process import linear_betas
+        >>> process = DiscreteVP(linear_betas(1e-4, 0.05, 50))
+        >>> process.time(Discrete(process, power=2.0)(5)[:-1]).round()
+        tensor([49., 28., 12.,  3.,  0.], dtype=torch.float64)
+
+    Source: Song et al. 2021 (DDIM), section 4.2 and appendix D.2.
     """
 
     process: DiscreteVP
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.power >= 1.0:
+            raise ParameterError(f"power={self.power} must be at least 1")
 
     def __call__(self, n_steps: int) -> Sigmas:
         _check_positive(n_steps)
         n_known = len(self.process.betas)
         if n_steps > n_known:
             raise ParameterError(f"n_steps={n_steps} must not exceed the {n_known} steps of the process")
-        steps = torch.linspace(n_known - 1.0, 0.0, n_steps, dtype=torch.float64).round()
+        roots = torch.linspace((n_known - 1.0) ** (1.0 / self.power), 0.0, n_steps, dtype=torch.float64)
+        # No step twice: where a power rounds several to one, the next free ones.
+        free = torch.arange(n_steps - 1.0, -1.0, -1.0, dtype=torch.float64)
+        steps = torch.maximum((roots**self.power).round(), free)
         return _ending_in_zero(self.process.sigma(steps))
 
 
@@ -143,6 +222,10 @@ class BetaTable(Grid):
         for index, beta in enumerate(self.betas):
             if not 0.0 < beta < 1.0:
                 raise ParameterError(f"betas[{index}]={beta} must lie between 0 and 1")
+
+    @property
+    def only_steps(self) -> int:
+        return len(self.betas)
 
     def __call__(self, n_steps: int) -> Sigmas:
         if n_steps != len(self.betas):
@@ -174,7 +257,43 @@ class Fixed(Grid):
             if not high > low:
                 raise ParameterError(f"sigmas[{index}]={high} must be greater than what follows it, {low}")
 
+    @property
+    def only_steps(self) -> int:
+        return len(self.sigmas)
+
     def __call__(self, n_steps: int) -> Sigmas:
         if n_steps != len(self.sigmas):
             raise ParameterError(f"n_steps={n_steps} must be {len(self.sigmas)}, the number of given sigmas")
         return _ending_in_zero(torch.tensor(self.sigmas, dtype=torch.float64))
+
+
+def _clock_of(process: Process) -> Callable[[float, float], Grid]:
+    return lambda sigma_min, sigma_max: TimeBetween(process, sigma_min, sigma_max)
+
+
+GRIDS: Mapping[str, Callable[[float, float], Grid]] = MappingProxyType(
+    {
+        "karras": Karras,
+        "log_uniform": LogUniform,
+        "flow": _clock_of(Flow(noise_scale=0.1)),
+        "vp_cosine": _clock_of(VPCosine()),
+        "vp_linear": _clock_of(VPLinear()),
+        "vp_sigmoid": _clock_of(VPSigmoid()),
+    }
+)
+"""Grids by name, for any model: (sigma_min, sigma_max) -> grid. Their processes have the settings of `conf`."""
+
+
+def grid_named(name: str, *, sigma_min: float, sigma_max: float) -> Grid:
+    """Return a grid for a model that knows the noise levels from sigma_min to sigma_max, both of which it visits.
+
+    Raises:
+        ParameterError: if there is none of that name; the message names those that exist.
+
+    Example:
+        >>> grid_named("log_uniform", sigma_min=0.1, sigma_max=10.0)(2)
+        tensor([10.0000,  0.1000,  0.0000], dtype=torch.float64)
+    """
+    if name not in GRIDS:
+        raise ParameterError(f"grid={name!r} must be one of {', '.join(GRIDS)}")
+    return GRIDS[name](sigma_min, sigma_max)

@@ -92,13 +92,14 @@ def step_nats(
     above = process.sigma(torch.clamp(step, min=1.0))
     below = process.sigma(torch.clamp(step - 1.0, min=0.0))
     error = x0 - prediction.denoised
-    snr_gain = pad_dims_like(below**-2 - above**-2, error)
     excess = pad_dims_like(log_variance_ratio(above, below), error) * fraction
-    divergence = posterior_divergence(error, snr_gain, excess).flatten(1).mean(dim=1).double()
+    divergence = posterior_divergence(error, below**-2 - above**-2, excess).flatten(1).mean(dim=1).double()
 
     log_beta = 2.0 * torch.log(below) - torch.log1p(below**2)
     log_range = -torch.log1p(-((below / above) ** 2))
-    log_variance = pad_dims_like(log_beta, error) + pad_dims_like(log_range, error) * (fraction - 1.0)
+    # Elsewhere the decoder is of no account, but a gradient that overflowed there would not be.
+    shortfall = torch.where(pad_dims_like(step, error) == 0.0, fraction - 1.0, 0.0)
+    log_variance = pad_dims_like(log_beta, error) + pad_dims_like(log_range, error) * shortfall
     decoder = decoder_nats(error, log_variance, bin_width).flatten(1).mean(dim=1).double()
     return torch.where(step == 0.0, decoder, divergence)
 

@@ -43,7 +43,9 @@ def flatten(node: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: repr(node)}
 
 
-def exactness(config: Mapping[str, Any], *, data: str, world_size: int, device: str) -> dict[str, str]:
+def exactness(
+    config: Mapping[str, Any], *, data: str, world_size: int, device: str, method: Mapping[str, str]
+) -> dict[str, str]:
     """Return everything that the weights of a run depend on, by name.
 
     Args:
@@ -51,6 +53,7 @@ def exactness(config: Mapping[str, Any], *, data: str, world_size: int, device: 
         data: a digest of the training examples.
         world_size: number of processes.
         device: as torch names it.
+        method: what else the method depends on, by name: its teacher's weights for one.
     """
     kept = {
         name: value
@@ -65,7 +68,11 @@ def exactness(config: Mapping[str, Any], *, data: str, world_size: int, device: 
         "torch": str(torch.__version__),
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
-    return kept | {f"machine.{name}": value for name, value in machine.items()}
+    return (
+        kept
+        | {f"machine.{name}": value for name, value in machine.items()}
+        | {f"method's {name}": value for name, value in method.items()}
+    )
 
 
 def digest(entries: Iterable[Entry]) -> str:

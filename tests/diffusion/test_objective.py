@@ -8,7 +8,7 @@ from torch import Tensor
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import Absolute, Huber, Objective, Plain, SpectrallyWeighted, Squared
 from audiodiff.diffusion.preconditioning import EDM, Epsilon, Preconditioning, Sample, V, Velocity
-from audiodiff.diffusion.process import VE, Flow, Process, VPCosine, VPLinear
+from audiodiff.diffusion.process import VE, Flow, Process, SubVP, Variational, VELinear, VPCosine, VPLinear, VPSigmoid
 from audiodiff.diffusion.weighting import (
     P2,
     EdmWeighting,
@@ -143,7 +143,20 @@ def test_a_weighting_leaves_the_plain_loss_of_its_own_parameterisation(example, 
 
 
 @pytest.mark.parametrize(
-    "process", [VPLinear(), VPCosine(), VPCosine(shift=3.0), Flow(), Flow(0.1), VE()], ids=lambda p: type(p).__name__
+    "process",
+    [
+        VPLinear(),
+        VPCosine(),
+        VPCosine(shift=3.0),
+        VPSigmoid(),
+        SubVP(),
+        Variational(),
+        VE(),
+        VELinear(),
+        Flow(),
+        Flow(0.1),
+    ],
+    ids=lambda process: type(process).__name__,
 )
 def test_the_bound_does_not_depend_on_the_process_between_its_ends(process: Process):
     variance, ends = 0.25, torch.tensor([0.02, 9.0], dtype=torch.float64)

@@ -52,15 +52,15 @@ def test_a_signal_saves_and_exits_with_zero(
 def test_a_signal_in_the_first_step_ends_it_with_a_checkpoint_of_step_one(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from audiodiff.training.step import TrainingStep
+    from audiodiff.training.step import Denoising
 
-    forward = TrainingStep.forward
+    forward = Denoising.forward
 
-    def interrupted(self: TrainingStep, *arguments):
+    def interrupted(self: Denoising, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return forward(self, *arguments)
 
-    monkeypatch.setattr(TrainingStep, "forward", interrupted)
+    monkeypatch.setattr(Denoising, "forward", interrupted)
     # The parts are tried before training begins, and there a signal acts as it always does.
     monkeypatch.setattr("audiodiff.compose._try", lambda *_, **__: None)
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=100")

@@ -15,7 +15,7 @@ from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.training.log import NoiseLevels, spectrogram_image
 from audiodiff.training.loop import Settings
 from audiodiff.training.precision import resolve_precision
-from audiodiff.training.step import TrainingStep
+from audiodiff.training.step import Denoising
 
 
 def test_a_network_learns_a_harmonic_tone_in_tens_of_steps(tmp_path: Path):
@@ -41,15 +41,15 @@ def test_every_optimizer_lowers_the_loss(optimizer: str, recordings: Path, tmp_p
 
 @pytest.fixture
 def broken_from_step_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = TrainingStep.forward
+    forward = Denoising.forward
     calls = iter(range(1000))
 
-    def broken(self: TrainingStep, *arguments):
+    def broken(self: Denoising, *arguments):
         losses, plain, sigma = forward(self, *arguments)
         # One call tries the parts together.
         return (losses * math.nan if next(calls) == 3 else losses), plain, sigma
 
-    monkeypatch.setattr(TrainingStep, "forward", broken)
+    monkeypatch.setattr(Denoising, "forward", broken)
 
 
 @pytest.mark.usefixtures("broken_from_step_three")

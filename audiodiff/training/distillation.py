@@ -1,0 +1,233 @@
+"""Few-step students of a frozen teacher: progressive distillation, consistency distillation and reflow.
+
+Teacher and student see the same condition. What a step draws comes from its generator alone, and the teacher never
+changes, so that a resume is as exact as that of any other training.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from audiodiff import checkpoint
+from audiodiff.condition import Condition
+from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.jumps import draw_steps, halves, two_steps
+from audiodiff.diffusion.objective import Objective
+from audiodiff.diffusion.solvers import Solver
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.types import Denoise, Sigma, Signal
+
+Step = Callable[[Denoise, Signal, Sigma, Sigma], Signal]
+"""(denoise, x, sigma, sigma_next) -> x at sigma_next."""
+
+
+class Distillation(TrainingStep):
+    """Train a student on what a frozen teacher says.
+
+    Args:
+        synthesizer: the student.
+        objective: compares the student's prediction with the x0 that the teacher gives rise to.
+        density: the distribution of sigma, where the method does not draw steps of a grid.
+        teacher: the trained model; `train.init_from` starts the student from the same.
+
+    Raises:
+        ParameterError: if the two are of different sample rates or mel dialects.
+    """
+
+    def __init__(
+        self, *, synthesizer: Synthesizer, objective: Objective, density: Density, teacher: Synthesizer
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density)
+        for name in ("sample_rate", "dialect"):
+            of_teacher, of_student = getattr(teacher, name), getattr(synthesizer, name)
+            if of_teacher != of_student:
+                raise ParameterError(f"the teacher's {name}={of_teacher} must be the student's, {of_student}")
+        self.teacher = teacher
+
+    def dependencies(self) -> Mapping[str, str]:
+        """Return the digest of the teacher's weights."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.teacher.state_dict().items()):
+            found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return {"teacher": found.hexdigest()[:16]}
+
+    def _bound_teacher(self, condition: Condition) -> Denoise:
+        # Whoever switches the student between training and evaluation switches all that is inside this module.
+        return self.teacher.eval().denoiser.bind(condition)
+
+
+class Progressive(Distillation):
+    """Teach one Euler step of the student to arrive where two of the teacher's do: half the steps, one round a run.
+
+    The next round is a run of its own that starts from this one, with half of its n_steps.
+
+    Args:
+        synthesizer: the student, sampled with n_steps steps of `euler` on its own grid.
+        objective: as for Distillation; truncated_snr is the paper's weighting.
+        density: not drawn from.
+        teacher: the trained model.
+        n_steps: the student's steps, half of the teacher's.
+
+    Raises:
+        ParameterError: if the student's grid does not halve.
+
+    Source: Salimans and Ho 2022, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        teacher: Synthesizer,
+        n_steps: int,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density, teacher=teacher)
+        check_whole(n_steps, name="method.n_steps", least=1)
+        self._steps = halves(synthesizer.sampler.grid, n_steps)
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        audio = batch.audio
+        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self.synthesizer.example(audio)
+            sigma, middle, end = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
+            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+        with torch.no_grad():
+            teacher = self._bound_teacher(condition)
+            target = two_steps(teacher, teacher, x, sigma, middle, end)
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(audio.device.type, enabled=False):
+            losses = self.objective(prediction, target, x, sigma)
+        return losses, losses.detach(), sigma
+
+
+class Consistency(Distillation):
+    """Teach the student to say at every level where the teacher's flow ends: f(x, sigma) = f(x', sigma').
+
+    x' is where one step of the teacher from sigma leads, and f(x, 0) = x by definition. Here f(x, sigma) is
+    D(x, sigma) itself, a jump to 0: no network is asked at the boundary, so none has to be bent to the identity there.
+
+    Args:
+        synthesizer: the student, sampled with `consistency`.
+        objective: as for Distillation; huber is near the improved technique's pseudo-Huber.
+        density: not drawn from.
+        teacher: the trained model.
+        n_levels: steps of the student's grid, between whose levels it is to be consistent: few are learnt soon, and
+            inherit the errors of the teacher's large steps.
+        step: carries x from one level to the next with the teacher.
+
+    Source: Song et al. 2023 (consistency models), algorithm 2; Song and Dhariwal 2024, section 3.2, for a target that
+        is the student's own without gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        teacher: Synthesizer,
+        n_levels: int,
+        step: Step,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density, teacher=teacher)
+        check_whole(n_levels, name="method.n_levels", least=1)
+        levels = synthesizer.sampler.grid(n_levels)
+        self._steps = (levels[:-1], levels[1:])
+        self._step = step
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        audio = batch.audio
+        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self.synthesizer.example(audio)
+            sigma, sigma_next = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
+            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+        with own_target():
+            landing = self._step(self._bound_teacher(condition), x, sigma, sigma_next)
+            # At sigma' = 0 another level stands in, and its result is not used.
+            level = torch.where(sigma_next > 0.0, sigma_next, sigma)
+            onward = self.synthesizer.denoiser.bind(condition)(landing, level)
+            target = torch.where(pad_dims_like(sigma_next, x) > 0.0, onward, landing)
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(audio.device.type, enabled=False):
+            losses = self.objective(prediction, target, x, sigma)
+        return losses, losses.detach(), sigma
+
+
+class Reflow(Distillation):
+    """Train on pairs of noise and what the teacher's flow makes of it, joined by straight lines.
+
+    The teacher carries x at its first level to x0; x = x0 + (sigma / sigma_first) (x_first - x0) lies between.
+
+    Args:
+        synthesizer: the student.
+        objective: as for Distillation.
+        density: the distribution of sigma.
+        teacher: the trained model.
+        n_steps: of the teacher's sampling, on its own grid, anew for every batch.
+        solver: of the teacher's sampling; one that draws no noise.
+
+    Source: Liu et al. 2023 (rectified flow), algorithm 1 with reflow.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        teacher: Synthesizer,
+        n_steps: int,
+        solver: Solver,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density, teacher=teacher)
+        check_whole(n_steps, name="method.n_steps", least=1)
+        self._levels = self.teacher.sampler.grid(n_steps)
+        self._solver = solver
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        audio = batch.audio
+        first = float(self._levels[0])
+        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
+            like, condition = self.synthesizer.example(audio)
+            x_first = first * noise_like(like, generator)
+            sigma = self.density(len(like), generator=generator).to(like)
+        with torch.no_grad():
+            x0 = self._solver(self._bound_teacher(condition), x_first, self._levels)
+            x = x0 + pad_dims_like(sigma / first, x0) * (x_first - x0)
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(audio.device.type, enabled=False):
+            return self._weighted(self.objective(prediction, x0, x, sigma), sigma)
+
+
+@contextmanager
+def own_target() -> Iterator[None]:
+    """Compute without gradient what a network says that is also to be trained in the same step."""
+    with torch.no_grad():
+        yield
+    # Mixed precision keeps the rounded weights for the next call, and these know no gradient.
+    torch.clear_autocast_cache()
+
+
+def teacher(where: str | None) -> Synthesizer:
+    """Load a trained model that is not to change.
+
+    Args:
+        where: its checkpoint, or the run folder.
+
+    Raises:
+        ParameterError: if there is none.
+        CheckpointError: if it is missing or damaged.
+    """
+    if where is None:
+        raise ParameterError("a student needs a trained teacher: give its run folder, train.init_from=RUN")
+    model = checkpoint.load(where, device="cpu")
+    if not isinstance(model, Synthesizer):
+        raise ParameterError(f"train.init_from={where} has no network: give the run folder of a trained model")
+    return model.requires_grad_(False)

@@ -1,0 +1,78 @@
+"""The weights that a run starts from when it starts from a checkpoint."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiodiff import checkpoint
+from audiodiff.errors import CheckpointError, TrainingError
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.state import flatten
+
+FREE = ("sampler", "n_iterations", "denoiser.horizon", "denoiser.network.vector_features")
+"""Fields of the model node, and whole groups of them, that do not change what the weights mean."""
+ADDED = ("denoiser.horizon.", ".vector_projection.")
+"""What stands in the name of a weight that a horizon adds to a model."""
+BIAS = ".vector_projection.bias"
+
+
+def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]) -> None:
+    """Take the averaged weights of a checkpoint, and the statistics of its representation, into a new model.
+
+    A horizon that the checkpoint does not have begins as if it were not there.
+
+    Args:
+        where: a checkpoint, or a run folder.
+        synthesizer: the new model.
+        model: the configuration node that built it.
+
+    Raises:
+        TrainingError: if the checkpoint is of another model, with each field or weight that differs.
+        CheckpointError: if there is none, or it is damaged.
+    """
+    try:
+        folder = checkpoint.find(where)
+        saved = checkpoint.read_config(folder)["model"]
+        _refuse_other(where, _differing_fields(flatten(saved), flatten(model)))
+        weights = checkpoint.load(folder, device="cpu").state_dict()
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init_from: {error}") from error
+    own = synthesizer.state_dict()
+    if synthesizer.denoiser.horizon is not None:
+        added = {name: value for name, value in own.items() if any(part in name for part in ADDED)}
+        # The encoder's features begin at zero; so must what its projections add to them.
+        silent = {name: torch.zeros_like(value) for name, value in added.items() if name.endswith(BIAS)}
+        weights = added | silent | weights
+    _refuse_other(
+        where,
+        (
+            f"{name} was {_shape(weights.get(name))}, is {_shape(own.get(name))}"
+            for name in sorted(own.keys() | weights.keys())
+            if _shape(own.get(name)) != _shape(weights.get(name))
+        ),
+    )
+    synthesizer.load_state_dict(weights)
+
+
+def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[str]:
+    """Compare what both nodes say: what one leaves out is a default, and weights that it adds do not fit."""
+    for name in sorted(saved.keys() & model.keys()):
+        free = any(name == field or name.startswith(f"{field}.") for field in FREE)
+        if not free and saved[name] != model[name]:
+            yield f"model.{name} was {saved[name]}, is {model[name]}"
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{tuple(tensor.shape)}"
+
+
+def _refuse_other(where: str, differing: Iterable[str]) -> None:
+    found = list(differing)
+    if found:
+        shown = "\n  ".join(found[:20])
+        raise TrainingError(
+            f"train.init_from={where} is of another model; what differs:\n  {shown}\n"
+            "Choose the settings that it was trained with, or another checkpoint"
+        )

@@ -1,0 +1,111 @@
+"""Shortcut models: one network that knows how far it is to jump, and teaches itself long jumps from shorter ones."""
+
+import math
+from dataclasses import fields
+
+import torch
+
+from audiodiff.condition import Condition
+from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.jumps import draw_steps, halves, two_steps
+from audiodiff.diffusion.objective import Objective
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.distillation import own_target
+from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.types import Sigma, Signal
+
+
+class Shortcut(TrainingStep):
+    """Teach a share of each batch that one jump arrives where two halves of it do, and the rest to denoise.
+
+    Jumps are the steps of the sampler's grid with 1, 2, 4, ... steps, all lengths equally likely. The halves of the
+    shortest are Euler steps of the denoiser, jumps of no length, which tie the long ones to the data.
+
+    Args:
+        synthesizer: the model, whose denoiser has a horizon; sampled with `shortcut`.
+        objective: of both, the target being the x0 whose jump arrives there, or the clean signal.
+        density: the distribution of sigma where nothing jumps.
+        n_doublings: jumps are steps of grids with 2^0 to 2^(n_doublings - 1) steps.
+        share: part of each batch that jumps, rounded up, but never the whole batch.
+
+    Raises:
+        ParameterError: if the denoiser has no horizon, or the grid does not halve.
+
+    Source: Frans et al. 2024, section 3, with the x0 of a jump for its velocity.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        n_doublings: int = 6,
+        share: float = 0.25,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density)
+        check_whole(n_doublings, name="method.n_doublings", least=1)
+        if not 0.0 < share < 1.0:
+            raise ParameterError(f"method.share={share} must lie between 0 and 1")
+        if synthesizer.denoiser.horizon is None:
+            raise ParameterError(
+                "method=shortcut needs a denoiser that knows how far it jumps: choose recipes=techniques/shortcut, "
+                "or set model.denoiser.horizon"
+            )
+        self._lengths = [halves(synthesizer.sampler.grid, 2**power) for power in range(n_doublings)]
+        self._share = share
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        audio = batch.audio
+        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self.synthesizer.example(audio)
+            n_jumps = min(len(x0) - 1, math.ceil(self._share * len(x0)))
+            sigma = self.density(len(x0) - n_jumps, generator=generator).to(x0.device).double()
+            start, middle, end, shortest = self._draw(n_jumps, generator=generator, device=x0.device)
+            sigma, sigma_next = torch.cat([start, sigma]), torch.cat([end, sigma])
+            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+        with own_target():
+            jumped = self._jumped(x[:n_jumps], _first(condition, n_jumps), start, middle, end, shortest)
+            target = torch.cat([jumped, x0[n_jumps:]])
+        prediction = self.synthesizer.denoiser(x, sigma, condition, sigma_next=sigma_next)
+        with torch.autocast(audio.device.type, enabled=False):
+            losses = self.objective(prediction, target, x, sigma)
+            denoising, _, _ = self._weighted(losses[n_jumps:], sigma[n_jumps:])
+        return torch.cat([losses[:n_jumps], denoising]), losses.detach(), sigma
+
+    def _draw(
+        self, n: int, *, generator: torch.Generator, device: torch.device
+    ) -> tuple[Sigma, Sigma, Sigma, torch.Tensor]:
+        """Draw n jumps as (sigma, middle, end), and whether their halves are to be jumps of no length."""
+        powers = torch.randint(len(self._lengths), (n,), generator=generator, device=generator.device).tolist()
+        drawn = [draw_steps(self._lengths[power], 1, generator=generator, device=device) for power in powers]
+        start, middle, end = (
+            torch.cat([torch.empty(0, dtype=torch.float64, device=device), *(jump[part] for jump in drawn)])
+            for part in range(3)
+        )
+        shortest = torch.tensor([power == len(self._lengths) - 1 for power in powers], dtype=torch.bool, device=device)
+        return start, middle, end, shortest
+
+    def _jumped(
+        self, x: Signal, condition: Condition, sigma: Sigma, middle: Sigma, end: Sigma, shortest: torch.Tensor
+    ) -> Signal:
+        """Return the x0 whose one jump is what the model makes of two."""
+        if len(x) == 0:
+            return x
+        denoise = self.synthesizer.denoiser.bind(condition)
+
+        def first(x: Signal, sigma: Sigma) -> Signal:
+            return denoise.toward(x, sigma, torch.where(shortest, sigma, middle))
+
+        def second(x: Signal, middle: Sigma) -> Signal:
+            return denoise.toward(x, middle, torch.where(shortest, middle, end))
+
+        return two_steps(first, second, x, sigma, middle, end)
+
+
+def _first(condition: Condition, n: int) -> Condition:
+    """Return the condition of the first n examples."""
+    values = ((field.name, getattr(condition, field.name)) for field in fields(condition))
+    return Condition(**{name: None if value is None else value[:n] for name, value in values})
