@@ -36,6 +36,8 @@ class Gaussian:
 class GaussianNetwork(Network):
     """The ideal network of a Gaussian: it reads the clock, undoes the input scale and returns the target's mean."""
 
+    reach = 0
+
     def __init__(self, data: Gaussian, process: Process, target: str) -> None:
         super().__init__()
         self.data, self.process, self.target = data, process, target
@@ -59,6 +61,8 @@ class GaussianNetwork(Network):
 
 class EdmGaussianNetwork(Network):
     """The ideal network of a Gaussian under EDM: the normalised remainder of x0, from log(sigma) / 4."""
+
+    reach = 0
 
     def __init__(self, data: Gaussian, sigma_data: float) -> None:
         super().__init__()

@@ -12,6 +12,16 @@ from audiodiff.types import Signal
 class Network(nn.Module, ABC):
     """Predict from a scaled noisy signal; a denoiser calls encode once per utterance and forward once per step."""
 
+    @property
+    @abstractmethod
+    def reach(self) -> int:
+        """How many samples of x, or of what its condition stands for, an output depends on at most, to either side."""
+
+    @property
+    def grain(self) -> int:
+        """Samples by whose multiples x may be shifted without another result: the hop of a network that has frames."""
+        return 1
+
     @abstractmethod
     def encode(self, condition: Condition) -> Condition:
         """Compute what does not depend on the noise level: upsampled mels, embedded tokens.

@@ -98,6 +98,17 @@ class SpectralWaveNet(Network):
         self.output_projection = kaiming_conv1d(channels, 3 * bins)
         nn.init.zeros_(self.output_projection.weight)
 
+    @property
+    def reach(self) -> int:
+        # Frames of the stack and of the mel encoder, half a window of analysis and of synthesis, a frame of the mel.
+        own = (self.stack.receptive_field // 2 + 4) * self.stft.hop_length + self.stft.n_fft
+        return own + (0 if self.dialect is None else self.dialect.hop_length)
+
+    @property
+    def grain(self) -> int:
+        hop = self.stft.hop_length
+        return hop if self.dialect is None else math.lcm(hop, self.dialect.hop_length)
+
     def encode(self, condition: Condition) -> Condition:
         """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes."""
         if self.vector_features is not None and condition.vector is None:

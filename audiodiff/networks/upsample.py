@@ -58,6 +58,15 @@ class Upsampler(nn.Module):
             kernel = (3, factor + 2 * padding)
             self.stages.append(nn.ConvTranspose2d(1, 1, kernel, stride=(1, factor), padding=(1, padding)))
 
+    @property
+    def reach(self) -> int:
+        """Samples to either side within which the frames lie that a sample depends on: a frame of every stage's input."""
+        total, frame = 0, self.hop_length
+        for stage in self.stages:
+            total += frame
+            frame //= stage.stride[1]
+        return total
+
     def forward(self, frames: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch bands time"]:
         image = frames.unsqueeze(1)  # (batch, 1, bands, frames)
         for stage in self.stages:

@@ -231,6 +231,14 @@ class WaveNet(Network):
         self.output_projection = kaiming_conv1d(channels, in_channels if out_channels is None else out_channels)
         nn.init.zeros_(self.output_projection.weight)
 
+    @property
+    def reach(self) -> int:
+        return self.stack.receptive_field // 2 + (0 if self.upsample is None else self.upsample.reach)
+
+    @property
+    def grain(self) -> int:
+        return 1 if self.upsample is None else self.upsample.hop_length
+
     def encode(self, condition: Condition) -> Condition:
         """Upsample the frames; in the result, signal holds all that is local."""
         parts: list[Tensor] = []
