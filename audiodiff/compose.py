@@ -211,7 +211,7 @@ def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
     condition = model.conditioner(audio)
     try:
         with torch.no_grad():
-            encoded = model.denoiser.network.encode(condition)
+            encoded = model.denoiser.bind(condition).encoded
             module(Exact(audio), torch.Generator())
     except (AudiodiffError, RuntimeError, IndexError) as error:
         if condition.frames is None and model.dialect is not None and not model.representation.makes_mel:

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff import audio_io
+from audiodiff.diffusion.grid import GRIDS
+from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
@@ -39,7 +41,11 @@ class Settings:
     Args:
         steps: of the sampler; None is the model's default.
         iterations: of the mel constraint; None is the model's default.
-        solver: name of another solver; None is the model's own.
+        solver: another solver, or its name; None is the model's own.
+        grid: name of another grid; None is the model's own.
+        guide: a weaker model to be guided away from.
+        guidance: scale of the guidance; None is no guidance.
+        guidance_interval: the noise levels that are guided; None is all.
         seed: of the noise.
         batch_size: signals of equal length that are computed together.
         rate: of the files that are written, Hz; None is the model's.
@@ -48,7 +54,11 @@ class Settings:
 
     steps: int | None = None
     iterations: int | None = None
-    solver: str | None = None
+    solver: str | Solver | None = None
+    grid: str | None = None
+    guide: Synthesizer | None = None
+    guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
     seed: int = 0
     batch_size: int = 1
     rate: int | None = None
@@ -60,8 +70,10 @@ class Settings:
                 raise ParameterError(f"--{name} {value} must be at least 1")
         if self.iterations is not None and self.iterations < 0:
             raise ParameterError(f"--iterations {self.iterations} must not be negative")
-        if self.solver is not None:
+        if isinstance(self.solver, str):
             solver_named(self.solver)
+        if self.grid is not None and self.grid not in GRIDS:
+            raise ParameterError(f"--grid {self.grid} must be one of {', '.join(GRIDS)}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,14 @@ def generate_files(
         )
     if not model.needs_mel and any(job.source is not None for job in jobs):
         raise ParameterError("this model is unconditional and takes no input; see -n and --seconds")
+    model.check_sampling(
+        steps=settings.steps,
+        solver=settings.solver,
+        grid=settings.grid,
+        guide=settings.guide,
+        guidance=settings.guidance,
+        guidance_interval=settings.guidance_interval,
+    )
     for job in jobs:
         _check_source(job, model)
     _check_target(jobs[0], model, settings)
@@ -223,6 +243,10 @@ def _generate(
                 steps=settings.steps,
                 iterations=settings.iterations,
                 solver=settings.solver,
+                grid=settings.grid,
+                guide=settings.guide,
+                guidance=settings.guidance,
+                guidance_interval=settings.guidance_interval,
                 seed=settings.seed,
                 items=items[part],
                 on_step=on_step,

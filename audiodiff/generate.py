@@ -1,20 +1,27 @@
 """`audiodiff generate`, also `generate-wav`: the command."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from audiodiff import audio_io, checkpoint
 from audiodiff.devices import device_named
+from audiodiff.diffusion.grid import GRIDS
 from audiodiff.diffusion.solvers import REGISTRY as SOLVERS
+from audiodiff.diffusion.solvers import Solver
+from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
 from audiodiff.errors import ParameterError
 from audiodiff.file_generation import FLOAT, Settings, generate_files, is_mel
 from audiodiff.file_plan import Job, plan_from_files, plan_from_nothing
+from audiodiff.generation_arguments import solver_options
 from audiodiff.messages import say
+from audiodiff.synthesizer import Synthesizer
 
 DEFAULT_OUT = Path("generated")
 
@@ -65,6 +72,23 @@ def bare_mels(jobs: Sequence[Job]) -> list[Path]:
     return [path for path in mels if path.suffix.lower() != ".npz"]
 
 
+def _solver(name: str | None, *, options: Sequence[str]) -> str | Solver | None:
+    """Return the solver that is asked for, by its name where it has no options."""
+    if not options:
+        return name
+    if name is None:
+        raise ParameterError(f"--sampler-option {options[0]} needs --sampler, one of {', '.join(SOLVERS)}")
+    return solver_named(name, **solver_options(name, options))
+
+
+def _guide(where: str, *, device: torch.device) -> Synthesizer:
+    """Load the model to be guided away from."""
+    guide = checkpoint.load(where, device=device)
+    if not isinstance(guide, Synthesizer):
+        raise ParameterError(f"--guide {where} is not trained, and has nothing to guide by: give a run or a checkpoint")
+    return guide
+
+
 def generate_command(
     inputs: Annotated[
         list[str] | None,
@@ -101,6 +125,41 @@ def generate_command(
     ] = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", show_default="the model's")
+    ] = None,
+    sampler_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of --sampler, eta=0.5 of euler_ancestral for one; may be given several times.",
+        ),
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Noise levels of the sampler: {', '.join(GRIDS)}; cut to those that the model was made for.",
+            show_default="the model's",
+        ),
+    ] = None,
+    guide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A weaker model of the same kind, an earlier checkpoint of the run for one: --guidance says how far "
+            "to go away from what it would make.",
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Of the guidance; 1 is none. Without --guide it is classifier-free, for models that were trained to "
+            "do without their condition. It doubles the time.",
+        ),
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LO HI", help="Guide at noise levels sigma from LO to HI only.", show_default="all"),
     ] = None,
     seed: Annotated[
         int,
@@ -140,6 +199,12 @@ def generate_command(
       generate-wav mels/ -o wavs --dialect tacotron2          a folder of mels
       generate-wav speech.wav -o copy.wav --model runs/mine   a trained vocoder
       generate-wav --model runs/mine -n 8 --seconds 2 -o new  an unconditional model
+
+    \b
+    How to sample:
+      generate-wav speech.wav --model runs/mine --sampler dpmpp_2m --grid karras --steps 12
+      generate-wav speech.wav --model runs/mine --sampler euler_ancestral --sampler-option eta=0.5
+      generate-wav -n 8 --model runs/mine --guide runs/mine/checkpoints/step_00000500 --guidance 2
     """
     inputs = inputs or []
     if seconds is not None and inputs:
@@ -147,7 +212,10 @@ def generate_command(
     settings = Settings(
         steps=steps,
         iterations=iterations,
-        solver=sampler,
+        solver=_solver(sampler, options=sampler_option or []),
+        grid=grid,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
         seed=seed,
         batch_size=batch_size,
         rate=rate,
@@ -158,6 +226,8 @@ def generate_command(
     if model == "none" and dialect is None:
         wanted = stated_dialect(jobs)
     loaded = checkpoint.load(model, device=device_named(device), dialect=wanted)
+    if guide is not None:
+        settings = replace(settings, guide=_guide(guide, device=loaded.device))
     if loaded.dialect is None and dialect is not None:
         raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
     if dialect is None and loaded.dialect is not None and (bare := bare_mels(jobs)):

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import BlockNoise
+from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
@@ -51,6 +53,25 @@ class MelInverter(nn.Module):
         """Analyse mono audio at the model's rate, (batch, 1, time)."""
         return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
 
+    def check_sampling(
+        self,
+        *,
+        steps: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: nn.Module | None = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+    ) -> None:
+        """Refuse whatever is said of sampling: there is none.
+
+        Raises:
+            ParameterError: if an argument is not None.
+        """
+        _refuse(
+            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
+        )
+
     @torch.no_grad()
     def generate(
         self,
@@ -61,7 +82,11 @@ class MelInverter(nn.Module):
         n_samples: int | None = None,
         steps: int | None = None,
         iterations: int | None = None,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: nn.Module | None = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         seed: int = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -76,6 +101,10 @@ class MelInverter(nn.Module):
             steps: refused unless None: nothing is sampled.
             iterations: of the mel constraint; None is the model's default.
             solver: refused unless None.
+            grid: likewise.
+            guide: likewise.
+            guidance: likewise.
+            guidance_interval: likewise.
             seed: of the noise that the inversion starts from.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each iteration.
@@ -88,9 +117,10 @@ class MelInverter(nn.Module):
         """
         if mel is None:
             raise ParameterError("mel=None: model 'none' has no training and inverts a mel; give one, or audio")
-        for name, value in (("batch", batch), ("seconds", seconds), ("steps", steps), ("solver", solver)):
-            if value is not None:
-                raise ParameterError(f"{name}={value} has no meaning for model 'none': it only inverts the given mel")
+        _refuse(batch=batch, seconds=seconds)
+        self.check_sampling(
+            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
+        )
         n_iterations = self.n_iterations if iterations is None else iterations
         check_whole(n_iterations, name="iterations", least=0)
         if n_iterations == 0:
@@ -101,3 +131,10 @@ class MelInverter(nn.Module):
         start = START_LEVEL * noise(mel.new_zeros(len(mel), 1, length), -1)[:, 0]
         step = None if on_step is None else (lambda done: on_step(done, n_iterations))
         return constrain(start, mel, dialect=self.dialect, n_iterations=n_iterations, on_step=step)[:, None]
+
+
+def _refuse(**values: object) -> None:
+    for name, value in values.items():
+        if value is not None:
+            shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name
+            raise ParameterError(f"{shown} has no meaning for model 'none': it only inverts the given mel")

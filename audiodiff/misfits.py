@@ -130,8 +130,8 @@ def of_target(config: Config, *, process: Process) -> Iterator[str]:
     target = _kind(config["preconditioning"])
     if isinstance(process, VELinear) and target != "EDM":
         yield (
-            f"preconditioning={target.lower()} tells the network the clock of process=edm, which is sigma itself, so that "
-            "small noise all looks alike: choose preconditioning=edm, or process=ve"
+            f"preconditioning={target.lower()} tells the network the clock of process=edm, which is sigma itself: "
+            "small noise would all look alike; choose preconditioning=edm, or process=ve"
         )
     if isinstance(process, VE) and target in ("V", "Velocity"):
         yield (

@@ -1,7 +1,9 @@
 """`audiodiff schedule`: noise levels that suit a trained model under a budget of steps, saved into a checkpoint."""
 
+import dataclasses
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +32,6 @@ from audiodiff.synthesizer import Synthesizer
 
 
 def schedule_command(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a checkpoint, or a name.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The checkpoint to be written.")],
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler.")] = None,
@@ -110,9 +111,11 @@ def schedule_command(
     check_out(out, source=source, force=force)
     loaded = checkpoint.load(source, device=device_named(device))
     assert isinstance(loaded, Synthesizer)
-    choice = choose(loaded, settled(request, model=loaded, solver=_solver_name(source, request)))
+    request = settled(request, model=loaded, solver=_solver_name(source, request))
+    choice = choose(loaded, request)
     print(table(choice))
-    write(out, choice, model=loaded, source=source, command=_command_line(context))
+    command = _command_line(model, request, table={"sigmas": sigmas, "betas": betas}, data=data)
+    write(out, choice, model=loaded, source=source, command=command)
     say(f"wrote {out}: generate-wav --model {out} takes {request.steps} steps")
 
 
@@ -143,15 +146,16 @@ def _solver_name(source: Path, request: Request) -> str | None:
     return node.get("name") if request.sampler is None else request.sampler
 
 
-def _command_line(context: typer.Context) -> str:
-    """Return the command with the options that were given."""
-    words = ["audiodiff", "schedule"]
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if value == parameter.get_default(context):
-            continue
-        if parameter.param_type_name == "option":
-            words.append(parameter.opts[-1] if parameter.name == "out" else parameter.opts[0])
-        if not isinstance(value, bool):
-            words.append(str(value))
+def _command_line(model: str, request: Request, *, table: Mapping[str, str | None], data: str | None) -> str:
+    """Return the command, without what does not change the result."""
+    words = ["audiodiff", "schedule", model]
+    asked = {field.name: (getattr(request, field.name), field.default) for field in dataclasses.fields(request)}
+    asked["data"] = (data, None)
+    if request.given is not None:
+        for name in ("steps", "method", "given"):
+            del asked[name]
+        asked |= {name: (text, None) for name, text in table.items()}
+    for name, (value, default) in asked.items():
+        if value != default:
+            words += ["-n" if name == "n" else f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

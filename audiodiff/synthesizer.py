@@ -9,22 +9,26 @@ from torch import nn
 from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.diffusion.denoiser import Denoiser
+from audiodiff.diffusion.grid import Grid
+from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import solver as solver_named
+from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.inversion import constrain
-from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
     checked_audio,
+    checked_guidance,
     checked_items,
     checked_length,
     checked_mel,
     checked_n_samples,
+    checked_sampler,
 )
 from audiodiff.representations.representation import Representation
-from audiodiff.types import Mel, Signal, Waveform
+from audiodiff.types import Denoise, Mel, Signal, Waveform
 
 
 class Synthesizer(nn.Module):
@@ -87,6 +91,25 @@ class Synthesizer(nn.Module):
         return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
 
     @torch.no_grad()
+    def check_sampling(
+        self,
+        *,
+        steps: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: "Synthesizer | None" = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+    ) -> None:
+        """Refuse, before anything is computed, what `generate` would refuse of these arguments.
+
+        Raises:
+            ParameterError: if one has no meaning for this model or cannot be.
+        """
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+
+    @torch.no_grad()
     def generate(
         self,
         mel: Mel | None = None,
@@ -96,7 +119,11 @@ class Synthesizer(nn.Module):
         n_samples: int | None = None,
         steps: int | None = None,
         iterations: int | None = None,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: "Synthesizer | None" = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         seed: int = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -110,7 +137,12 @@ class Synthesizer(nn.Module):
             n_samples: the length in samples instead.
             steps: of the sampler; None is the checkpoint's default.
             iterations: of the mel constraint at the end, 0 for none; None is the checkpoint's default.
-            solver: name of another solver than the checkpoint's, as in `audiodiff.diffusion.solvers`.
+            solver: another solver than the checkpoint's, or its name as in `audiodiff.diffusion.solvers`.
+            grid: another grid than the checkpoint's, which must not start above it, or its name as in
+                `audiodiff.diffusion.grid.GRIDS`, which is cut to the checkpoint's noise levels.
+            guide: a weaker model of the same kind, an earlier checkpoint for one, to be guided away from.
+            guidance: scale of the guidance, by the guide or, without one, by the null condition; 1 is none.
+            guidance_interval: (lo, hi), the noise levels lo < sigma <= hi that are guided; None is all.
             seed: of the sampling noise.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each step of the sampler and each iteration.
@@ -122,23 +154,26 @@ class Synthesizer(nn.Module):
             MelError: if the mel breaks its contract.
         """
         mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
-        n_steps = self.sampler.n_steps if steps is None else steps
-        check_whole(n_steps, name="steps", least=1)
         n_iterations = self._n_iterations(iterations)
-        sampler = self.sampler if solver is None else replace(self.sampler, solver=solver_named(solver))
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        scale = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
         items = checked_items(items, batch=n_examples)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
         at_once = 1 if self.device.type == "cpu" else n_examples
         parts = [slice(first, first + at_once) for first in range(0, n_examples, at_once)]
-        report = _Progress(on_step, total=len(parts) * (n_steps + n_iterations))
+        report = _Progress(on_step, total=len(parts) * (sampler.n_steps + n_iterations))
 
         def made(part: slice) -> Waveform:
             noise = BlockNoise(seed, items[part])
             condition = self.conditioner.null(len(noise.items)) if mel is None else Condition(frames=mel[part])
             like = torch.zeros(len(noise.items), self.representation.channels, self.representation.length(length))
-            denoise = self.denoiser.bind(condition)
-            signal = sampler(denoise, like.to(self.device), noise, n_steps=n_steps, on_step=report)
+            denoise: Denoise = self.denoiser.bind(condition)
+            if scale != 1.0:
+                model, told = (self, self._null(condition, n=len(like))) if guide is None else (guide, condition)
+                weak = model.denoiser.bind(told)
+                denoise = classifier_free(denoise, weak, scale=scale, interval=guidance_interval)
+            signal = sampler(denoise, like.to(self.device), noise, on_step=report)
             audio, target = self.representation.decode(signal, noise=noise, n_samples=length)
             target = condition.frames if target is None else target
             if n_iterations == 0 or target is None or self.dialect is None:
@@ -165,6 +200,66 @@ class Synthesizer(nn.Module):
         batch = 1 if batch is None else batch
         check_whole(batch, name="batch", least=1)
         return None, batch, checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
+
+    def _guidance_scale(
+        self,
+        guidance: float | None,
+        *,
+        guide: "Synthesizer | None",
+        interval: tuple[float, float] | None,
+        sampler: Sampler,
+    ) -> float:
+        """Return the scale of guidance, 1 where there is none, having checked that there is something to guide by."""
+        scale = checked_guidance(guidance, interval=interval, guided=guide is not None)
+        if guide is not None:
+            self._check_guide(guide, sampler=sampler)
+        elif guidance is not None and not self.conditioner.can_drop:
+            raise ParameterError(
+                f"guidance={guidance} needs a guide: this model was not trained to do without its condition, so that "
+                "there is no null condition to guide by; give a weaker checkpoint of it as guide"
+            )
+        return scale
+
+    def _check_guide(self, guide: "Synthesizer", *, sampler: Sampler) -> None:
+        """Refuse a guide whose signals, conditions or noise levels are not this model's."""
+        if not isinstance(guide, Synthesizer):
+            raise ParameterError(
+                f"guide is a {type(guide).__name__}; give a trained model, as audiodiff.load returns it"
+            )
+        for name, own, other in (
+            ("sample_rate", self.sample_rate, guide.sample_rate),
+            ("conditioner", type(self.conditioner).__name__, type(guide.conditioner).__name__),
+            ("representation", type(self.representation).__name__, type(guide.representation).__name__),
+            ("channels", self.representation.channels, guide.representation.channels),
+            ("device", self.device, guide.device),
+        ):
+            if own != other:
+                raise ParameterError(
+                    f"guide has {name}={other} and must have {name}={own}, as the model that it guides"
+                )
+        if self.dialect is not None and guide.dialect is not None:
+            ensure_same(guide.dialect, self.dialect, name="guide", remedy="give a guide of the model's own dialect")
+        statistics = guide.representation.state_dict()
+        for name, own in self.representation.state_dict().items():
+            if not torch.equal(own, statistics[name]):
+                raise ParameterError(
+                    f"guide was fitted to other data: the {name} of its representation differs, so that its signals "
+                    "mean something else; give a checkpoint of the same run, or of one on the same data"
+                )
+        first = float(sampler.grid(sampler.n_steps)[0])
+        highest = float(guide.sampler.grid(guide.sampler.n_steps)[0])
+        if first > highest * (1.0 + 1e-6):
+            raise ParameterError(
+                f"guide was made for levels up to sigma={highest:.4g}, and sampling starts at sigma={first:.4g}: give "
+                "a guide of the same process, or another grid"
+            )
+
+    def _null(self, condition: Condition, *, n: int) -> Condition:
+        """Return the condition that says nothing, as long as the one that says something."""
+        null = self.conditioner.null(n)
+        if null.frames is None or condition.frames is None:
+            return null
+        return replace(null, frames=null.frames.to(self.device).expand_as(condition.frames))
 
     def _n_iterations(self, iterations: int | None) -> int:
         """Return how often the mel constraint is to be applied, which is 0 where there is no mel."""

@@ -51,6 +51,7 @@ ALSO = {
         "model.denoiser.horizon={_target_:audiodiff.networks.horizon.HorizonEncoder,process:${process},n_features:64}",
     ),
     "sampler=diffwave_fast": ("network=diffwave", *COUNTING),
+    "sampler=ddim": ("network=diffwave", *COUNTING),
     "sampler=discrete": ("network=diffwave", *COUNTING),
 }
 OPTIONS = sorted(
@@ -144,6 +145,21 @@ MISFITS = {
     "conditioner=none network=diffwave process=diffwave50": "needs 80 features of it): choose conditioner=mel, or",
     "sampler=karras network=diffwave process=diffwave50": "starts at sigma=80, and the clock of the process ends at "
     "sigma=1.605, beyond which the network knows no noise level: choose sampler=flow",
+    "process=ve preconditioning=velocity": "the network's target would grow with the noise, up to sigma=80; choose",
+    "process=edm density=log_normal sampler=karras": "small noise would all look alike; choose preconditioning=edm",
+    "process=edm preconditioning=edm sampler=karras": "nearly every example would be noise; choose density=log_normal",
+    "process=edm preconditioning=edm density=log_normal": "nearly every step would be in noise; choose sampler=karras",
+    "process=variational": "each of them needs the other: choose both, or density=uniform_time with another process",
+    "process=variational density=variational preconditioning=edm": "would not be saved; choose preconditioning=v",
+    "objective=vdm density=log_normal": "a bound where the clock is drawn uniformly: choose density=uniform_time",
+    "objective=vdm objective.power._target_=audiodiff.diffusion.objective.Absolute": "weighs the squared error of x0",
+    "network=diffwave process=diffwave50 objective=vdm": "this process counts steps: choose objective=hybrid",
+    "model.denoiser.learns_variance=true": "this objective does not train the variance: choose objective=hybrid",
+    "method=progressive sampler.solver.name=heun": "set sampler.solver.name=euler",
+    "sampler.solver.name=shortcut": "was not told where to: choose recipes=techniques/shortcut, or",
+    "density=log_normal density.mean=5.0 process=ve": "of its noise levels outside sigma=0.002 to 80, where the clock",
+    "density=log_normal density.mean=-5.0 preconditioning=edm sampler=karras": "the noisiest that density draws:",
+    "++sampler.grid.t_start=1.0": "set sampler.grid.t_start=0.999",
     "sampler=diffwave_fast": "process=Flow must preserve the variance for a start from x_t ~ N(0, 1): choose",
     "sampler=diffwave_fast process=ve": "process=VE must preserve the variance for a start from x_t ~ N(0, 1): choose",
     "audio=plain": "conditioner needs a mel dialect, and audio has none: choose audio=hifigan, say, or",
@@ -169,6 +185,9 @@ def test_each_of_several_misfits_has_its_line():
     with pytest.raises(ParameterError) as raised:
         compose.build_training_step(composed("process=diffwave50", "preconditioning=epsilon", "data.crop_frames=1"))
     assert len(str(raised.value).splitlines()) == 1
+    with pytest.raises(ParameterError) as raised:
+        compose.build_training_step(composed("objective=hybrid"))
+    assert len(str(raised.value).splitlines()) == 2
     with pytest.raises(ParameterError) as raised:
         compose.build_training_step(composed("density=discrete", "sampler=discrete"))
     assert len(str(raised.value).splitlines()) == 2

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import sounds
+import tiny
 import torch
 import typer
 from typer.testing import CliRunner
@@ -270,6 +271,17 @@ def test_outputs_that_cannot_be_are_refused():
         (("--steps", "0"), "--steps 0 must be at least 1"),
         (("--sampler", "heun"), "no meaning for model 'none'"),
         (("--sampler", "nuts"), "euler, euler_ancestral, heun, dpmpp_2m"),
+        (("--sampler", "heun", "--sampler-option", "eta=1"), "of the sampler heun, which has s_churn"),
+        (("--sampler", "euler_ancestral", "--sampler-option", "eta"), "'eta' must be NAME=VALUE"),
+        (("--sampler", "euler_ancestral", "--sampler-option", "eta=many"), "must give a number for eta"),
+        (("--sampler", "unipc", "--sampler-option", "order=2.5"), "must give a whole number for order"),
+        (("--sampler-option", "eta=1"), "--sampler-option eta=1 needs --sampler"),
+        (("--grid", "karras"), "grid=karras has no meaning for model 'none'"),
+        (("--grid", "cubic"), "--grid cubic must be one of karras, log_uniform"),
+        (("--guidance", "2"), "guidance=2.0 has no meaning for model 'none'"),
+        (("--guidance-interval", "1", "2"), "guidance_interval=(1.0, 2.0) has no meaning for model 'none'"),
+        (("--guide", "none"), "--guide none is not trained"),
+        (("--guide", "nothing"), "model='nothing' does not exist"),
         (("--dialect", "klingon"), "hifigan"),
         (("--dialect", "hifigan:colour=3"), "'colour' is no field"),
         (("--dialect", "hifigan:hop_length=many"), "must be a number"),
@@ -285,6 +297,58 @@ def test_outputs_that_cannot_be_are_refused():
 def test_options_that_mean_nothing_are_refused_in_words(options: tuple[str, ...], reason: str):
     assert reason in refusal(sounds.write(Path("in.wav"), 3000), "-o", "out.wav", *options)
     assert not Path("out.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--sampler", "euler_ancestral", "--sampler-option", "eta=2"), "eta=2.0 must lie between 0 and 1"),
+        (("--guidance", "2"), "guidance=2.0 needs a guide"),
+        (("--guidance-interval", "1", "2"), "no meaning without guidance"),
+        (("--guide", "unconditional"), "a guide is given: say how strong"),
+        (("--guide", "unconditional", "--guidance", "nan"), "guidance=nan"),
+        (("--guide", "unconditional", "--guidance", "2", "--guidance-interval", "2", "1"), "interval=(2.0, 1.0)"),
+        (("--guide", "vocoder", "--guidance", "2"), "guide has conditioner=MelConditioner"),
+    ],
+)
+def test_ways_of_sampling_that_cannot_be_are_refused_before_anything_is_made(
+    options: tuple[str, ...], reason: str, unconditional: Path, vocoder: Path
+):
+    where = {"unconditional": str(unconditional), "vocoder": str(vocoder)}
+    given = [where.get(option, option) for option in options]
+    assert reason in refusal("--model", unconditional, "--seconds", 0.05, "-o", "made/out.wav", *given)
+    assert not Path("made").exists()
+
+
+def test_every_way_of_sampling_is_reached_from_the_command_line(unconditional: Path):
+    """Each option changes the sound, and a model that guides itself does not."""
+    what = ("--model", unconditional, "--seconds", 0.05, "--float")
+    ways = {
+        "plain": (),
+        "itself": ("--guide", unconditional, "--guidance", 2),
+        "karras": ("--grid", "karras"),
+        "linear": ("--grid", "vp_linear"),
+        "eta": ("--sampler", "euler_ancestral", "--sampler-option", "eta=0.5"),
+        "options": ("--sampler", "heun", "--sampler-option", "s_churn=2", "--sampler-option", "s_noise=1.1"),
+    }
+    for name, options in ways.items():
+        made(*what, "-o", f"{name}.wav", *options)
+    plain = audio_io.read("plain.wav")[0]
+    assert torch.equal(audio_io.read("itself.wav")[0], plain)
+    for name in ("karras", "linear", "eta", "options"):
+        assert float((audio_io.read(f"{name}.wav")[0] - plain).abs().max()) > 1e-4
+
+
+def test_a_guide_moves_the_sound_within_the_interval_only(unconditional: Path, tmp_path: Path):
+    weak = tiny.save(tmp_path / "weak", tiny.UNCONDITIONAL, seed=1)
+    what = ("--model", unconditional, "--seconds", 0.05, "--float")
+    guided = (*what, "--guide", weak, "--guidance", 2)
+    made(*what, "-o", "plain.wav")
+    made(*guided, "-o", "guided.wav")
+    made(*guided, "--guidance-interval", 1e6, 1e7, "-o", "nowhere.wav")
+    plain, moved, kept = (audio_io.read(f"{name}.wav")[0] for name in ("plain", "guided", "nowhere"))
+    assert torch.equal(kept, plain)
+    assert float((moved - plain).abs().max()) > 1e-4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

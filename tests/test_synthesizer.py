@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sounds
@@ -11,6 +13,9 @@ import tiny
 import torch
 
 import audiodiff
+from audiodiff.conditioners.mel import MelConditioner
+from audiodiff.diffusion.grid import GRIDS, Fixed, Karras, LogUniform
+from audiodiff.diffusion.solvers import REGISTRY, solver
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.synthesizer import Synthesizer
@@ -101,6 +106,115 @@ def test_the_condition_and_the_solver_and_the_steps_matter(vocoder: Path):
         assert float((other - audio).abs().max()) > 1e-4
 
 
+def test_a_solver_may_be_given_with_its_options(vocoder: Path):
+    model, mel = audiodiff.load(vocoder), mels()
+    by_name = {name: model.generate(mel, iterations=0, solver=name) for name in ("euler", "euler_ancestral")}
+    given = [model.generate(mel, iterations=0, solver=solver("euler_ancestral", eta=eta)) for eta in (0.0, 0.5, 1.0)]
+    torch.testing.assert_close(given[0], by_name["euler"], rtol=1e-5, atol=1e-6)
+    assert torch.equal(given[2], by_name["euler_ancestral"])
+    assert float((given[1] - given[0]).abs().max()) > 1e-4
+
+
+def test_a_grid_may_be_named_or_given(vocoder: Path):
+    """The tiny vocoder's own is the clock of the flow."""
+    model, mel = audiodiff.load(vocoder), mels()
+    assert isinstance(model, Synthesizer)
+    own = model.generate(mel, iterations=0)
+    torch.testing.assert_close(model.generate(mel, iterations=0, grid="flow"), own, rtol=1e-4, atol=1e-5)
+    levels = model.sampler.grid(2).tolist()[:-1]
+    assert torch.equal(model.generate(mel, iterations=0, grid=Fixed(levels)), own)
+    for name, make in GRIDS.items():
+        by_name = model.generate(mel, iterations=0, steps=4, grid=name)
+        assert torch.equal(by_name, model.generate(mel, iterations=0, steps=4, grid=make(levels[-1], levels[0])))
+        assert not torch.equal(by_name, model.generate(mel, iterations=0, steps=4))
+    # A grid that is given has its own number of steps.
+    assert torch.equal(
+        model.generate(mel, iterations=0, grid=Fixed([9.0, 1.0, 0.1])),
+        model.generate(mel, iterations=0, grid=Fixed([9.0, 1.0, 0.1]), steps=3),
+    )
+
+
+def guided_pair(overrides: list[str]) -> tuple[Synthesizer, Synthesizer]:
+    """Return two models of one kind with different weights."""
+    return tiny.synthesizer(overrides), tiny.synthesizer(overrides, seed=1)
+
+
+@pytest.mark.parametrize("overrides", [tiny.UNCONDITIONAL, tiny.VOCODER])
+def test_in_one_step_autoguidance_extrapolates_from_the_guide_through_the_model(overrides: list[str]):
+    """One step of euler returns D itself, and the waveform is what is diffused."""
+    strong, weak = guided_pair(overrides)
+    how: dict[str, Any] = {"steps": 1, "solver": "euler"}
+    how |= {"mel": mels(), "iterations": 0} if strong.needs_mel else {"seconds": 0.05}
+    a, b = strong.generate(**how), weak.generate(**how)
+    for scale in (0.0, 1.0, 2.5):
+        guided = strong.generate(**how, guide=weak, guidance=scale)
+        torch.testing.assert_close(guided, b + scale * (a - b), rtol=1e-4, atol=1e-5)
+    assert float((a - b).abs().max()) > 1e-3
+
+
+def test_guidance_by_itself_at_scale_1_or_at_no_level_changes_no_bit():
+    strong, weak = guided_pair(tiny.UNCONDITIONAL)
+    plain = strong.generate(seconds=0.05)
+    assert torch.equal(strong.generate(seconds=0.05, guide=strong, guidance=3.0), plain)
+    assert torch.equal(strong.generate(seconds=0.05, guide=weak, guidance=1.0), plain)
+    nowhere = strong.generate(seconds=0.05, guide=weak, guidance=3.0, guidance_interval=(1e6, 1e7))
+    assert torch.equal(nowhere, plain)
+    assert float((strong.generate(seconds=0.05, guide=weak, guidance=3.0) - plain).abs().max()) > 1e-4
+
+
+def test_a_guided_batch_equals_its_examples_one_by_one():
+    strong, weak = guided_pair(tiny.UNCONDITIONAL)
+    how: dict[str, Any] = {"seconds": 0.05, "guide": weak, "guidance": 2.0, "grid": "karras", "solver": "heun"}
+    together = strong.generate(batch=3, **how)
+    for k in range(3):
+        assert torch.equal(together[k : k + 1], strong.generate(items=[k], **how))
+
+
+class DroppedMel(MelConditioner):
+    """Say that training dropped the mel at random."""
+
+    @property
+    def can_drop(self) -> bool:
+        return True
+
+
+def test_without_a_guide_a_model_that_knows_the_null_condition_is_guided_by_it():
+    model = tiny.synthesizer(tiny.VOCODER)
+    model.conditioner = DroppedMel(dialect=HIFIGAN)
+    mel, how = mels(2), {"steps": 1, "iterations": 0, "solver": "euler"}
+    told, untold = model.generate(mel, **how), model.generate(torch.full_like(mel, HIFIGAN.floor), **how)
+    guided = model.generate(mel, **how, guidance=3.0)
+    torch.testing.assert_close(guided, untold + 3.0 * (told - untold), rtol=1e-4, atol=1e-5)
+    assert float((told - untold).abs().max()) > 1e-3
+
+
+def test_a_guide_of_another_kind_is_refused_with_what_differs(vocoder: Path):
+    strong, mel_maker = tiny.synthesizer(tiny.UNCONDITIONAL), tiny.synthesizer(tiny.LOG_MEL)
+    other_mel_maker = tiny.synthesizer(tiny.LOG_MEL, seed=1)
+    for name, buffer in other_mel_maker.named_buffers():
+        if name == "representation.mean":
+            buffer.fill_(-5.0)
+    low = tiny.synthesizer(tiny.UNCONDITIONAL)
+    low.sampler = replace(low.sampler, grid=LogUniform(0.01, 3.0))
+    for model, guide, reason in (
+        (strong, tiny.synthesizer(tiny.VOCODER), "conditioner=MelConditioner"),
+        (strong, mel_maker, "representation=LogMel"),
+        (strong, audiodiff.load("none"), "guide is a MelInverter"),
+        (strong, low, "levels up to sigma=3, and sampling starts at sigma="),
+        (mel_maker, other_mel_maker, "mean of its representation differs"),
+    ):
+        with pytest.raises(ParameterError, match=reason):
+            model.generate(seconds=0.05, guide=guide, guidance=2.0)  # pyright: ignore
+    assert strong.generate(seconds=0.05, guide=low, guidance=2.0, grid=Fixed([2.0, 0.5])).isfinite().all()
+
+
+def test_what_generate_refuses_is_refused_before():
+    model = tiny.synthesizer(tiny.UNCONDITIONAL)
+    model.check_sampling(steps=3, solver="heun", grid="karras", guide=model, guidance=2.0)
+    for name in REGISTRY:
+        model.check_sampling(solver=name)
+
+
 def test_a_model_of_mels_ends_in_their_inversion(log_mel: Path):
     """The more iterations, the less the mel of the sound still changes: it comes to the mel that was sampled."""
     model = audiodiff.load(log_mel)
@@ -152,6 +266,15 @@ def test_double_precision_is_taken_as_float32(vocoder: Path):
         ("vocoder", {"mel": mels(), "iterations": -1}, "iterations=-1 must be a whole number, at least 0"),
         ("vocoder", {"mel": mels(), "solver": "nuts"}, "dpmpp_2m"),
         ("vocoder", {"mel": mels() + 40}, "its values span"),
+        ("vocoder", {"mel": mels(), "grid": "cubic"}, "grid='cubic' must be one of karras"),
+        ("vocoder", {"mel": mels(), "grid": Fixed([4.0, 1.0]), "steps": 3}, "steps=3: n_steps=3 must be 2"),
+        ("vocoder", {"mel": mels(), "grid": Karras(sigma_max=1e4)}, "grid starts at sigma=1e+04"),
+        ("vocoder", {"mel": mels(), "solver": solver("euler_ancestral", eta=2.0)}, "eta=2.0 must lie between 0 and 1"),
+        ("vocoder", {"mel": mels(), "guidance": 2.0}, "guidance=2.0 needs a guide"),
+        ("vocoder", {"mel": mels(), "guidance": float("nan")}, "guidance=nan"),
+        ("vocoder", {"mel": mels(), "guidance": 2.0, "guidance_interval": (2.0, 1.0)}, "interval=(2.0, 1.0)"),
+        ("vocoder", {"mel": mels(), "guidance_interval": (0.0, 1.0)}, "no meaning without guidance"),
+        ("unconditional", {"guide": tiny.synthesizer(tiny.UNCONDITIONAL)}, "a guide is given: say how strong"),
         ("unconditional", {"mel": mels()}, "generates from nothing"),
         ("unconditional", {"iterations": 3}, "this model has none"),
         ("unconditional", {"batch": 0}, "batch=0 must be a whole number, at least 1"),

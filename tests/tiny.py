@@ -26,9 +26,9 @@ def synthesizer(overrides: list[str], *, seed: int = 0) -> Synthesizer:
     return model.eval()
 
 
-def save(folder: Path, overrides: list[str]) -> Path:
+def save(folder: Path, overrides: list[str], *, seed: int = 0) -> Path:
     """Write a checkpoint."""
-    model = synthesizer(overrides)
+    model = synthesizer(overrides, seed=seed)
     checkpoint.save(
         folder,
         model=_node(overrides),

@@ -16,6 +16,11 @@ class Conditioner(nn.Module, ABC):
     def needs_mel(self) -> bool:
         """Whether generation has to be given a mel spectrogram."""
 
+    @property
+    def can_drop(self) -> bool:
+        """Whether training replaced the condition by `null` at random, so that a network knows what null means."""
+        return False
+
     @abstractmethod
     def forward(self, audio: Waveform) -> Condition:
         """Return what the network is told about each example."""

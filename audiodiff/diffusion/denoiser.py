@@ -29,6 +29,8 @@ class ConditionedNetwork(Protocol):
 class Horizon(Protocol):
     """What a denoiser asks of the encoder of (sigma, sigma_next), which may not be imported from a sibling package."""
 
+    n_features: int
+
     def __call__(self, sigma: Sigma, sigma_next: Sigma) -> Float[Tensor, "batch features"]: ...
 
 
@@ -112,11 +114,11 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Signal, sigma: Sigma, condition: Condition, *, sigma_next: Sigma | None = None) -> Prediction:
         """Predict from a condition as the conditioner made it: the path of training, which reaches every weight."""
-        return self.predict(x, sigma, self.network.encode(condition), sigma_next=sigma_next)
+        return self.predict(x, sigma, self._encode(condition), sigma_next=sigma_next)
 
     def bind(self, condition: Condition) -> BoundDenoiser:
         """Encode the condition once and return (x, sigma) -> x0; whether gradients flow is the caller's decision."""
-        return BoundDenoiser(self, self.network.encode(condition))
+        return BoundDenoiser(self, self._encode(condition))
 
     def activations(self, x: Signal, sigma: Sigma, condition: Condition, *, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of the network's modules of these names (as in network.named_modules()), by name.
@@ -178,3 +180,14 @@ class Denoiser(nn.Module):
             fraction = 0.5 * (fraction + 1.0)
         denoised = pad_dims_like(scalings.c_skip, x) * x + pad_dims_like(scalings.c_out, x) * raw
         return Prediction(raw, denoised, scalings, fraction)
+
+    def _encode(self, condition: Condition) -> Condition:
+        """Encode a condition, with room in its vector for the horizon while the network looks at its size."""
+        if self.horizon is None:
+            return self.network.encode(condition)
+        given = [part for part in (condition.vector, condition.frames, condition.signal) if part is not None]
+        like = given[0] if given else next(self.parameters())
+        room = torch.zeros(len(like) if given else 1, self.horizon.n_features, device=like.device)
+        vector = room if condition.vector is None else torch.cat([condition.vector, room], dim=1)
+        encoded = self.network.encode(replace(condition, vector=vector))
+        return replace(encoded, vector=condition.vector)

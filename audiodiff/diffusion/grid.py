@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.diffusion.process import DiscreteVP, Flow, Process, VPCosine, VPLinear, VPSigmoid
+from audiodiff.diffusion.process import DiscreteVP, Flow, Process, SubVP, VPCosine, VPLinear, VPSigmoid
 from audiodiff.errors import ParameterError
 
 Sigmas = Float[Tensor, "levels"]
@@ -279,6 +279,7 @@ GRIDS: Mapping[str, Callable[[float, float], Grid]] = MappingProxyType(
         "vp_cosine": _clock_of(VPCosine()),
         "vp_linear": _clock_of(VPLinear()),
         "vp_sigmoid": _clock_of(VPSigmoid()),
+        "sub_vp": _clock_of(SubVP()),
     }
 )
 """Grids by name, for any model: (sigma_min, sigma_max) -> grid. Their processes have the settings of `conf`."""

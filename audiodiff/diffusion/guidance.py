@@ -75,6 +75,8 @@ def classifier_free(
         denoised = untold + scale * (told - untold)
         if rescale > 0.0:
             denoised = (1.0 - rescale + rescale * _std_ratio(told, denoised)) * denoised
+        if acts.all():
+            return denoised
         return torch.where(pad_dims_like(acts.to(x.dtype), x) > 0.0, denoised, told)
 
     return guided

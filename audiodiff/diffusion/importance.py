@@ -125,11 +125,6 @@ class VariationalTime(Density):
     _mass: Float[Tensor, ""] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.process, Variational):
-            raise ParameterError(
-                f"process={type(self.process).__name__} has nothing to learn: density=variational goes with "
-                "process=variational"
-            )
         object.__setattr__(self, "_moment", torch.zeros((), dtype=torch.float64))
         object.__setattr__(self, "_mass", torch.zeros((), dtype=torch.float64))
 

@@ -185,15 +185,21 @@ def choose(model: Synthesizer, request: Request) -> Choice:
         AudiodiffError: if the recordings cannot be used, or give the metric no value.
     """
     searched, held_out = _examples(model, request)
+    # Before the search, which may be long, so that recordings that cannot check it are refused at once.
+    check = None if request.metric is None else _value(model, request, held_out)
     if request.method == SEARCH:
         choice = _by_search(model, request, searched)
     elif request.given is not None:
         choice = Choice(request, request.given, own_grid(model.sampler, request.steps))
     else:
         choice = _by_path(model, request, searched)
-    if request.metric is None:
+    if check is None:
         return choice
-    return _checked(choice, model, held_out or searched)
+    try:
+        return _checked(choice, check, what=f"on {len(held_out)} held out")
+    except KeyboardInterrupt:
+        _say_best(choice.sigmas, "found before the check")
+        raise
 
 
 def _by_search(model: Synthesizer, request: Request, examples: Sequence[Example]) -> Choice:
@@ -222,10 +228,7 @@ def _by_search(model: Synthesizer, request: Request, examples: Sequence[Example]
     except KeyboardInterrupt:
         if trials:
             found = best(trials)
-            say(
-                f"best of {len(trials)} trials: {request.metric} {sign * found.cost:.4g}; "
-                f"--sigmas {listed(found.sigmas)} installs it"
-            )
+            _say_best(found.sigmas, f"best of {len(trials)} trials: {request.metric} {sign * found.cost:.4g}")
         raise
     found = best(trials)
     if math.isinf(found.cost):
@@ -255,22 +258,21 @@ def _by_path(model: Synthesizer, request: Request, examples: Sequence[Example]) 
     return Choice(request, found.sigmas, own, [Comparison(what, "lower", found.start_cost, found.cost)])
 
 
-def _checked(choice: Choice, model: Synthesizer, examples: Sequence[Example]) -> Choice:
+def _say_best(sigmas: Levels, what: str) -> None:
+    say(f"{what}; to install it: --sigmas {','.join(map(str, sigmas))}")
+
+
+def _checked(choice: Choice, value: Value, *, what: str) -> Choice:
     """Measure both grids on examples that were not searched on; what was searched and is worse there gives way."""
     request = choice.request
-    value = _value(model, request, examples)
     with progress("checking", total=2) as bar:
         before = math.nan if choice.start is None else value(choice.start, bar.within)
         bar.advance()
         after = value(choice.sigmas, bar.within)
-    comparison = _comparison(request, f"on {len(examples)} held out", before, after)
+    comparison = _comparison(request, what, before, after)
     sign = -1.0 if request.higher_is_better else 1.0
-    if (
-        request.method == SEARCH
-        and choice.start is not None
-        and math.isfinite(before)
-        and not sign * after <= sign * before
-    ):
+    if request.method == SEARCH and math.isfinite(before) and not sign * after <= sign * before:
+        assert choice.start is not None
         say(f"what was found is worse on the held-out examples ({before:.4g} -> {after:.4g}): the start is kept")
         kept = [replace(each, after=each.before) for each in (*choice.comparisons, comparison)]
         return replace(choice, sigmas=choice.start, comparisons=kept)

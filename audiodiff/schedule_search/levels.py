@@ -38,13 +38,14 @@ def betas_of_sigmas(sigmas: Sequence[float]) -> Levels:
 
 
 def log_uniform(low: float, high: float, n: int) -> Levels:
-    """Space n levels evenly in log(sigma), from high to low; one level is high.
+    """Space n levels evenly in log(sigma), from high to low, those between rounded; one level is high.
 
     Example:
         >>> log_uniform(1.0, 100.0, 3)
         (100.0, 10.0, 1.0)
     """
-    return tuple(rounded(high * (low / high) ** (k / max(1, n - 1))) for k in range(n))
+    between = (rounded(high * (low / high) ** (k / (n - 1))) for k in range(1, n - 1))
+    return (high,) if n == 1 else (high, *between, low)
 
 
 def standard_grids(low: float, high: float, n: int) -> Mapping[str, Levels]:

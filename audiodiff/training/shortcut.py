@@ -8,7 +8,7 @@ import torch
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.density import Density
-from audiodiff.diffusion.jumps import draw_steps, halves, two_steps
+from audiodiff.diffusion.jumps import halves, two_steps
 from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
@@ -54,7 +54,10 @@ class Shortcut(TrainingStep):
                 "method=shortcut needs a denoiser that knows how far it jumps: choose recipes=techniques/shortcut, "
                 "or set model.denoiser.horizon"
             )
-        self._lengths = [halves(synthesizer.sampler.grid, 2**power) for power in range(n_doublings)]
+        grids = [halves(synthesizer.sampler.grid, 2**power) for power in range(n_doublings)]
+        # The steps of the grid of 2^k steps begin at place 2^k - 1.
+        self._start, self._middle, self._end = (torch.cat(parts) for parts in zip(*grids, strict=True))
+        self._n_doublings = n_doublings
         self._share = share
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
@@ -79,14 +82,11 @@ class Shortcut(TrainingStep):
         self, n: int, *, generator: torch.Generator, device: torch.device
     ) -> tuple[Sigma, Sigma, Sigma, torch.Tensor]:
         """Draw n jumps as (sigma, middle, end), and whether their halves are to be jumps of no length."""
-        powers = torch.randint(len(self._lengths), (n,), generator=generator, device=generator.device).tolist()
-        drawn = [draw_steps(self._lengths[power], 1, generator=generator, device=device) for power in powers]
-        start, middle, end = (
-            torch.cat([torch.empty(0, dtype=torch.float64, device=device), *(jump[part] for jump in drawn)])
-            for part in range(3)
-        )
-        shortest = torch.tensor([power == len(self._lengths) - 1 for power in powers], dtype=torch.bool, device=device)
-        return start, middle, end, shortest
+        power = torch.randint(self._n_doublings, (n,), generator=generator, device=generator.device)
+        place = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        which = (2**power - 1 + (2**power * place).long()).cpu()
+        start, middle, end = (levels[which].to(device) for levels in (self._start, self._middle, self._end))
+        return start, middle, end, (power == self._n_doublings - 1).to(device)
 
     def _jumped(
         self, x: Signal, condition: Condition, sigma: Sigma, middle: Sigma, end: Sigma, shortest: torch.Tensor

@@ -71,7 +71,7 @@ def exactness(
     return (
         kept
         | {f"machine.{name}": value for name, value in machine.items()}
-        | {f"method's {name}": value for name, value in method.items()}
+        | {f"the method's {name}": value for name, value in method.items()}
     )
 
 

@@ -3,8 +3,17 @@ import math
 import pytest
 import torch
 
-from audiodiff.diffusion.density import DiscreteSteps, LogNormal, UniformTime, independent, stratified
-from audiodiff.diffusion.process import DiscreteVP, Flow, VPCosine, linear_betas
+from audiodiff.diffusion.density import (
+    DiscreteSteps,
+    LogitNormal,
+    LogNormal,
+    LogUniform,
+    UniformTime,
+    independent,
+    stratified,
+)
+from audiodiff.diffusion.process import DiscreteVP, Flow, SubVP, VPCosine, VPLinear, linear_betas
+from audiodiff.errors import ParameterError
 
 DISCRETE = DiscreteVP(linear_betas(1e-4, 0.05, 50))
 N = 40_000
@@ -35,6 +44,58 @@ def test_log_normal_has_its_quantiles(draw):
     assert distance_to_uniform(torch.special.ndtr((log_sigma + 1.2) / 1.2)) < KS_LIMIT
 
 
+@pytest.mark.parametrize("draw", [independent, stratified])
+def test_logit_normal_on_the_straight_path_is_log_normal_in_sigma(draw):
+    # log(t / (1 - t)) is log(sigma / noise_scale) there.
+    density = LogitNormal(Flow(noise_scale=0.1), mean=0.5, std=0.8, draw=draw)
+    log_sigma = density(N, generator=generator()).double().log()
+    assert distance_to_uniform(torch.special.ndtr((log_sigma - math.log(0.1) - 0.5) / 0.8)) < KS_LIMIT
+
+
+@pytest.mark.parametrize("process", [VPLinear(), DISCRETE], ids=["linear", "discrete"])
+def test_logit_normal_has_its_quantiles_on_the_clock(process):
+    density = LogitNormal(process, mean=-0.3, std=1.5)
+    t = process.time(density(N, generator=generator()).double()) / process.last
+    assert distance_to_uniform(torch.special.ndtr((torch.logit(t) + 0.3) / 1.5)) < KS_LIMIT
+
+
+@pytest.mark.parametrize("draw", [independent, stratified])
+def test_log_uniform_is_uniform_in_log_snr(draw):
+    sigma = LogUniform(sigma_min=0.01, sigma_max=10.0, draw=draw)(N, generator=generator())
+    log_snr = -2.0 * sigma.double().log()
+    assert distance_to_uniform((log_snr + 2.0 * math.log(10.0)) / (2.0 * math.log(1000.0))) < KS_LIMIT
+
+
+QUANTILES = {
+    "uniform_time": UniformTime(SubVP()),
+    "discrete": DiscreteSteps(DISCRETE),
+    "log_normal": LogNormal(),
+    "logit_normal": LogitNormal(VPCosine()),
+    "log_uniform": LogUniform(),
+}
+
+
+@pytest.mark.parametrize("density", QUANTILES.values(), ids=QUANTILES.keys())
+def test_the_rank_is_the_inverse_of_the_quantile(density):
+    # The middles of 50 strata: a rank knows no more of a step.
+    uniform = (torch.arange(50, dtype=torch.float64) + 0.5) / 50
+    torch.testing.assert_close(density.rank(density.quantile(uniform)), uniform, rtol=0.0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: UniformTime(Flow(), t_min=0.5, t_max=0.5), "t_min=0.5"),
+        (lambda: LogNormal(std=0.0), "std=0.0"),
+        (lambda: LogitNormal(Flow(), std=-1.0), "std=-1.0"),
+        (lambda: LogUniform(sigma_min=0.0), "sigma_min=0.0"),
+    ],
+)
+def test_a_density_that_cannot_be_is_refused_by_name(make, message):
+    with pytest.raises(ParameterError, match=message):
+        make()
+
+
 def test_discrete_steps_are_whole_and_equally_likely():
     t = DISCRETE.time(DiscreteSteps(DISCRETE)(N, generator=generator()).double())
     # float32 rounds sigma to 6e-8 of itself, which is 1e-5 of the narrowest step.
@@ -50,7 +111,7 @@ def test_strata_hold_one_draw_each():
     assert torch.equal((draws * 64).floor().sort().values, torch.arange(64.0, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("density", [UniformTime(Flow()), DiscreteSteps(DISCRETE), LogNormal()])
+@pytest.mark.parametrize("density", QUANTILES.values(), ids=QUANTILES.keys())
 def test_the_same_generator_gives_the_same_positive_float32_levels(density):
     first, second = density(1000, generator=generator()), density(1000, generator=generator())
     assert torch.equal(first, second)

@@ -3,9 +3,8 @@ import math
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from audiodiff.compose import config_folder
+from audiodiff.compose import compose, config_folder, plain
 from audiodiff.diffusion.grid import (
     GRIDS as NAMED,
 )
@@ -118,7 +117,7 @@ def test_the_grid_of_a_models_own_process_is_its_own_grid_again(process):
 
 @pytest.mark.parametrize("name", [name for name in NAMED if (config_folder() / f"process/{name}.yaml").exists()])
 def test_a_grid_that_is_named_as_a_process_is_of_that_process(name):
-    process = instantiate(OmegaConf.load(config_folder() / "process" / f"{name}.yaml"))
+    process = instantiate(plain(compose([f"process={name}"]))["process"])
     torch.testing.assert_close(grid_named(name, sigma_min=0.1, sigma_max=9.0)(5), TimeBetween(process, 0.1, 9.0)(5))
 
 

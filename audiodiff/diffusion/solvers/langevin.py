@@ -42,6 +42,8 @@ def predictor_corrector(
     same for the scores of x and of x_t, it needs no factor of the process (their algorithm 5).
 
     Each correction is wrong in law by order r^2, so that the limit of many steps is the data's law only as r goes to 0.
+    The score is rounded by x's last digit over sigma^2: in float32, with signals near 1 and a last level of 0.002, that
+    was an error of 4e-4.
 
     Args:
         denoise: (x, sigma) -> x0.

@@ -114,7 +114,8 @@ def ddpm(
         after_step: applied to the result of every step.
         variance: "small", the posterior's, which is euler_ancestral; "large", that of the forward step; or "learned",
             small^(1 - v) large^v with the network's own v.
-        process: whose forward step is meant by large; None is any that preserves the variance.
+        process: whose forward step is meant by large; None is any that preserves the variance, which is what a variance
+            is learnt by.
 
     Raises:
         ParameterError: if there is no noise to draw from, no such variance, or none that was learnt.
