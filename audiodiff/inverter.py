@@ -1,6 +1,8 @@
 """The model named `none`: mel inversion without training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,10 +10,11 @@ from torch import nn
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.solvers import Solver
-from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain
+from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
+from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces
 from audiodiff.types import Mel, Waveform
 
 START_LEVEL = 0.1
@@ -121,16 +124,89 @@ class MelInverter(nn.Module):
         self.check_sampling(
             steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
         )
+        n_iterations = self._checked_iterations(iterations)
+        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
+        length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
+        items = checked_items(items, batch=len(mel))
+        pieces = list(self._cut(n_iterations).pieces(length, sample_rate=self.sample_rate))
+        report = CountedSteps(on_step, total=len(items) * len(pieces) * n_iterations)
+        render = partial(self._renderer, seed=seed, n_iterations=n_iterations, on_step=report)
+        return torch.cat(
+            [
+                in_pieces(render(item=item), mel[index : index + 1], pieces, n_samples=length, dialect=self.dialect)
+                for index, item in enumerate(items)
+            ]
+        )
+
+    def open_stream(
+        self,
+        *,
+        chunk_frames: int | None = None,
+        ahead_frames: int | None = None,
+        iterations: int | None = None,
+        seed: int = 0,
+        item: int = 0,
+    ) -> Stream:
+        """Return a stream that takes mel frames as they come, and gives audio.
+
+        Args:
+            chunk_frames: frames whose audio is given at once; None is 16.
+            ahead_frames: frames after a chunk that it waits for, and before it that are computed again; None is as many
+                as `generate` needs for the same result.
+            iterations: of the mel constraint; None is the model's default.
+            seed: of the noise that the inversion starts from.
+            item: number that keys the noise, another one for another sound.
+
+        Raises:
+            ParameterError: if a number is out of its range.
+        """
+        n_iterations = self._checked_iterations(iterations)
+        return Stream(
+            self._renderer(seed=seed, item=item, n_iterations=n_iterations, on_step=None),
+            dialect=self.dialect,
+            cut=self._cut(n_iterations),
+            chunk_frames=chunk_frames,
+            ahead_frames=ahead_frames,
+        )
+
+    def stream(self, mels: Iterable[Mel], **options: Any) -> Iterator[Waveform]:
+        """Yield audio, (1, 1, samples), while mel frames, (1, n_mels, frames), still come.
+
+        Args:
+            mels: stretches of one mel spectrogram, each of any number of frames.
+            options: as in `open_stream`.
+        """
+        return self.open_stream(**options).over(mels)
+
+    def _cut(self, n_iterations: int) -> Cut:
+        hop = self.dialect.hop_length
+        return Cut(margin=margin_frames(n_iterations) * hop, grain=hop)
+
+    def _checked_iterations(self, iterations: int | None) -> int:
         n_iterations = self.n_iterations if iterations is None else iterations
         check_whole(n_iterations, name="iterations", least=0)
         if n_iterations == 0:
             raise ParameterError(f"iterations={n_iterations} must be at least 1: model 'none' starts from noise")
-        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
-        length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-        noise = BlockNoise(seed, checked_items(items, batch=len(mel)))
-        start = START_LEVEL * noise(mel.new_zeros(len(mel), 1, length), -1)[:, 0]
-        step = None if on_step is None else (lambda done: on_step(done, n_iterations))
-        return constrain(start, mel, dialect=self.dialect, n_iterations=n_iterations, on_step=step)[:, None]
+        return n_iterations
+
+    def _renderer(self, *, seed: int, item: int, n_iterations: int, on_step: Callable[[int], None] | None) -> Renderer:
+        """Return what computes a window of one example."""
+
+        @torch.no_grad()
+        def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+            assert mel is not None
+            noise = BlockNoise(seed, [item], offset=first_sample)
+            start = START_LEVEL * noise(mel.new_zeros(1, 1, n_samples), -1)[:, 0]
+            return constrain(
+                start,
+                mel,
+                dialect=self.dialect,
+                n_iterations=n_iterations,
+                first_frame=first_sample // self.dialect.hop_length,
+                on_step=on_step,
+            )[:, None]
+
+        return render
 
 
 def _refuse(**values: object) -> None:

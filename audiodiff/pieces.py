@@ -1,8 +1,9 @@
 """Long sounds a piece at a time: each computed with so much around it that it is what the whole would be there."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,13 +51,12 @@ class Cut:
     margin: int
     grain: int
 
-    def length(self, sample_rate: int) -> int:
-        """Return how long the pieces are, in samples: four margins at least, so that a third of the work is spent twice."""
-        return _up(max(round(PIECE_SECONDS * sample_rate), 4 * self.margin), self.grain)
-
-    def pieces(self, n_samples: int, *, length: int) -> Iterator[Piece]:
-        """Divide n_samples into pieces of a length that is a multiple of the grain."""
+    def pieces(self, n_samples: int, *, sample_rate: int) -> Iterator[Piece]:
+        """Divide into pieces of 10 s, or of four margins, so that a third of the work at most is done twice."""
+        length = _up(max(round(PIECE_SECONDS * sample_rate), 4 * self.margin), self.grain)
         margin = _up(self.margin, self.grain)
+        if n_samples < length + 2 * margin:
+            length = n_samples
         for start in range(0, n_samples, length):
             stop = min(start + length, n_samples)
             yield Piece(start, stop, max(0, start - margin), min(stop + margin, n_samples))
@@ -66,25 +66,85 @@ def _up(n: int, grain: int) -> int:
     return -(-n // grain) * grain
 
 
+@runtime_checkable
 class Renderer(Protocol):
-    """What computes a window: (its mel, its number of samples, its first sample) -> audio (1, channels, samples)."""
+    """What computes a window of one example: its mel, if it has one, and where it lies -> (1, channels, samples)."""
 
-    def __call__(self, mel: Mel, *, n_samples: int, first_sample: int) -> Waveform: ...
+    def __call__(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform: ...
+
+
+def in_pieces(
+    render: Renderer, mel: Mel | None, pieces: Sequence[Piece], *, n_samples: int, dialect: MelDialect | None
+) -> Waveform:
+    """Compute a whole from its pieces, in the memory of one of them and of the result.
+
+    Args:
+        render: computes a window.
+        mel: of the whole, (batch, n_mels, frames); None where there is none.
+        pieces: of the whole, in order.
+        n_samples: of the whole.
+        dialect: of the mel.
+    """
+    if len(pieces) == 1:
+        return render(mel, n_samples=n_samples, first_sample=0)
+    result: Tensor | None = None
+    for piece in pieces:
+        own = None if mel is None or dialect is None else frames_of(piece, mel, dialect=dialect)
+        audio = render(own, n_samples=piece.last - piece.first, first_sample=piece.first)
+        if result is None:
+            result = audio.new_empty(*audio.shape[:-1], n_samples)
+        result[..., piece.start : piece.stop] = audio[..., piece.within]
+    assert result is not None
+    return result
+
+
+def whole(n_samples: int) -> list[Piece]:
+    """Return the one piece that is everything."""
+    return [Piece(0, n_samples, 0, n_samples)]
+
+
+def frames_of(piece: Piece, mel: Mel, *, dialect: MelDialect) -> Mel:
+    """Return the frames of a window that begins at a whole hop."""
+    first = piece.first // dialect.hop_length
+    return mel[..., first : first + dialect.n_frames(piece.last - piece.first)]
+
+
+class CountedSteps:
+    """Count the steps of one stage after another; called with whatever the stage reports.
+
+    Args:
+        on_step: called as (done, of all).
+        total: steps of all stages.
+    """
+
+    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
+        self._on_step = on_step
+        self._total = total
+        self._done = 0
+
+    def __call__(self, *_: object) -> None:
+        self._done += 1
+        if self._on_step is not None:
+            self._on_step(self._done, self._total)
 
 
 class Stream:
     """Take mel frames as they come, and give audio a fixed number of frames later.
 
-    What is given does not depend on how the frames arrive. With `ahead_frames` as large as the model's margin it is
-    what `generate` makes of all the frames at once.
+    What is given does not depend on how the frames arrive. With all the frames ahead that the model's margin asks for
+    it is what `generate` makes of the whole, to 1e-4 of full scale.
 
     Args:
         render: computes a window.
         dialect: of the mels.
-        chunk_frames: frames whose audio is given at once; a multiple of the grain.
-        ahead_frames: frames after a chunk that have to have come before it is computed.
-        behind_frames: frames before a chunk that are computed with it; a multiple of the grain.
+        cut: how the model's sounds may be cut.
+        chunk_frames: frames whose audio is given at once; None is 16, or as many as the grain asks for.
+        ahead_frames: frames after a chunk that have to have come before it is computed, and before it that are computed
+            again; None is the margin.
         channels: of the audio.
+
+    Raises:
+        ParameterError: if a number is out of its range.
     """
 
     def __init__(
@@ -92,17 +152,25 @@ class Stream:
         render: Renderer,
         *,
         dialect: MelDialect,
-        chunk_frames: int,
-        ahead_frames: int,
-        behind_frames: int,
+        cut: Cut,
+        chunk_frames: int | None,
+        ahead_frames: int | None,
         channels: int = 1,
     ) -> None:
-        check_whole(chunk_frames, name="chunk_frames", least=1)
-        check_whole(ahead_frames, name="ahead_frames", least=0)
-        check_whole(behind_frames, name="behind_frames", least=0)
+        hop = dialect.hop_length
+        grain = math.lcm(cut.grain, hop) // hop
+        self._chunk = _up(16, grain) if chunk_frames is None else chunk_frames
+        check_whole(self._chunk, name="chunk_frames", least=1)
+        if self._chunk % grain:
+            raise ParameterError(
+                f"chunk_frames={chunk_frames} must be a multiple of {grain}: there frames of the mel and of the "
+                "network begin together"
+            )
+        self._ahead = _up(-(-cut.margin // hop), grain) if ahead_frames is None else ahead_frames
+        check_whole(self._ahead, name="ahead_frames", least=0)
+        self._behind = _up(self._ahead, grain)
         self._render = render
         self._dialect = dialect
-        self._chunk, self._ahead, self._behind = chunk_frames, ahead_frames, behind_frames
         self._channels = channels
         self._frames: Tensor = torch.zeros(1, dialect.n_mels, 0)
         self._base = 0  # number of the first frame that is kept
@@ -122,7 +190,7 @@ class Stream:
         return self.latency_frames * self._dialect.hop_length / self._dialect.sample_rate
 
     def push(self, mel: Mel) -> Waveform:
-        """Take frames, (1, n_mels, frames); return the audio that is ready, (1, channels, samples), maybe of no samples.
+        """Take frames, (1, n_mels, frames); return the audio that is ready, (1, channels, samples), or none of it.
 
         Raises:
             MelError: if the frames break the contract of the dialect.
@@ -138,6 +206,16 @@ class Stream:
         while self._base + self._frames.shape[-1] - self._done >= self.latency_frames:
             given.append(self._chunk_of_audio(self._done + self._chunk + self._ahead, last=False))
         return self._joined(given)
+
+    def over(self, mels: Iterable[Mel]) -> Iterator[Waveform]:
+        """Push every mel and yield what is ready, then the rest."""
+        for mel in mels:
+            audio = self.push(mel)
+            if audio.shape[-1]:
+                yield audio
+        rest = self.close()
+        if rest.shape[-1]:
+            yield rest
 
     def close(self, n_samples: int | None = None) -> Waveform:
         """End the stream; return the audio of the frames that are left.
@@ -179,14 +257,3 @@ class Stream:
     def _check_open(self) -> None:
         if self._closed:
             raise ParameterError("the stream is closed: open another one")
-
-
-def streamed(stream: Stream, mels: Iterable[Mel], on_end: Callable[[], None] | None = None) -> Iterator[Waveform]:
-    """Push every mel and yield what is ready, then the rest."""
-    for mel in mels:
-        audio = stream.push(mel)
-        if audio.shape[-1]:
-            yield audio
-    rest = stream.close()
-    if rest.shape[-1]:
-        yield rest

@@ -1,7 +1,9 @@
 """A trained model: representation + conditioner + denoiser + sampler."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +16,8 @@ from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import Solver
-from audiodiff.dsp.inversion import constrain
+from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
+from audiodiff.dsp.inversion import constrain, margin_frames
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
@@ -27,6 +29,7 @@ from audiodiff.generation_arguments import (
     checked_n_samples,
     checked_sampler,
 )
+from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces, whole
 from audiodiff.representations.representation import Representation
 from audiodiff.types import Denoise, Mel, Signal, Waveform
 
@@ -162,26 +165,131 @@ class Synthesizer(nn.Module):
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
         at_once = 1 if self.device.type == "cpu" else n_examples
         parts = [slice(first, first + at_once) for first in range(0, n_examples, at_once)]
-        report = _Progress(on_step, total=len(parts) * (sampler.n_steps + n_iterations))
+        cut = self._cut(sampler, n_iterations=n_iterations, guide=guide)
+        pieces = whole(length) if cut is None else list(cut.pieces(length, sample_rate=self.sample_rate))
+        report = CountedSteps(on_step, total=len(parts) * len(pieces) * (sampler.n_steps + n_iterations))
 
         def made(part: slice) -> Waveform:
-            noise = BlockNoise(seed, items[part])
-            condition = self.conditioner.null(len(noise.items)) if mel is None else Condition(frames=mel[part])
-            like = torch.zeros(len(noise.items), self.representation.channels, self.representation.length(length))
+            render = self._renderer(
+                sampler,
+                guidance=(scale, guidance_interval, guide),
+                n_iterations=n_iterations,
+                seed=seed,
+                items=items[part],
+                on_step=report,
+            )
+            return in_pieces(render, None if mel is None else mel[part], pieces, n_samples=length, dialect=self.dialect)
+
+        return torch.cat([made(part) for part in parts])
+
+    def open_stream(
+        self,
+        *,
+        chunk_frames: int | None = None,
+        ahead_frames: int | None = None,
+        steps: int | None = None,
+        iterations: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        seed: int = 0,
+        item: int = 0,
+    ) -> Stream:
+        """Return a stream that takes mel frames as they come, and gives audio.
+
+        Args:
+            chunk_frames: frames whose audio is given at once; None is 16, or what the network's own frames ask for.
+            ahead_frames: frames after a chunk that it waits for, and before it that are computed again; None is as many
+                as `generate` needs for the same result.
+            steps: as in `generate`, and so are iterations, solver, grid and seed.
+            iterations: see steps.
+            solver: see steps.
+            grid: see steps.
+            seed: see steps.
+            item: number that keys the noise, another one for another sound.
+
+        Raises:
+            ParameterError: if the model takes no mel, a number is out of its range, or the solver looks at the whole.
+        """
+        if not self.needs_mel or self.dialect is None:
+            raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
+        n_iterations = self._n_iterations(iterations)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        cut = self._cut(sampler, n_iterations=n_iterations, guide=None)
+        if cut is None:
+            raise ParameterError(
+                f"solver={solver} looks at the whole sound, so it cannot be streamed: choose another, euler for one"
+            )
+        return Stream(
+            self._renderer(
+                sampler, guidance=(1.0, None, None), n_iterations=n_iterations, seed=seed, items=[item], on_step=None
+            ),
+            dialect=self.dialect,
+            cut=cut,
+            chunk_frames=chunk_frames,
+            ahead_frames=ahead_frames,
+        )
+
+    def stream(self, mels: Iterable[Mel], **options: Any) -> Iterator[Waveform]:
+        """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still come.
+
+        Args:
+            mels: stretches of one mel spectrogram, each of any number of frames.
+            options: as in `open_stream`.
+        """
+        return self.open_stream(**options).over(mels)
+
+    def _cut(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> Cut | None:
+        """Return how a sound of this model may be cut, or None where the solver looks at the whole."""
+        in_a_row = evaluations_in_a_row(sampler.solver, sampler.n_steps)
+        if in_a_row is None:
+            return None
+        networks = [model.denoiser.network for model in (self, guide) if model is not None]
+        hop = self.representation.hop_length
+        reach = in_a_row * hop * max(network.reach for network in networks)
+        grain = hop * math.lcm(*(network.grain for network in networks))
+        if self.dialect is not None:
+            reach += margin_frames(n_iterations) * self.dialect.hop_length
+            grain = math.lcm(grain, self.dialect.hop_length)
+        return Cut(margin=reach, grain=grain)
+
+    def _renderer(
+        self,
+        sampler: Sampler,
+        *,
+        guidance: tuple[float, tuple[float, float] | None, "Synthesizer | None"],
+        n_iterations: int,
+        seed: int,
+        items: Sequence[int],
+        on_step: Callable[..., None] | None,
+    ) -> Renderer:
+        """Return what computes a window of examples, its noise keyed by where it lies."""
+        scale, interval, guide = guidance
+
+        @torch.no_grad()
+        def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+            noise = BlockNoise(seed, items, offset=first_sample // self.representation.hop_length)
+            condition = self.conditioner.null(len(items)) if mel is None else Condition(frames=mel)
+            like = torch.zeros(len(items), self.representation.channels, self.representation.length(n_samples))
             denoise: Denoise = self.denoiser.bind(condition)
             if scale != 1.0:
                 model, told = (self, self._null(condition, n=len(like))) if guide is None else (guide, condition)
-                weak = model.denoiser.bind(told)
-                denoise = classifier_free(denoise, weak, scale=scale, interval=guidance_interval)
-            signal = sampler(denoise, like.to(self.device), noise, on_step=report)
-            audio, target = self.representation.decode(signal, noise=noise, n_samples=length)
+                denoise = classifier_free(denoise, model.denoiser.bind(told), scale=scale, interval=interval)
+            signal = sampler(denoise, like.to(self.device), noise, on_step=on_step)
+            noise = BlockNoise(seed, items, offset=first_sample)
+            audio, target = self.representation.decode(signal, noise=noise, n_samples=n_samples)
             target = condition.frames if target is None else target
             if n_iterations == 0 or target is None or self.dialect is None:
                 return audio
-            audio = audio[:, 0]
-            return constrain(audio, target, dialect=self.dialect, n_iterations=n_iterations, on_step=report)[:, None]
+            return constrain(
+                audio[:, 0],
+                target,
+                dialect=self.dialect,
+                n_iterations=n_iterations,
+                first_frame=first_sample // self.dialect.hop_length,
+                on_step=on_step,
+            )[:, None]
 
-        return torch.cat([made(part) for part in parts])
+        return render
 
     def _what(
         self, mel: Mel | None, *, batch: int | None, seconds: float | None, n_samples: int | None
@@ -272,22 +380,3 @@ class Synthesizer(nn.Module):
         if n_iterations == 0 and self.representation.makes_mel:
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations
-
-
-class _Progress:
-    """Count the steps of one stage after another; called with whatever the stage reports.
-
-    Args:
-        on_step: called as (done, of all).
-        total: steps of all stages.
-    """
-
-    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
-        self._on_step = on_step
-        self._total = total
-        self._done = 0
-
-    def __call__(self, *_: object) -> None:
-        self._done += 1
-        if self._on_step is not None:
-            self._on_step(self._done, self._total)

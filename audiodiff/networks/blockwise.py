@@ -6,11 +6,14 @@ made while that is in cache; a layer of dilation d lags d samples behind the one
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from audiodiff.networks.residual import ResidualBlock
 
 BLOCK_SAMPLES = 8192
 """Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
@@ -38,7 +41,7 @@ class _Layer:
 def run_in_blocks(
     x: Float[Tensor, "channels time"],
     *,
-    blocks: nn.ModuleList,
+    blocks: Sequence[ResidualBlock],
     step: Float[Tensor, "step_features"],
     local: Float[Tensor, "bands time"] | None,
     vector: Float[Tensor, "features"] | None,
@@ -123,11 +126,15 @@ def _shifted(buffer: Tensor, kept: int) -> Tensor:
 
 
 def _matrix(conv: nn.Conv1d) -> tuple[Tensor, Tensor]:
+    return conv.weight[..., 0], _bias(conv)
+
+
+def _bias(conv: nn.Conv1d) -> Tensor:
     assert conv.bias is not None
-    return conv.weight[..., 0], conv.bias[:, None]
+    return conv.bias[:, None]
 
 
-def _prepare(blocks: nn.ModuleList, step: Tensor, vector: Tensor | None) -> tuple[list[_Layer], Tensor]:
+def _prepare(blocks: Sequence[ResidualBlock], step: Tensor, vector: Tensor | None) -> tuple[list[_Layer], Tensor]:
     """Return the layers for one noise level, and what is added to the first one's input."""
     steps = [block.step_projection(step)[:, None] for block in blocks]
     layers: list[_Layer] = []
@@ -136,10 +143,10 @@ def _prepare(blocks: nn.ModuleList, step: Tensor, vector: Tensor | None) -> tupl
         channels = conv.in_channels
         double = conv.weight.new_ones(2 * channels, 1)
         double[channels:] = 2.0
-        bias = conv.bias[:, None]
+        bias = _bias(conv)
         if projection is not None:
-            bias = bias + projection.bias[:, None]
-        if vector is not None:
+            bias = bias + _bias(projection)
+        if vector is not None and block.vector_projection is not None:
             bias = bias + block.vector_projection(vector)[:, None]
         weight, offset = _matrix(block.output_projection)
         following = steps[index + 1] if index + 1 < len(steps) else torch.zeros_like(steps[index])

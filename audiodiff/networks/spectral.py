@@ -13,7 +13,7 @@ from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
-from audiodiff.networks.wavenet import ResidualStack, kaiming_conv1d
+from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
 from audiodiff.types import Mel, Signal
 
 

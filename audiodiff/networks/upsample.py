@@ -51,6 +51,7 @@ class Upsampler(nn.Module):
                 f"upsample factors {product} = {math.prod(factors)} must multiply to hop_length={hop_length}"
             )
         self.hop_length = hop_length
+        self.factors = factors
         self.negative_slope = negative_slope
         self.stages = nn.ModuleList()
         for factor in factors:
@@ -60,12 +61,9 @@ class Upsampler(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Samples to either side within which the frames lie that a sample depends on: a frame of every stage's input."""
-        total, frame = 0, self.hop_length
-        for stage in self.stages:
-            total += frame
-            frame //= stage.stride[1]
-        return total
+        """Samples to either side within which a sample's frames lie: one frame of the input of every stage."""
+        frames = [self.hop_length // math.prod(self.factors[:index]) for index in range(len(self.factors))]
+        return sum(frames)
 
     def forward(self, frames: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch bands time"]:
         image = frames.unsqueeze(1)  # (batch, 1, bands, frames)

@@ -32,6 +32,10 @@ class LogMelRepresentation(Representation):
     def makes_mel(self) -> bool:
         return True
 
+    @property
+    def hop_length(self) -> int:
+        return self.dialect.hop_length
+
     def fit(self, audio: Waveform) -> None:
         mel = self._mel(audio)
         self.mean.copy_(mel.mean(dim=(0, 2)))

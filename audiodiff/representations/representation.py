@@ -25,6 +25,11 @@ class Representation(nn.Module, ABC):
     def makes_mel(self) -> bool:
         """Whether decoding ends at a mel, which is still to be inverted."""
 
+    @property
+    def hop_length(self) -> int:
+        """Samples of audio per time step of the signal."""
+        return 1
+
     @abstractmethod
     def fit(self, audio: Waveform) -> None:
         """Take statistics from the training data, before the first step."""

@@ -58,7 +58,7 @@ def test_blocks_give_what_layers_give(name, n_samples, block_samples):
         expected = own(x, torch.tensor([0.3]), condition)[0]
         result = run_in_blocks(
             x[0],
-            blocks=own.stack.blocks,
+            blocks=own.stack.layers,
             step=own.step_encoder(torch.tensor([0.3]))[0],
             local=local,
             vector=None if condition.vector is None else condition.vector[0],

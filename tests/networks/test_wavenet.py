@@ -17,8 +17,9 @@ from audiodiff.diffusion.sampler import Sampler, clamp_scaled, unit_start
 from audiodiff.diffusion.solvers import euler_ancestral
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal, StepTable
+from audiodiff.networks.residual import ResidualStack
 from audiodiff.networks.upsample import Upsampler, upsample_factors
-from audiodiff.networks.wavenet import ResidualStack, WaveNet
+from audiodiff.networks.wavenet import WaveNet
 
 with warnings.catch_warnings():
     # It compiles a function with torch.jit.script, which newer versions of torch deprecate.

@@ -59,6 +59,7 @@ __all__ = [
     "euler",
     "euler_ancestral",
     "euler_maruyama",
+    "evaluations_in_a_row",
     "heun",
     "midpoint",
     "pndm",
@@ -79,10 +80,10 @@ REGISTRY: Mapping[str, Method] = MappingProxyType(
         "unipc": Method(unipc, order=3, calls=lambda n: n),
         "deis": Method(deis, order=3, calls=lambda n: n),
         "pndm": Method(pndm, order=2, calls=lambda n: n + 3 * min(3, n - 1)),
-        "adaptive": Method(adaptive, order=5, calls=None),
+        "adaptive": Method(adaptive, order=5, calls=None, local=False),
         "ddpm": Method(ddpm, order=1, calls=lambda n: n, draws=True),
         "euler_maruyama": Method(euler_maruyama, order=1, calls=lambda n: n, draws=True),
-        "predictor_corrector": Method(predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True),
+        "predictor_corrector": Method(predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True, local=False),
         "dpmpp_2m_sde": Method(dpmpp_2m_sde, order=2, calls=lambda n: n, draws=True),
         "dpmpp_3m_sde": Method(dpmpp_3m_sde, order=2, calls=lambda n: n, draws=True),
         "consistency": Method(consistency, order=0, calls=lambda n: n, draws=True),
@@ -119,3 +120,15 @@ def solver(name: str, **options: Any) -> Solver:
             has = f"has {', '.join(known)}" if known else "has none"
             raise ParameterError(f"{option}={value} is no option of the sampler {name}, which {has}")
     return partial(solve, **options) if options else solve
+
+
+def evaluations_in_a_row(solve: Solver, n_steps: int) -> int | None:
+    """Return how many evaluations one sample may depend on, one after another, in n_steps.
+
+    Returns: None where it depends on the whole signal, or the solver is not one of the registry.
+    """
+    own = solve.func if isinstance(solve, partial) else solve
+    for method in REGISTRY.values():
+        if method.solve is own:
+            return None if method.calls is None or not method.local else method.calls(n_steps)
+    return None

@@ -44,6 +44,8 @@ class Method:
             decides that as it goes.
         draws: whether it needs noise with its default options.
         jumps: whether it needs a denoiser that was trained to jump, that is BoundDenoiser.toward.
+        local: whether a sample of the result depends only on what the denoiser can reach from it, not on a norm over
+            the whole signal.
     """
 
     solve: Solver
@@ -51,6 +53,7 @@ class Method:
     calls: Callable[[int], int] | None
     draws: bool = False
     jumps: bool = False
+    local: bool = True
 
 
 def evaluate(denoise: Denoise, x: Signal, sigma: float) -> Signal:
