@@ -178,7 +178,12 @@ def of_objective(config: Config, *, process: Process) -> Iterator[str]:
                 f"objective={weighting.lower()} weighs by the rate of a continuous clock, and this process counts "
                 "steps: choose objective=hybrid, or process=vp_cosine"
             )
-        elif not drawn & {"UniformTime", "VariationalTime"}:
+        elif "VariationalTime" in drawn:
+            yield (
+                f"objective={weighting.lower()} weighs by the rate of the clock, as density=variational does: choose "
+                "objective=plain_l2 with preconditioning=epsilon, which is the bound there"
+            )
+        elif "UniformTime" not in drawn:
             yield (
                 f"objective={weighting.lower()} is a bound where the clock is drawn uniformly: choose "
                 "density=uniform_time, or objective=min_snr_l2"

@@ -124,10 +124,12 @@ def quality(
     Returns: a row for each pair, with the number of evaluations of the network and the mean of every metric over the
         recordings for which it exists; NaN where it exists for none. A pair that the model refuses has no row.
     """
+    assert model.dialect is not None, "only a vocoder is compared with what was recorded"
+    hop, longest = model.dialect.hop_length, round(max_seconds * model.sample_rate)
     truths = []
     for entry in entries:
         audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=max_seconds)
-        truths.append(audio[:, : round(max_seconds * model.sample_rate)])
+        truths.append(audio[:, : max(1, min(longest, audio.shape[-1]) // hop) * hop])
     pairs = ((name, n_steps) for name in solvers for n_steps in steps)
     rows = (_row(model, truths, solver=name, n_steps=n_steps, metrics=metrics) for name, n_steps in pairs)
     return [row for row in rows if row is not None]

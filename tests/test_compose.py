@@ -151,6 +151,7 @@ MISFITS = {
     "process=edm preconditioning=edm density=log_normal": "nearly every step would be in noise; choose sampler=karras",
     "process=variational": "each of them needs the other: choose both, or density=uniform_time with another process",
     "process=variational density=variational preconditioning=edm": "would not be saved; choose preconditioning=v",
+    "objective=vdm process=variational density=variational preconditioning=v": "as density=variational does",
     "objective=vdm density=log_normal": "a bound where the clock is drawn uniformly: choose density=uniform_time",
     "objective=vdm objective.power._target_=audiodiff.diffusion.objective.Absolute": "weighs the squared error of x0",
     "network=diffwave process=diffwave50 objective=vdm": "this process counts steps: choose objective=hybrid",

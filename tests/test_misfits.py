@@ -43,7 +43,7 @@ def _option(group: str, name: str) -> DictConfig:
 @cache
 def _node(group: str, name: str, process: str) -> Mapping[str, Any]:
     """Resolve an option as it is under a process."""
-    told = {other: _resolved("spectral")[other] for other in ("audio", "data", "train", "representation")}
+    told = {other: _resolved("spectral")[other] for other in ("audio", "data", "train", "representation", "signal_std")}
     config = OmegaConf.create({**told, "process": _option("process", process), group: _option(group, name)})
     node = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(node, dict)

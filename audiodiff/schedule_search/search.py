@@ -28,9 +28,10 @@ def search(
     n_trials: int,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
-    """Try grids that might cost less and less: the starts, then what Nelder and Mead's method makes of the best.
+    """Try grids that might cost less and less: the starts, some of all kinds, what Nelder and Mead make of the best.
 
-    The levels move in log(sigma), between low and high, and are sorted. Where the simplex has become small, a new one
+    The levels move in log(sigma), between low and high, and are sorted. A third of the trials after the starts go to
+    points of Halton's sequence, because a metric may have several optima. Where the simplex has become small, a new one
     is put around the best grid, half as large as the one before and the other way round.
 
     Args:
@@ -52,6 +53,7 @@ def search(
         '3.00'
     """
     from scipy.optimize import minimize
+    from scipy.stats import qmc
 
     if n_trials < 1:
         raise ParameterError(f"n_trials={n_trials} must be at least 1")
@@ -76,6 +78,10 @@ def search(
     try:
         for start in starts:
             tried(start)
+        spread = qmc.Halton(d=len(starts[0]), scramble=False)
+        spread.fast_forward(1)  # the sequence begins at 0
+        for places in spread.random(max(0, n_trials - len(starts)) // 3).tolist():
+            tried(_levels(places, low=low, width=width))
         while abs(size) > _LEAST_SIZE:
             places = [min(1.0, max(0.0, math.log(sigma / low) / width)) for sigma in best(trials).sigmas]
             minimize(

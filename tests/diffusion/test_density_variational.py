@@ -165,3 +165,14 @@ def test_the_state_of_the_lesson_is_restored():
     for each in (density, other):
         each.observe(sigma, 2.0 * size(u))
     assert density.state() == other.state()
+
+
+def test_a_schedule_as_steep_as_steps_is_inverted_to_the_precision_of_its_slope():
+    t = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for seed in range(10):
+        process, generator = Variational(), torch.Generator().manual_seed(seed)
+        for parameter in process.parameters():
+            parameter.data += 3.0 * torch.randn(parameter.shape, generator=generator)
+        sigma = process.sigma(t)
+        # u is met to some roundings near 1, and the steepest slope makes of them an error of t.
+        assert (process.time(sigma) - t).abs().max() < 1e-14 * process.density(sigma).max()

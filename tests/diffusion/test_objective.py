@@ -1,10 +1,13 @@
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
+from audiodiff.compose import compose, config_folder, plain
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import Absolute, Huber, Objective, Plain, SpectrallyWeighted, Squared
 from audiodiff.diffusion.preconditioning import EDM, Epsilon, Preconditioning, Sample, V, Velocity
@@ -185,6 +188,13 @@ def test_the_bound_does_not_depend_on_the_process_between_its_ends(process: Proc
 def test_an_option_without_meaning_is_refused_by_name(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
+
+
+@pytest.mark.parametrize("path", sorted((config_folder() / "objective").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_member_of_the_group_is_an_objective(path: Path):
+    config = compose([f"objective={path.stem}", "process=diffwave50"])
+    objective = instantiate(plain(config)["objective"])
+    assert isinstance(objective, Objective)
 
 
 def test_spectral_weights_undo_the_root_of_the_level(example):

@@ -36,7 +36,9 @@ def watched(**arguments):
 
     outcome = fit(**(arguments | {"batches": batches}))
     weights = arguments["module"].state_dict()
-    torch.save({"weights": weights, "seen": seen}, OUT / f"rank{arguments['fabric'].global_rank}.pt")
+    density = arguments["module"].density.state()
+    left = {"weights": weights, "seen": seen, "density": density}
+    torch.save(left, OUT / f"rank{arguments['fabric'].global_rank}.pt")
     return outcome
 
 loop.fit = watched
@@ -49,7 +51,8 @@ def test_two_processes_learn_the_same_from_different_crops_and_resume_to_the_bit
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     run, again = tmp_path / "run", tmp_path / "again"
-    way = ("fabric=ddp", "train.accumulate=2", "train.save_every=2", "train.keep=9")
+    learns = ("density=loss_second_moment", "density.n_bins=2", "++density.history=3")
+    way = ("fabric=ddp", "train.accumulate=2", "train.save_every=2", "train.keep=9", *learns)
     process = runs.start(recordings, run, *way, "train.steps=4", program=runs.script(program))
     said = runs.finished(process)
     assert process.returncode == 0, said
@@ -58,6 +61,10 @@ def test_two_processes_learn_the_same_from_different_crops_and_resume_to_the_bit
 
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     runs.assert_same(ranks[0]["weights"], ranks[1]["weights"])
+    runs.assert_same(ranks[0]["density"], ranks[1]["density"])
+    # 4 steps of 2 processes, 2 batches and 2 examples, once each.
+    assert ranks[0]["density"]["counts"].sum() == 32
+    assert (ranks[0]["density"]["counts"] >= 3).all()
     for rank, found in enumerate(ranks):
         draws = iter(StepIndices(batch_size=2, world_size=2, rank=rank, accumulate=2))
         assert found["seen"] == [next(draws) for _ in range(8)]

@@ -22,6 +22,13 @@ WAYS = {
     "sgd": ("optimizer=sgd",),
     "adam, no average": ("optimizer=adam", "train.ema_decay=0.0"),
     "deterministic": ("train.deterministic=true",),
+    "loss second moment": (
+        "density=loss_second_moment",
+        "density.n_bins=2",
+        "++density.history=1",
+        "train.accumulate=2",
+    ),
+    "a learnt schedule": ("process=variational", "density=variational", "train.accumulate=2"),
     "mel": (
         "representation=log_mel",
         "conditioner=none",
@@ -49,6 +56,9 @@ def test_three_steps_and_a_resume_for_three_more_are_six_steps(way: tuple[str, .
 
 def test_a_killed_run_resumes_to_the_bits_of_one_that_was_never_killed(recordings: Path, tmp_path: Path):
     way = (
+        "density=loss_second_moment",
+        "density.n_bins=2",
+        "++density.history=2",
         "train.accumulate=2",
         "train.validate_every=4",
         "train.save_every=3",

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from audiodiff.diffusion.process.base import Clock, VariancePreserving
 from audiodiff.errors import ParameterError
 
-_MOST_STEPS = 60
-_FINEST = 2.0**-52
-"""Halving [0, 1] 60 times leaves less than the spacing of float64 near 1."""
+_FINEST = 2.0**-51
+"""The rounding of sums that float64 makes near 1."""
+
+_MOST_STEPS = 100
+"""Of a search in which each step halves either the bracket or the step before it."""
 
 
 class Variational(nn.Module, VariancePreserving):
@@ -74,18 +76,19 @@ class Variational(nn.Module, VariancePreserving):
 
     @torch.no_grad()
     def _fraction(self, t: Clock) -> Clock:
-        """Compute u(t) in float64 by Newton's method, halving the bracket where it would leave it."""
+        """Compute u(t) in float64 by Newton's method, halving the bracket where a step is not half the last one."""
         t = t.double()
-        low, high, u = torch.zeros_like(t), torch.ones_like(t), torch.full_like(t, 0.5)
+        low, high, u, last_move = torch.zeros_like(t), torch.ones_like(t), torch.full_like(t, 0.5), torch.ones_like(t)
         for _ in range(_MOST_STEPS):
             value, slope = self._parts(u)
-            low, high = torch.where(value < t, u, low), torch.where(value < t, high, u)
-            newton = u - (value - t) / slope
-            following = torch.where((low <= newton) & (newton <= high), newton, 0.5 * (low + high))
-            moved = (following - u).abs()
-            u = following
-            if not bool((moved > _FINEST).any()):
+            error, newton = value - t, u - (value - t) / slope
+            done = (error.abs() <= _FINEST) | ((newton - u).abs() <= _FINEST)
+            if bool(done.all()):
                 break
+            low, high = torch.where(error < 0.0, u, low), torch.where(error < 0.0, high, u)
+            good = (low <= newton) & (newton <= high) & ((newton - u).abs() <= 0.5 * last_move)
+            following = torch.where(done, u, torch.where(good, newton, 0.5 * (low + high)))
+            u, last_move = following, (following - u).abs()
         return u
 
     def _gamma(self, u: Clock) -> Clock:

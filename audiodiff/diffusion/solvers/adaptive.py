@@ -1,8 +1,8 @@
 """The probability flow by an ODE solver that chooses its steps itself."""
 
 import math
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import pairwise
 from queue import SimpleQueue
 
@@ -16,8 +16,6 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 _METHODS = {"RK23": RK23, "RK45": RK45, "DOP853": DOP853}
-
-Slope = Callable[[float, np.ndarray], np.ndarray]
 
 
 def adaptive(
@@ -64,80 +62,91 @@ def adaptive(
     if method not in _METHODS:
         raise ParameterError(f"method={method!r} must be one of {', '.join(_METHODS)}")
 
-    def integrate(slope: Slope, start: np.ndarray, sigma: float, sigma_next: float) -> np.ndarray:
-        solver = _METHODS[method](slope, math.log(sigma), start, math.log(sigma_next), rtol=rtol, atol=atol)
-        while solver.status == "running":
-            solver.step()
-        if solver.status == "failed":
-            raise ParameterError(
-                f"rtol={rtol} and atol={atol} cannot be met between sigma={sigma} and {sigma_next}: "
-                "raise them, or see whether the denoiser is finite there"
-            )
-        return solver.y
-
+    tolerance = _Tolerance(rtol, atol, method)
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         if sigma_next == 0.0:
             x = denoised = evaluate(denoise, x, sigma)
         else:
-            x, denoised = _together(denoise, x, sigma, sigma_next, integrate)
+            x, denoised = _together(denoise, x, sigma, sigma_next, tolerance)
         x = finish(x, denoised, step, sigma_next, on_step, after_step)
     return x
 
 
+@dataclass(frozen=True)
+class _Tolerance:
+    rtol: float
+    atol: float
+    method: str
+
+    def integrate(self, line: "_Line", start: np.ndarray, sigma: float, sigma_next: float) -> np.ndarray:
+        """Carry one example, as a vector, from one level to another."""
+        try:
+            solver = _METHODS[self.method](
+                line.slope, math.log(sigma), start, math.log(sigma_next), rtol=self.rtol, atol=self.atol
+            )
+            while solver.status == "running":
+                solver.step()
+        finally:
+            line.asked.put(None)
+        if solver.status == "failed":
+            raise ParameterError(
+                f"rtol={self.rtol} and atol={self.atol} cannot be met between sigma={sigma} and {sigma_next}: "
+                "raise them, or see whether the denoiser is finite there"
+            )
+        return solver.y
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the thread of one example asks for, (log sigma, x), and the D that it is given; None ends either."""
+
+    asked: SimpleQueue = field(default_factory=SimpleQueue)
+    given: SimpleQueue = field(default_factory=SimpleQueue)
+
+    def slope(self, log_sigma: float, state: np.ndarray) -> np.ndarray:
+        self.asked.put((log_sigma, state))
+        denoised = self.given.get()
+        if denoised is None:
+            raise InterruptedError
+        return state - denoised
+
+
 def _together(
-    denoise: Denoise,
-    x: Signal,
-    sigma: float,
-    sigma_next: float,
-    integrate: Callable[[Slope, np.ndarray, float, float], np.ndarray],
+    denoise: Denoise, x: Signal, sigma: float, sigma_next: float, tolerance: _Tolerance
 ) -> tuple[Signal, Signal]:
     """Integrate each example alone, but answer their questions in batches; return x at sigma_next and D at sigma.
 
     scipy's solvers call the slope and wait, so each example has a thread: it asks, and rests until the batch is
     evaluated here, in the caller's thread.
     """
-    n_batch, shape = len(x), x.shape[1:]
-    asked: list[SimpleQueue[tuple[float, np.ndarray] | None]] = [SimpleQueue() for _ in range(n_batch)]
-    answers: list[SimpleQueue[np.ndarray | None]] = [SimpleQueue() for _ in range(n_batch)]
-
-    def run(example: int) -> np.ndarray:
-        def slope(log_sigma: float, state: np.ndarray) -> np.ndarray:
-            asked[example].put((log_sigma, state))
-            denoised = answers[example].get()
-            if denoised is None:
-                raise InterruptedError
-            return state - denoised
-
-        try:
-            return integrate(slope, start[example], sigma, sigma_next)
-        finally:
-            asked[example].put(None)
-
-    start = x.detach().double().cpu().numpy().reshape(n_batch, -1)
-    states, log_sigmas = start.copy(), np.full(n_batch, math.log(sigma))
+    n_batch = len(x)
+    states = x.detach().double().cpu().numpy().reshape(n_batch, -1).copy()
+    log_sigmas = np.full(n_batch, math.log(sigma))
+    lines = [_Line() for _ in range(n_batch)]
+    running = list(range(n_batch))
     first: Signal | None = None
     with ThreadPoolExecutor(n_batch) as pool:
-        results: list[Future[np.ndarray]] = [pool.submit(run, example) for example in range(n_batch)]
-        running = list(range(n_batch))
+        ends = [
+            pool.submit(tolerance.integrate, line, start, sigma, sigma_next)
+            for line, start in zip(lines, states.copy(), strict=True)
+        ]
         try:
             while running:
-                questions = [(example, asked[example].get()) for example in running]
-                running = [example for example, question in questions if question is not None]
-                if not running:
-                    break
+                questions = [(example, lines[example].asked.get()) for example in running]
+                questions = [(example, question) for example, question in questions if question is not None]
+                running = [example for example, _ in questions]
                 for example, question in questions:
-                    if question is not None:
-                        log_sigmas[example], states[example] = question
-                batch = torch.from_numpy(states).reshape(n_batch, *shape).to(x)
-                denoised = denoise(batch, torch.from_numpy(np.exp(log_sigmas)).to(x.device))
-                first = denoised if first is None else first
-                given = denoised.detach().double().cpu().numpy().reshape(n_batch, -1)
-                for example in running:
-                    answers[example].put(given[example])
+                    log_sigmas[example], states[example] = question
+                if running:
+                    batch = torch.from_numpy(states.copy()).reshape(x.shape).to(x)
+                    denoised = denoise(batch, torch.from_numpy(np.exp(log_sigmas)).to(x.device))
+                    first = denoised if first is None else first
+                    given = denoised.detach().double().cpu().numpy().reshape(n_batch, -1)
+                    for example in running:
+                        lines[example].given.put(given[example])
         finally:
-            # After an error nobody waits for ever; the others have gone by now.
-            for answer in answers:
-                answer.put(None)
-        ends = np.stack([result.result() for result in results])
+            # After an error in the denoiser no thread may wait for ever.
+            for line in lines:
+                line.given.put(None)
     assert first is not None
-    return torch.from_numpy(ends).reshape(x.shape).to(x), first
+    return torch.from_numpy(np.stack([end.result() for end in ends])).reshape(x.shape).to(x), first

@@ -138,12 +138,12 @@ def midpoint(
     after_step: AfterStep | None = None,
     process: Process | None = None,
 ) -> Signal:
-    """Take the slope from the middle of a step: order two, two evaluations a step.
+    """Take D and eps = (x - D) / sigma from the middle of a step: order two, two evaluations a step.
 
-    Without a process the middle is that of log(sigma) and x itself is stepped. With a process it is the middle of its
-    clock t, and x_t = alpha_t x is stepped along dx_t / dt = alpha_t' D + sigma_t' (x - D) / sigma; for rectified flow
-    this is the midpoint rule of its velocity. A step to sigma = 0 is one evaluation, x' = D, unless the process's clock
-    reaches sigma = 0 (VE and a table of betas do not).
+    With a process the middle is that of its clock, and the step is one of dx_t = D dalpha_t + eps dsigma_t, where
+    x_t = alpha_t x; for rectified flow this is the midpoint rule of its velocity. Without a process the middle is that
+    of log(sigma), and the step is one of dx = eps dsigma. A step to sigma = 0 is euler's, one evaluation, unless the
+    process's clock reaches it (those of VE and of a table of betas do not).
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -155,87 +155,49 @@ def midpoint(
         process: whose clock is halved; None halves log(sigma).
 
     Raises:
-        ParameterError: if the process has no clock at a level of the grid.
+        ParameterError: if the process never has one of the levels.
 
-    Source: Lu et al. 2022 (DPM-Solver), algorithm 4 with r_1 = 1/2, without a process; Lipman et al. 2023, section 6,
-        for flow.
+    Source: Lu et al. 2022 (DPM-Solver), algorithm 1 with r_1 = 1/2 (DPM-Solver-2), without a process.
     """
     levels = sigmas.tolist()
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised = evaluate(denoise, x, sigma)
-        if process is None:
-            x = _log_sigma_midpoint(denoise, x, denoised, sigma, sigma_next)
+        middle = middle_level(sigma, sigma_next, process)
+        if middle == 0.0:
+            x = denoised
         else:
-            x = _clock_midpoint(denoise, x, denoised, sigma, sigma_next, process)
+            stage = weighted_sum([middle / sigma, 1.0 - middle / sigma], [x, denoised])
+            alpha, alpha_next = (1.0, 1.0) if process is None else (_alpha(process, sigma), _alpha(process, sigma_next))
+            of_eps = (alpha_next * sigma_next - alpha * sigma) / middle
+            weights = [alpha, of_eps, alpha_next - alpha - of_eps]
+            signals = [x, stage, evaluate(denoise, stage, middle)]
+            x = weighted_sum([weight / alpha_next for weight in weights], signals)
         x = finish(x, denoised, step, sigma_next, on_step, after_step)
     return x
 
 
-def _log_sigma_midpoint(denoise: Denoise, x: Signal, denoised: Signal, sigma: float, sigma_next: float) -> Signal:
-    if sigma_next == 0.0:
-        return denoised
-    middle = middle_level(sigma, sigma_next, None)
-    stage = weighted_sum([middle / sigma, 1.0 - middle / sigma], [x, denoised])
-    change = (sigma_next - sigma) / middle
-    return weighted_sum([1.0, change, -change], [x, stage, evaluate(denoise, stage, middle)])
-
-
-def _clock_midpoint(
-    denoise: Denoise, x: Signal, denoised: Signal, sigma: float, sigma_next: float, process: Process
-) -> Signal:
-    if sigma_next == 0.0 and _reached(process, 0.0) is None:
-        return denoised
-    t, t_next = _clock(process, sigma), _clock(process, sigma_next)
-    alpha, _ = _coefficients(process, t)
-    alpha_next, _ = _coefficients(process, t_next)
-    t_middle = 0.5 * (t + t_next)
-    alpha_middle, middle = _coefficients(process, t_middle)
-    to_x, to_denoised = _velocity(process, t, sigma)
-    half, whole = t_middle - t, t_next - t
-    stage = weighted_sum([(alpha + half * to_x) / alpha_middle, half * to_denoised / alpha_middle], [x, denoised])
-    to_x, to_denoised = _velocity(process, t_middle, middle)
-    return weighted_sum(
-        [alpha / alpha_next, whole * to_x / alpha_next, whole * to_denoised / alpha_next],
-        [x, stage, evaluate(denoise, stage, middle)],
-    )
-
-
 def middle_level(sigma: float, sigma_next: float, process: Process | None) -> float:
-    """Return the level half way in the process's clock, or in log(sigma) without a process.
+    """Return the level half way in the process's clock, or in log(sigma) without a process; 0 where there is none.
 
     Raises:
-        ParameterError: if the process has no clock at one of the levels.
+        ParameterError: if the process never has one of the levels, but for sigma_next = 0.
     """
     if process is None:
         return math.sqrt(sigma * sigma_next)
-    return _coefficients(process, 0.5 * (_clock(process, sigma) + _clock(process, sigma_next)))[1]
+    times = []
+    for level in (sigma, sigma_next):
+        t = process.time(torch.tensor(level, dtype=torch.float64))
+        # A clock that ends before the level stays at its end or runs to infinity.
+        reached = bool(torch.isfinite(t)) and math.isclose(float(process.sigma(t)), level, rel_tol=1e-6)
+        if not reached and level == 0.0:
+            return 0.0
+        if not reached:
+            raise ParameterError(
+                f"process={type(process).__name__} never has sigma={level}: choose a grid within it, or process=None"
+            )
+        times.append(t)
+    return float(process.sigma(0.5 * (times[0] + times[1])))
 
 
-def _reached(process: Process, sigma: float) -> float | None:
-    """Return where the process has this level, None where it never has it."""
-    t = process.time(torch.tensor(sigma, dtype=torch.float64))
-    # A clock that ends before the level stays at its end or runs to infinity.
-    if bool(torch.isfinite(t)) and math.isclose(float(process.sigma(t)), sigma, rel_tol=1e-6):
-        return float(t)
-    return None
-
-
-def _clock(process: Process, sigma: float) -> float:
-    t = _reached(process, sigma)
-    if t is None:
-        raise ParameterError(
-            f"process={type(process).__name__} never has sigma={sigma}: choose a grid within it, or process=None"
-        )
-    return t
-
-
-def _coefficients(process: Process, t: float) -> tuple[float, float]:
-    """Return alpha_t and sigma = sigma_t / alpha_t."""
-    moment = torch.tensor(t, dtype=torch.float64)
-    return float(process.coefficients(moment)[0]), float(process.sigma(moment))
-
-
-def _velocity(process: Process, t: float, sigma: float) -> tuple[float, float]:
-    """Return the weights of x and D in dx_t / dt."""
-    alpha_rate, sigma_rate = (float(rate) for rate in process.rates(torch.tensor(t, dtype=torch.float64)))
-    return sigma_rate / sigma, alpha_rate - sigma_rate / sigma
+def _alpha(process: Process, sigma: float) -> float:
+    return float(process.alpha(torch.tensor(sigma, dtype=torch.float64)))

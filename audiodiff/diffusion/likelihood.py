@@ -1,0 +1,260 @@
+"""The likelihood of the probability flow: how dense the samples of the ODE lie at a signal.
+
+With u = log(sigma) the flow is dx / du = x - D(x, sigma), and along it d log p / du = -(n - tr dD / dx), n the number
+of dimensions. It is carried from the signal up to sigma_max, where the density is a Gaussian.
+
+This is the law of what `euler`, `heun` and the other deterministic solvers draw in the limit of many steps. The
+variational bound (`bound.py`) concerns what the ancestral chain draws. For the exact denoiser both are the law of the
+data; with a trained one they are two models, and neither number bounds the other.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.integrate import RK45
+from torch import Tensor
+
+from audiodiff.diffusion.solvers.method import evaluate
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.types import Denoise, Noise, Signal
+
+Nats = Float[Tensor, "batch"]
+Probes = Callable[[Signal], Iterator[Signal]]
+"""(like) -> vectors v of like's shape with tr J = E[v J v]; drawn once, for the whole flow."""
+Field = Callable[[float, Signal], tuple[Signal, Nats]]
+"""(u, x) -> dx / du and its divergence."""
+Integrate = Callable[[Field, Signal, float, float], tuple[Signal, Nats]]
+"""(field, x, first u, last u) -> x at the last u and the integral of the divergence."""
+
+
+def log_likelihood(
+    denoise: Denoise,
+    x: Signal,
+    *,
+    sigma_min: float,
+    sigma_max: float,
+    probes: Probes,
+    integrate: Integrate,
+    data_variance: float = 0.0,
+) -> Nats:
+    """Compute log p(x) of the data with noise of sigma_min, under the probability flow, in nats of the whole signal.
+
+    The denoiser is differentiated with respect to x, also where gradients are switched off. It must not have been bound
+    under `torch.inference_mode`, which forbids that.
+
+    Args:
+        denoise: (x, sigma) -> x0.
+        x: signals.
+        sigma_min: where the signals stand; small against what they hold, or noise of that level added to them.
+        sigma_max: where the density is taken to be N(0, sigma_max^2 + data_variance); large against the signals.
+        probes: `basis` for the exact trace, at the cost of one backward pass for each dimension, or
+            `rademacher(noise, n)` or `gaussian(noise, n)` for an unbiased estimate in n backward passes.
+        integrate: `RungeKutta(n_steps)` or `Adaptive(rtol, atol)`.
+        data_variance: mean square of the data, if it is known: it makes a lower sigma_max do.
+
+    Raises:
+        ParameterError: unless 0 < sigma_min < sigma_max, or for a negative data_variance.
+
+    Example:
+        >>> x = torch.zeros(1, 1, 2, dtype=torch.float64)  # of data of law N(0, 1)
+        >>> log_likelihood(
+        ...     lambda x, sigma: x / (1.0 + sigma[:, None, None] ** 2),
+        ...     x,
+        ...     sigma_min=0.001,
+        ...     sigma_max=10.0,
+        ...     probes=basis,
+        ...     integrate=RungeKutta(50),
+        ...     data_variance=1.0,
+        ... )  # -log(2 pi)
+        tensor([-1.8379], dtype=torch.float64)
+
+    Source: Song et al. 2021 (score SDE), eq. 39 and appendix D.2.
+    """
+    if not 0.0 < sigma_min < sigma_max:
+        raise ParameterError(f"sigma_min={sigma_min} and sigma_max={sigma_max} must satisfy 0 < sigma_min < sigma_max")
+    if data_variance < 0.0:
+        raise ParameterError(f"data_variance={data_variance} must not be negative")
+    n_dims = x[0].numel()
+    vectors = list(probes(x))
+
+    def field(u: float, x: Signal) -> tuple[Signal, Nats]:
+        denoised, trace = _with_trace(denoise, x, math.exp(u), vectors)
+        return x - denoised, n_dims - trace
+
+    x, divergence = integrate(field, x, math.log(sigma_min), math.log(sigma_max))
+    variance = sigma_max**2 + data_variance
+    power = x.double().square().flatten(1).sum(dim=1)
+    return divergence - 0.5 * (power / variance + n_dims * math.log(2.0 * math.pi * variance))
+
+
+def bits_per_dimension(log_likelihood: Nats, *, n_dims: int, bin_width: float) -> Nats:
+    """Compute -log2 of the probability of a bin around the signal, per dimension: -(log p / n + log w) / log 2.
+
+    Args:
+        log_likelihood: of the density of each signal, in nats.
+        n_dims: n, channels times samples.
+        bin_width: w, narrow against the density's own width: 2^-15 for 16-bit audio in [-1, 1].
+
+    Raises:
+        ParameterError: if n_dims or bin_width is not positive.
+
+    Example:
+        >>> uniform = torch.tensor([-3.0 * math.log(2.0)])  # the density of three numbers in [-1, 1]
+        >>> bits_per_dimension(uniform, n_dims=3, bin_width=2.0**-15)
+        tensor([16.])
+
+    Source: Theis et al. 2016, section 3.1, for what a density says of quantised data.
+    """
+    check_whole(n_dims, name="n_dims", least=1)
+    if not bin_width > 0.0:
+        raise ParameterError(f"bin_width={bin_width} must be positive")
+    return -(log_likelihood / n_dims + math.log(bin_width)) / math.log(2.0)
+
+
+def basis(like: Signal) -> Iterator[Signal]:
+    """Yield the unit vectors times sqrt(n): the mean of v J v over all n of them is the trace itself."""
+    shape, n_dims = like.shape[1:], like[0].numel()
+    for index in range(n_dims):
+        unit = like.new_zeros(n_dims)
+        unit[index] = math.sqrt(n_dims)
+        yield unit.reshape(shape).expand_as(like)
+
+
+def rademacher(noise: Noise, n_probes: int) -> Probes:
+    """Make n probes of signs, -1 or 1: the least variance of Hutchinson's estimate; exact for a diagonal Jacobian.
+
+    Args:
+        noise: its step k makes probe k.
+        n_probes: number of them, and of backward passes at every evaluation.
+
+    Raises:
+        ParameterError: if n_probes is not positive.
+
+    Source: Hutchinson 1990; Grathwohl et al. 2019 (FFJORD), section 3.1.
+    """
+    normal = gaussian(noise, n_probes)
+
+    def probes(like: Signal) -> Iterator[Signal]:
+        return (torch.where(probe < 0.0, -1.0, 1.0).to(like) for probe in normal(like))
+
+    return probes
+
+
+def gaussian(noise: Noise, n_probes: int) -> Probes:
+    """Make n probes of white noise.
+
+    Args:
+        noise: its step k is probe k.
+        n_probes: number of them, and of backward passes at every evaluation.
+
+    Raises:
+        ParameterError: if n_probes is not positive.
+
+    Source: Hutchinson 1990; Skilling 1989.
+    """
+    check_whole(n_probes, name="n_probes", least=1)
+
+    def probes(like: Signal) -> Iterator[Signal]:
+        return (noise(like, step) for step in range(n_probes))
+
+    return probes
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """Integrate by the classical method of order four, in equal steps of log(sigma).
+
+    An example's result does not depend on its batch.
+
+    Args:
+        n_steps: steps, of four evaluations each.
+
+    Source: Hairer et al. 1993, section II.1, table 1.2.
+    """
+
+    n_steps: int
+
+    def __post_init__(self) -> None:
+        check_whole(self.n_steps, name="n_steps", least=1)
+
+    def __call__(self, field: Field, x: Signal, first: float, last: float) -> tuple[Signal, Nats]:
+        width = (last - first) / self.n_steps
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for step in range(self.n_steps):
+            u = first + step * width
+            slope_1, rate_1 = field(u, x)
+            slope_2, rate_2 = field(u + 0.5 * width, x + 0.5 * width * slope_1)
+            slope_3, rate_3 = field(u + 0.5 * width, x + 0.5 * width * slope_2)
+            slope_4, rate_4 = field(u + width, x + width * slope_3)
+            x = x + width / 6.0 * (slope_1 + 2.0 * slope_2 + 2.0 * slope_3 + slope_4)
+            total = total + width / 6.0 * (rate_1 + 2.0 * rate_2 + 2.0 * rate_3 + rate_4)
+        return x, total
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Integrate by scipy's method of Dormand and Prince, which chooses its steps.
+
+    The batch takes the steps that its hardest example needs, so that an example depends on its batch within the
+    tolerance. The state is float64, whatever x is.
+
+    Args:
+        rtol: relative error that is tolerated in a step, root mean square over each example and its log density.
+        atol: absolute error, likewise; in nats, and in units of x.
+
+    Source: scipy.integrate.RK45; Song et al. 2021 (score SDE), appendix D.2, has these tolerances.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not (self.rtol > 0.0 and self.atol > 0.0):
+            raise ParameterError(f"rtol={self.rtol} and atol={self.atol} must be positive")
+
+    def __call__(self, field: Field, x: Signal, first: float, last: float) -> tuple[Signal, Nats]:
+        """Integrate the batch as one system.
+
+        Raises:
+            ParameterError: if no step is small enough, or the denoiser is not finite.
+        """
+        n_batch = len(x)
+
+        def unpacked(state: np.ndarray) -> Signal:
+            return torch.from_numpy(state[n_batch:]).reshape(x.shape).to(x)
+
+        def slope(u: float, state: np.ndarray) -> np.ndarray:
+            change, rate = field(u, unpacked(state))
+            joint = torch.cat([rate.flatten(), change.double().flatten()]).cpu().numpy()
+            if not np.isfinite(joint).all():  # scipy would look for a step for ever
+                raise ParameterError(f"denoise is not finite, or its gradient is not, at sigma={math.exp(u)}")
+            return joint
+
+        start = np.concatenate([np.zeros(n_batch), x.detach().double().cpu().numpy().ravel()])
+        # The root mean square over all examples is at least that of one, divided by the root of their number.
+        share = math.sqrt(n_batch)
+        solver = RK45(slope, first, start, last, rtol=self.rtol / share, atol=self.atol / share)
+        while solver.status == "running":
+            solver.step()
+        if solver.status == "failed":
+            raise ParameterError(
+                f"rtol={self.rtol} and atol={self.atol} cannot be met between sigma={math.exp(first)} and "
+                f"{math.exp(last)}: raise them, or use RungeKutta"
+            )
+        return unpacked(solver.y), torch.from_numpy(solver.y[:n_batch].copy()).to(x.device)
+
+
+def _with_trace(denoise: Denoise, x: Signal, sigma: float, probes: Sequence[Signal]) -> tuple[Signal, Nats]:
+    """Evaluate D and the trace of dD / dx of each example."""
+    terms: list[Nats] = []
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        denoised = evaluate(denoise, x, sigma)
+        for probe in probes:
+            (product,) = torch.autograd.grad(denoised, x, probe, retain_graph=True)
+            terms.append((probe * product).double().flatten(1).sum(dim=1).detach())
+    return denoised.detach(), torch.stack(terms).mean(dim=0)
