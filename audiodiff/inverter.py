@@ -15,7 +15,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces
-from audiodiff.types import Mel, Waveform
+from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
 
 START_LEVEL = 0.1
 """RMS of the white noise that an inversion starts from; the first iteration brings it to the level of the mel."""
@@ -169,7 +169,7 @@ class MelInverter(nn.Module):
             ahead_frames=ahead_frames,
         )
 
-    def stream(self, mels: Iterable[Mel], **options: Any) -> Iterator[Waveform]:
+    def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
         """Yield audio, (1, 1, samples), while mel frames, (1, n_mels, frames), still come.
 
         Args:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.generation_arguments import natural_n_samples
-from audiodiff.types import Mel, Waveform
+from audiodiff.generation_arguments import checked_mel, natural_n_samples
+from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
 
 PIECE_SECONDS = 10.0
 """What is computed at once, at least; longer where the margins would otherwise be most of the work."""
@@ -103,7 +104,7 @@ def whole(n_samples: int) -> list[Piece]:
     return [Piece(0, n_samples, 0, n_samples)]
 
 
-def frames_of(piece: Piece, mel: Mel, *, dialect: MelDialect) -> Mel:
+def frames_of(piece: Piece, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, "batch n_mels window_frames"]:
     """Return the frames of a window that begins at a whole hop."""
     first = piece.first // dialect.hop_length
     return mel[..., first : first + dialect.n_frames(piece.last - piece.first)]
@@ -189,7 +190,7 @@ class Stream:
         """The same, in seconds of audio; the time to compute a chunk comes on top."""
         return self.latency_frames * self._dialect.hop_length / self._dialect.sample_rate
 
-    def push(self, mel: Mel) -> Waveform:
+    def push(self, mel: MelStretch) -> AudioStretch:
         """Take frames, (1, n_mels, frames); return the audio that is ready, (1, channels, samples), or none of it.
 
         Raises:
@@ -197,17 +198,17 @@ class Stream:
             ParameterError: if the stream was closed.
         """
         self._check_open()
-        if mel.ndim != 3 or len(mel) != 1:
-            raise ParameterError(f"mel has shape {tuple(mel.shape)} and must have (1, n_mels, frames)")
         if mel.shape[-1]:
-            self._dialect.check(mel, name="mel")
-            self._frames = torch.cat([self._frames.to(mel), mel.float()], dim=-1)
+            mel = checked_mel(mel, dialect=self._dialect)
+            if len(mel) != 1:
+                raise ParameterError(f"mel has a batch of {len(mel)}, which must be 1: open a stream for each sound")
+            self._frames = torch.cat([self._frames.to(mel), mel], dim=-1)
         given: list[Tensor] = []
         while self._base + self._frames.shape[-1] - self._done >= self.latency_frames:
             given.append(self._chunk_of_audio(self._done + self._chunk + self._ahead, last=False))
         return self._joined(given)
 
-    def over(self, mels: Iterable[Mel]) -> Iterator[Waveform]:
+    def over(self, mels: Iterable[MelStretch]) -> Iterator[AudioStretch]:
         """Push every mel and yield what is ready, then the rest."""
         for mel in mels:
             audio = self.push(mel)
@@ -217,7 +218,7 @@ class Stream:
         if rest.shape[-1]:
             yield rest
 
-    def close(self, n_samples: int | None = None) -> Waveform:
+    def close(self, n_samples: int | None = None) -> AudioStretch:
         """End the stream; return the audio of the frames that are left.
 
         Args:
@@ -237,7 +238,7 @@ class Stream:
             given.append(self._chunk_of_audio(-(-whole // hop) if ends else last, last=ends, whole=whole))
         return self._joined(given)
 
-    def _chunk_of_audio(self, last_frame: int, *, last: bool, whole: int = 0) -> Waveform:
+    def _chunk_of_audio(self, last_frame: int, *, last: bool, whole: int = 0) -> AudioStretch:
         """Compute the next chunk from the frames up to last_frame, or up to the end of the whole."""
         hop = self._dialect.hop_length
         first = max(0, self._done - self._behind)
@@ -251,7 +252,7 @@ class Stream:
         self._frames, self._base = self._frames[..., drop:].clone(), self._base + drop
         return kept
 
-    def _joined(self, given: list[Tensor]) -> Waveform:
+    def _joined(self, given: list[Tensor]) -> AudioStretch:
         return torch.cat(given, dim=-1) if given else torch.zeros(1, self._channels, 0)
 
     def _check_open(self) -> None:

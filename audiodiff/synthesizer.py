@@ -31,7 +31,7 @@ from audiodiff.generation_arguments import (
 )
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces, whole
 from audiodiff.representations.representation import Representation
-from audiodiff.types import Denoise, Mel, Signal, Waveform
+from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Signal, Waveform
 
 
 class Synthesizer(nn.Module):
@@ -229,7 +229,7 @@ class Synthesizer(nn.Module):
             ahead_frames=ahead_frames,
         )
 
-    def stream(self, mels: Iterable[Mel], **options: Any) -> Iterator[Waveform]:
+    def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
         """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still come.
 
         Args:

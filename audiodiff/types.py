@@ -26,3 +26,9 @@ Denoise: TypeAlias = Callable[[Signal, Sigma], Signal]
 
 Noise: TypeAlias = Callable[[Signal, int], Signal]
 """(like, step) -> white Gaussian noise of like's shape, a pure function of seed, item, step and absolute sample."""
+
+MelStretch: TypeAlias = Float[Tensor, "1 n_mels _"]
+"""Some frames of a mel spectrogram of which more come; each stretch may have another number of them."""
+
+AudioStretch: TypeAlias = Float[Tensor, "1 channels _"]
+"""Some samples of a sound of which more come."""

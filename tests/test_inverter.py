@@ -72,7 +72,7 @@ def test_progress_counts_to_the_total():
     calls: list[tuple[int, int]] = []
     mel = torch.full((3, 80, 4), -5.0)
     MelInverter(dialect=own).generate(mel, on_step=lambda done, of_all: calls.append((done, of_all)))
-    assert calls == [(k, DEFAULT_ITERATIONS) for k in range(1, DEFAULT_ITERATIONS + 1)]
+    assert calls == [(k, 3 * DEFAULT_ITERATIONS) for k in range(1, 3 * DEFAULT_ITERATIONS + 1)]
 
 
 @pytest.mark.parametrize(
