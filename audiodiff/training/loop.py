@@ -192,9 +192,9 @@ def _of_all(fabric: Fabric, values: Tensor) -> Tensor:
     """Join (2, batch) of every process, in the order of their ranks."""
     if fabric.world_size == 1:
         return values
-    gathered = fabric.all_gather(values)
-    assert isinstance(gathered, Tensor)
-    return gathered.movedim(0, 1).flatten(1)
+    gathered = [torch.empty_like(values) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(gathered, values)
+    return torch.cat(gathered, dim=1)
 
 
 def _gradient_norm(

@@ -27,6 +27,12 @@ from audiodiff.diffusion.grid import Discrete, Karras, TimeUniform
 from audiodiff.diffusion.process import DiscreteVP, Flow, linear_betas
 from audiodiff.diffusion.solvers import euler, heun, pndm, solver
 
+# diffusers hands tensors to numpy in a way that numpy 2 will give up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
+]
+
 DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 # x is rounded to float32 at every level: 80 by 4e-6, which the flow shrinks with x.
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
