@@ -5,7 +5,7 @@ interchangeable only if every field but the name agrees.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import torch
@@ -16,11 +16,13 @@ from audiodiff.dsp.dialects import DIALECTS
 from audiodiff.dsp.filters import MelScale, mel_filters
 from audiodiff.dsp.stft import PadMode, Stft
 from audiodiff.errors import MelError, ParameterError
+from audiodiff.types import Spectrum
 
 # A network's mel may leave the range of real audio a little, and audio in float may pass full scale: 5 % of the range.
 _RANGE_SLACK = 0.05
 # A frame is impossible if audio in [-1, 1] lacks the energy for it; 2 dB are left for audio that passes full scale.
 _ENERGY_SLACK_DB = 2.0
+_FRAMES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class MelDialect:
 
     def amplitude_bands(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch n_mels frames"]:
         """Measure the amplitude in each band, neither clipped nor compressed."""
-        spectrum = self.stft.forward(audio)
+        return self._bands(self.stft.forward(audio))
+
+    def _bands(self, spectrum: Spectrum) -> Float[Tensor, "*batch n_mels frames"]:
         if self.power_offset:
             magnitude = (spectrum.real.square() + spectrum.imag.square() + self.power_offset).sqrt()
         else:
@@ -117,6 +121,10 @@ class MelDialect:
             torch.Size([1, 80, 20])
         """
         return self.compress(self.amplitude_bands(audio))
+
+    def mel_of_padded(self, padded: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch n_mels frames"]:
+        """Analyse audio, at least one frame of it, that has its padding or is the middle of a longer signal."""
+        return self.compress(self._bands(replace(self.stft, padding=0).forward(padded)))
 
     def compress(self, amplitude: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Turn band amplitudes into mel values."""
@@ -196,7 +204,9 @@ class MelDialect:
         slack = _RANGE_SLACK * (self.ceil - self.floor)
         if low < self.floor - slack or high > self.ceil + slack:
             return f"its values span {low:.2f} to {high:.2f}, but audio spans {self.floor:.2f} to {self.ceil:.2f}"
-        excess_db = 10 * math.log10(float(self._excess(mel).max()))
+        # In doubles, so a part of a long mel at a time.
+        excess = max(float(self._excess(part).max()) for part in mel.split(_FRAMES_AT_ONCE, dim=-1))
+        excess_db = 10 * math.log10(excess)
         if excess_db > _ENERGY_SLACK_DB:
             return f"its values, {float(mel.mean()):.2f} in the mean, are of audio {excess_db:.1f} dB above full scale"
         return None

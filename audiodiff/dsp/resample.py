@@ -1,6 +1,7 @@
 """Change of sampling rate."""
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import torch
@@ -35,21 +36,81 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         >>> resample(torch.zeros(1, 22050), from_rate=22050, to_rate=16000).shape
         torch.Size([1, 16000])
     """
-    for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise ParameterError(f"{name}={rate} Hz must lie between {MIN_RATE} and {MAX_RATE} Hz; is it in kHz?")
+    _check_rates(from_rate, to_rate)
     if from_rate == to_rate:
         return audio
     if audio.shape[-1] == 0:
         raise ParameterError("audio has no samples, so it cannot be resampled")
-    factor = math.gcd(from_rate, to_rate)
-    taps = 2 * _FILTER_WIDTH * max(from_rate, to_rate) // min(from_rate, to_rate) + from_rate // factor
-    if taps * (to_rate // factor) > _MAX_KERNEL:
-        raise ParameterError(
-            f"from_rate={from_rate} and to_rate={to_rate} share only the factor {factor}: the filter is too long; "
-            f"go through a common rate, or round a rate to the nearest 25 Hz"
-        )
     return _resampler(from_rate, to_rate, audio.device, audio.dtype)(audio)
+
+
+class ResampleStream:
+    """Resample audio as it comes: what `resample` makes of the whole.
+
+    Args:
+        from_rate: rate of what comes, in Hz.
+        to_rate: rate of what is given, in Hz.
+
+    Raises:
+        ParameterError: as in `resample`.
+
+    Example:
+        >>> stream = ResampleStream(from_rate=22050, to_rate=16000)
+        >>> [part.shape[-1] for part in stream.over(torch.zeros(1, 22050).split(6000, dim=-1))]
+        [4160, 4160, 4480, 2880, 320]
+    """
+
+    def __init__(self, *, from_rate: int, to_rate: int) -> None:
+        _check_rates(from_rate, to_rate)
+        self._from_rate, self._to_rate = from_rate, to_rate
+        factor = math.gcd(from_rate, to_rate)
+        # A period of the input makes a whole number of samples; around it lies what the filter reaches.
+        self._period, self._made = from_rate // factor, to_rate // factor
+        self._reach = 0
+        if from_rate != to_rate:
+            self._reach = math.ceil(_FILTER_WIDTH * self._period / (min(self._period, self._made) * _ROLLOFF))
+        self._held: Tensor | None = None
+        self._before = 0  # periods that are held and were resampled already
+        self._n_came = self._n_given = 0
+
+    @property
+    def reach_seconds(self) -> float:
+        """How far behind what came the samples lie that are given."""
+        return 0.0 if self._reach == 0 else (self._reach + self._period) / self._from_rate
+
+    def push(self, audio: Float[Tensor, "*batch _"]) -> Float[Tensor, "*batch _"]:
+        """Take samples; return those that are ready."""
+        self._n_came += audio.shape[-1]
+        if self._from_rate == self._to_rate:
+            return audio
+        held = audio if self._held is None else torch.cat([self._held, audio], dim=-1)
+        periods = max(0, (held.shape[-1] - self._reach) // self._period - self._before)
+        given = self._resampled(held, periods * self._made)
+        done = self._before + periods
+        kept = min(done, -(-self._reach // self._period))
+        self._held, self._before = held[..., (done - kept) * self._period :].clone(), kept
+        self._n_given += given.shape[-1]
+        return given
+
+    def close(self) -> Float[Tensor, "*batch _"] | None:
+        """End the stream; return the samples that are left, or None where nothing came or nothing is held back."""
+        if self._held is None:
+            return None
+        return self._resampled(self._held, math.ceil(self._n_came * self._made / self._period) - self._n_given)
+
+    def over(self, blocks: Iterable[Float[Tensor, "*batch _"]]) -> Iterator[Float[Tensor, "*batch _"]]:
+        """Push every block and yield what is ready, then the rest."""
+        for block in blocks:
+            yield self.push(block)
+        rest = self.close()
+        if rest is not None:
+            yield rest
+
+    def _resampled(self, held: Tensor, n_samples: int) -> Tensor:
+        if n_samples == 0:
+            return held[..., :0]
+        first = self._before * self._made
+        return resample(held, from_rate=self._from_rate, to_rate=self._to_rate)[..., first : first + n_samples]
 
 
 @lru_cache(maxsize=8)
@@ -67,3 +128,18 @@ def _resampler(from_rate: int, to_rate: int, device: torch.device, dtype: torch.
             beta=_KAISER_BETA,
             dtype=dtype,
         ).to(device)
+
+
+def _check_rates(from_rate: int, to_rate: int) -> None:
+    for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise ParameterError(f"{name}={rate} Hz must lie between {MIN_RATE} and {MAX_RATE} Hz; is it in kHz?")
+    if from_rate == to_rate:
+        return
+    factor = math.gcd(from_rate, to_rate)
+    taps = 2 * _FILTER_WIDTH * max(from_rate, to_rate) // min(from_rate, to_rate) + from_rate // factor
+    if taps * (to_rate // factor) > _MAX_KERNEL:
+        raise ParameterError(
+            f"from_rate={from_rate} and to_rate={to_rate} share only the factor {factor}: the filter is too long; "
+            f"go through a common rate, or round a rate to the nearest 25 Hz"
+        )
