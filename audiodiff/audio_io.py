@@ -4,7 +4,7 @@ import contextlib
 import glob
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _CONTAINERS = {
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _UNLIMITED_SUBTYPES = ("FLOAT", "DOUBLE")
 # The Vorbis encoder of libsndfile keeps a whole write on the stack: long signals go in pieces.
-_WRITE_BLOCK_SAMPLES = 65536
+_BLOCK_SAMPLES = 65536
 
 AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
 """The suffixes that are read and written, in lower case; `find` takes them in any case."""
@@ -90,16 +90,29 @@ def read(
             raise AudioFileError(f"{path}: start={start} is past its end, it has {file.frames} samples")
         try:
             file.seek(start)
-            samples = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise AudioFileError(f"{path}: cannot be decoded ({error}); it may be damaged, replace it") from error
+        audio = _decoded(file, -1 if n_samples is None else n_samples, path=path)
         sample_rate = file.samplerate
-    audio = torch.from_numpy(samples).T.contiguous()  # (channels, time)
     if audio.shape[-1] == 0:
         raise AudioFileError(f"{path}: no sample could be decoded at start={start}; it may be cut off, replace it")
-    if not torch.isfinite(audio).all():
-        raise AudioFileError(f"{path}: holds NaN or infinite samples; write it again from a sound source")
     return audio, sample_rate
+
+
+def blocks(path: str | os.PathLike[str]) -> Iterator[Float[Tensor, "channels _"]]:
+    """Yield what `read` returns of a whole file, a few seconds at a time.
+
+    Raises:
+        AudioFileError: as `read`, when the block is reached that it is about.
+    """
+    path = Path(path)
+    n_read = 0
+    with _open(path) as file:
+        while (block := _decoded(file, _BLOCK_SAMPLES, path=path)).shape[-1]:
+            n_read += block.shape[-1]
+            yield block
+    if n_read == 0:
+        raise AudioFileError(f"{path}: no sample could be decoded at start=0; it may be cut off, replace it")
 
 
 def write(
@@ -123,28 +136,47 @@ def write(
         AudioFileError: if the suffix, the subtype or the rate is not supported, or the place cannot be written to.
         ParameterError: if audio is empty, not finite, or beyond [-1, 1] in any format but FLOAT and DOUBLE.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _CONTAINERS:
-        raise AudioFileError(f"{path}: suffix {path.suffix!r} is not an audio format, use {', '.join(AUDIO_SUFFIXES)}")
-    container, default_subtype = _CONTAINERS[path.suffix.lower()]
-    subtype = default_subtype if subtype is None else subtype
-    if not soundfile.check_format(container, subtype):
-        known = ", ".join(soundfile.available_subtypes(container))
-        raise AudioFileError(f"{path}: subtype={subtype!r} does not go into {container}, use one of {known}")
+    path, subtype = _checked_format(Path(path), subtype)
     _check_samples(audio, path=path, subtype=subtype)
+    parts = audio.split(_BLOCK_SAMPLES, dim=-1)
+    write_blocks(path, parts, n_channels=len(audio), sample_rate=sample_rate, subtype=subtype)
 
+
+def write_blocks(
+    path: str | os.PathLike[str],
+    blocks: Iterable[Float[Tensor, "channels _"]],
+    *,
+    n_channels: int,
+    sample_rate: int,
+    subtype: str | None = None,
+) -> None:
+    """Write audio that comes a block at a time, as `write` does: it appears whole or not at all.
+
+    Args:
+        blocks: of one recording, in order.
+        n_channels: of each.
+        sample_rate: in Hz.
+        subtype: as in `write`.
+
+    Raises:
+        AudioFileError: as `write`, or if the blocks cannot be read.
+        ParameterError: as `write`.
+    """
+    path, subtype = _checked_format(Path(path), subtype)
+    container = _CONTAINERS[path.suffix.lower()][0]
     temporary = path.with_name(f".{path.name[-100:]}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with soundfile.SoundFile(
-            temporary, "w", samplerate=sample_rate, channels=audio.shape[0], format=container, subtype=subtype
+            temporary, "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
         ) as file:
-            for block in audio.detach().cpu().split(_WRITE_BLOCK_SAMPLES, dim=-1):
-                file.write(_samples(block, subtype=subtype).T.contiguous().numpy())
+            for block in blocks:
+                _check_samples(block, path=path, subtype=subtype)
+                file.write(_samples(block.detach().cpu(), subtype=subtype).T.contiguous().numpy())
         os.replace(temporary, path)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise AudioFileError(
-            f"{path}: cannot be written with {audio.shape[0]} channels at {sample_rate} Hz as {container} {subtype} "
+            f"{path}: cannot be written with {n_channels} channels at {sample_rate} Hz as {container} {subtype} "
             f"({error}); check the folder, its free space and the rate, or use .wav"
         ) from error
     finally:
@@ -198,6 +230,30 @@ def _open(path: Path) -> soundfile.SoundFile:
         file.close()
         raise AudioFileError(f"{path}: has a header but no samples; replace or remove it")
     return file
+
+
+def _decoded(file: soundfile.SoundFile, n_samples: int, *, path: Path) -> Float[Tensor, "channels _"]:
+    """Decode the next samples, at most as many, or all where n_samples is -1."""
+    try:
+        samples = file.read(n_samples, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioFileError(f"{path}: cannot be decoded ({error}); it may be damaged, replace it") from error
+    audio = torch.from_numpy(samples).T.contiguous()
+    if not torch.isfinite(audio).all():
+        raise AudioFileError(f"{path}: holds NaN or infinite samples; write it again from a sound source")
+    return audio
+
+
+def _checked_format(path: Path, subtype: str | None) -> tuple[Path, str]:
+    """Return the path and the subtype to be written, having refused what the suffix does not take."""
+    if path.suffix.lower() not in _CONTAINERS:
+        raise AudioFileError(f"{path}: suffix {path.suffix!r} is not an audio format, use {', '.join(AUDIO_SUFFIXES)}")
+    container, default_subtype = _CONTAINERS[path.suffix.lower()]
+    subtype = default_subtype if subtype is None else subtype
+    if not soundfile.check_format(container, subtype):
+        known = ", ".join(soundfile.available_subtypes(container))
+        raise AudioFileError(f"{path}: subtype={subtype!r} does not go into {container}, use one of {known}")
+    return path, subtype
 
 
 def _check_samples(audio: Float[Tensor, "channels time"], *, path: Path, subtype: str) -> None:
