@@ -1,7 +1,6 @@
 """The model named `none`: mel inversion without training."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
-from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces
-from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
+from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined
+from audiodiff.types import AudioStretch, Mel, MelStretch, Reach, Waveform
 
 START_LEVEL = 0.1
 """RMS of the white noise that an inversion starts from; the first iteration brings it to the level of the mel."""
@@ -124,19 +123,67 @@ class MelInverter(nn.Module):
         self.check_sampling(
             steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
         )
-        n_iterations = self._checked_iterations(iterations)
         mel = checked_mel(mel, dialect=self.dialect).to(self.device)
         length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-        items = checked_items(items, batch=len(mel))
-        pieces = list(self._cut(n_iterations).pieces(length, sample_rate=self.sample_rate))
-        report = CountedSteps(on_step, total=len(items) * len(pieces) * n_iterations)
-        render = partial(self._renderer, seed=seed, n_iterations=n_iterations, on_step=report)
-        return torch.cat(
-            [
-                in_pieces(render(item=item), mel[index : index + 1], pieces, n_samples=length, dialect=self.dialect)
-                for index, item in enumerate(items)
-            ]
+        made = self.generate_pieces(
+            [mel], batch=len(mel), n_samples=length, iterations=iterations, seed=seed, items=items, on_step=on_step
         )
+        return joined(made, n_samples=length)
+
+    def generate_pieces(
+        self,
+        mels: Iterable[Mel] | None = None,
+        *,
+        n_samples: int,
+        batch: int = 1,
+        at_once: int | None = None,
+        steps: int | None = None,
+        iterations: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: nn.Module | None = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        seed: int = 0,
+        items: Sequence[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Waveform]:
+        """Make the audio of `generate` a piece at a time, in the memory of one of them.
+
+        Args:
+            mels: stretches of the mels in order, (batch, n_mels, frames) each.
+            n_samples: of the whole.
+            batch: examples in each stretch.
+            at_once: for models that compute several examples together; here each is computed by itself.
+            steps: as in `generate`, and so is all that follows.
+            iterations: see steps.
+            solver: see steps.
+            grid: see steps.
+            guide: see steps.
+            guidance: see steps.
+            guidance_interval: see steps.
+            seed: see steps.
+            items: see steps.
+            on_step: as in `generate`.
+
+        Returns: an iterator over audio, (batch, 1, samples), of a few seconds each.
+
+        Raises:
+            ParameterError: as `generate`; also where the mels end early.
+            MelError: when a stretch is reached that breaks its contract.
+        """
+        if mels is None:
+            raise ParameterError("mels=None: model 'none' has no training and inverts a mel; give one, or audio")
+        self.check_sampling(
+            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
+        )
+        n_iterations = self._checked_iterations(iterations)
+        items = checked_items(items, batch=batch)
+        pieces = list(self._cut(n_iterations).pieces(n_samples, sample_rate=self.sample_rate))
+        report = CountedSteps(on_step, total=batch * len(pieces) * n_iterations)
+        renders = [self._renderer(seed=seed, item=item, n_iterations=n_iterations, on_step=report) for item in items]
+        checked = (checked_mel(mel, dialect=self.dialect).to(self.device) for mel in mels)
+        return in_pieces(in_parts(renders, at_once=1), checked, pieces, dialect=self.dialect)
 
     def open_stream(
         self,
@@ -151,8 +198,8 @@ class MelInverter(nn.Module):
 
         Args:
             chunk_frames: frames whose audio is given at once; None is 16.
-            ahead_frames: frames after a chunk that it waits for, and before it that are computed again; None is as many
-                as `generate` needs for the same result.
+            ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
+                result.
             iterations: of the mel constraint; None is the model's default.
             seed: of the noise that the inversion starts from.
             item: number that keys the noise, another one for another sound.
@@ -180,7 +227,8 @@ class MelInverter(nn.Module):
 
     def _cut(self, n_iterations: int) -> Cut:
         hop = self.dialect.hop_length
-        return Cut(margin=margin_frames(n_iterations) * hop, grain=hop)
+        margin = margin_frames(n_iterations) * hop
+        return Cut(margin=Reach(margin, margin), grain=hop)
 
     def _checked_iterations(self, iterations: int | None) -> int:
         n_iterations = self.n_iterations if iterations is None else iterations

@@ -12,7 +12,7 @@ from torch import Tensor
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_mel, natural_n_samples
-from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
+from audiodiff.types import AudioStretch, Mel, MelStretch, Reach, Waveform
 
 PIECE_SECONDS = 10.0
 """What is computed at once, at least; longer where the margins would otherwise be most of the work."""
@@ -45,22 +45,22 @@ class Cut:
     """How a model's sounds may be cut.
 
     Args:
-        margin: samples to either side of a piece that its own samples depend on.
+        margin: samples before and after a piece that its own samples depend on.
         grain: every cut lies at a multiple of it.
     """
 
-    margin: int
+    margin: Reach
     grain: int
 
     def pieces(self, n_samples: int, *, sample_rate: int) -> Iterator[Piece]:
-        """Divide into pieces of 10 s, or of four margins, so that a third of the work at most is done twice."""
-        length = _up(max(round(PIECE_SECONDS * sample_rate), 4 * self.margin), self.grain)
-        margin = _up(self.margin, self.grain)
-        if n_samples < length + 2 * margin:
+        """Divide into pieces of 10 s, or of twice both margins, so that a third of the work at most is done twice."""
+        length = _up(max(round(PIECE_SECONDS * sample_rate), 2 * sum(self.margin)), self.grain)
+        before, after = (_up(margin, self.grain) for margin in self.margin)
+        if n_samples < length + before + after:
             length = n_samples
         for start in range(0, n_samples, length):
             stop = min(start + length, n_samples)
-            yield Piece(start, stop, max(0, start - margin), min(stop + margin, n_samples))
+            yield Piece(start, stop, max(0, start - before), min(stop + after, n_samples))
 
 
 def _up(n: int, grain: int) -> int:
@@ -74,28 +74,50 @@ class Renderer(Protocol):
     def __call__(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform: ...
 
 
+def in_parts(renders: Sequence[Renderer], *, at_once: int) -> Renderer:
+    """Return what renders a batch by parts of as many examples, each part by its own renderer."""
+
+    def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+        mels = [None] * len(renders) if mel is None else mel.split(at_once)
+        parts = zip(renders, mels, strict=True)
+        return torch.cat([own(part, n_samples=n_samples, first_sample=first_sample) for own, part in parts])
+
+    return render
+
+
 def in_pieces(
-    render: Renderer, mel: Mel | None, pieces: Sequence[Piece], *, n_samples: int, dialect: MelDialect | None
-) -> Waveform:
-    """Compute a whole from its pieces, in the memory of one of them and of the result.
+    render: Renderer, mels: Iterable[Mel] | None, pieces: Iterable[Piece], *, dialect: MelDialect | None
+) -> Iterator[Waveform]:
+    """Yield a whole piece by piece, in the memory of one of them.
 
     Args:
         render: computes a window.
-        mel: of the whole, (batch, n_mels, frames); None where there is none.
+        mels: stretches of the whole mel in order, (batch, n_mels, frames) each; None where there is none.
         pieces: of the whole, in order.
-        n_samples: of the whole.
         dialect: of the mel.
     """
-    if len(pieces) == 1:
-        return render(mel, n_samples=n_samples, first_sample=0)
-    result: Tensor | None = None
+    frames = None if mels is None else _Frames(mels)
     for piece in pieces:
-        own = None if mel is None or dialect is None else frames_of(piece, mel, dialect=dialect)
-        audio = render(own, n_samples=piece.last - piece.first, first_sample=piece.first)
+        n_samples = piece.last - piece.first
+        own = None
+        if frames is not None and dialect is not None:
+            own = frames(piece.first // dialect.hop_length, n_frames=dialect.n_frames(n_samples))
+        yield render(own, n_samples=n_samples, first_sample=piece.first)[..., piece.within]
+
+
+def joined(made: Iterable[Waveform], *, n_samples: int) -> Waveform:
+    """Put pieces together, in the memory of one of them and of the result."""
+    result: Tensor | None = None
+    done = 0
+    for audio in made:
+        if audio.shape[-1] == n_samples:
+            return audio
         if result is None:
             result = audio.new_empty(*audio.shape[:-1], n_samples)
-        result[..., piece.start : piece.stop] = audio[..., piece.within]
+        result[..., done : done + audio.shape[-1]] = audio
+        done += audio.shape[-1]
     assert result is not None
+    assert done == n_samples
     return result
 
 
@@ -104,10 +126,28 @@ def whole(n_samples: int) -> list[Piece]:
     return [Piece(0, n_samples, 0, n_samples)]
 
 
-def frames_of(piece: Piece, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, "batch n_mels window_frames"]:
-    """Return the frames of a window that begins at a whole hop."""
-    first = piece.first // dialect.hop_length
-    return mel[..., first : first + dialect.n_frames(piece.last - piece.first)]
+class _Frames:
+    """Give windows of frames that come in stretches; what lies before the last window is forgotten."""
+
+    def __init__(self, mels: Iterable[Mel]) -> None:
+        self._coming = iter(mels)
+        self._base = 0
+        self._held: list[Tensor] = []
+
+    def __call__(self, first: int, *, n_frames: int) -> Float[Tensor, "batch n_mels window_frames"]:
+        n_held = sum(mel.shape[-1] for mel in self._held)
+        while self._base + n_held < first + n_frames:
+            mel = next(self._coming, None)
+            if mel is None:
+                raise ParameterError(
+                    f"mels end after {self._base + n_held} frames, and the sound needs {first + n_frames} of them"
+                )
+            self._held.append(mel)
+            n_held += mel.shape[-1]
+        held = self._held[0] if len(self._held) == 1 else torch.cat(self._held, dim=-1)
+        held = held[..., first - self._base :]
+        self._held, self._base = [held], first
+        return held[..., :n_frames]
 
 
 class CountedSteps:
@@ -140,8 +180,8 @@ class Stream:
         dialect: of the mels.
         cut: how the model's sounds may be cut.
         chunk_frames: frames whose audio is given at once; None is 16, or as many as the grain asks for.
-        ahead_frames: frames after a chunk that have to have come before it is computed, and before it that are computed
-            again; None is the margin.
+        ahead_frames: frames after a chunk that have to have come before it is computed; None is the margin. With
+            fewer, as many fewer of those before it are computed again.
         channels: of the audio.
 
     Raises:
@@ -167,9 +207,10 @@ class Stream:
                 f"chunk_frames={chunk_frames} must be a multiple of {grain}: there frames of the mel and of the "
                 "network begin together"
             )
-        self._ahead = _up(-(-cut.margin // hop), grain) if ahead_frames is None else ahead_frames
+        behind, ahead = (_up(-(-margin // hop), grain) for margin in cut.margin)
+        self._ahead = ahead if ahead_frames is None else ahead_frames
         check_whole(self._ahead, name="ahead_frames", least=0)
-        self._behind = _up(self._ahead, grain)
+        self._behind = _up(max(0, behind - max(0, ahead - self._ahead)), grain)
         self._render = render
         self._dialect = dialect
         self._channels = channels
@@ -177,6 +218,16 @@ class Stream:
         self._base = 0  # number of the first frame that is kept
         self._done = 0  # number of the first frame whose audio was not given yet
         self._closed = False
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames whose audio is given at once."""
+        return self._chunk
+
+    @property
+    def ahead_frames(self) -> int:
+        """Frames after a chunk that it waits for."""
+        return self._ahead
 
     @property
     def latency_frames(self) -> int:

@@ -29,9 +29,9 @@ from audiodiff.generation_arguments import (
     checked_n_samples,
     checked_sampler,
 )
-from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_pieces, whole
+from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.representations.representation import Representation
-from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Signal, Waveform
+from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Reach, Signal, Waveform
 
 
 class Synthesizer(nn.Module):
@@ -157,30 +157,99 @@ class Synthesizer(nn.Module):
             MelError: if the mel breaks its contract.
         """
         mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
+        made = self.generate_pieces(
+            None if mel is None else [mel],
+            batch=n_examples,
+            n_samples=length,
+            steps=steps,
+            iterations=iterations,
+            solver=solver,
+            grid=grid,
+            guide=guide,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            seed=seed,
+            items=items,
+            on_step=on_step,
+        )
+        return joined(made, n_samples=length)
+
+    def generate_pieces(
+        self,
+        mels: Iterable[Mel] | None = None,
+        *,
+        n_samples: int,
+        batch: int = 1,
+        at_once: int | None = None,
+        steps: int | None = None,
+        iterations: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        guide: "Synthesizer | None" = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        seed: int = 0,
+        items: Sequence[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Waveform]:
+        """Make the audio of `generate` a piece at a time, in the memory of one of them.
+
+        Args:
+            mels: stretches of the mels in order, (batch, n_mels, frames) each; needed by, and only by, a model that is
+                conditioned on a mel.
+            n_samples: of the whole.
+            batch: number of examples, in each stretch if there are any.
+            at_once: examples that are computed together; None is all. A CPU computes one after another.
+            steps: as in `generate`, and so is all that follows.
+            iterations: see steps.
+            solver: see steps.
+            grid: see steps.
+            guide: see steps.
+            guidance: see steps.
+            guidance_interval: see steps.
+            seed: see steps.
+            items: see steps.
+            on_step: as in `generate`.
+
+        Returns: an iterator over audio, (batch, channels, samples), of a few seconds each.
+
+        Raises:
+            ParameterError: as `generate`; also where the mels end early.
+            MelError: when a stretch is reached that breaks its contract.
+        """
+        if self.needs_mel and mels is None:
+            raise ParameterError("mels=None: this model is conditioned on a mel spectrogram; give one, or audio")
+        if not self.needs_mel and mels is not None:
+            raise ParameterError("mels is given, and this model is unconditional: it generates from nothing")
         n_iterations = self._n_iterations(iterations)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
-        scale = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
-        items = checked_items(items, batch=n_examples)
+        with torch.no_grad():
+            sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+            guided = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+        items = checked_items(items, batch=batch)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
-        at_once = 1 if self.device.type == "cpu" else n_examples
-        parts = [slice(first, first + at_once) for first in range(0, n_examples, at_once)]
+        size = 1 if self.device.type == "cpu" else at_once or batch
+        parts = [items[first : first + size] for first in range(0, batch, size)]
         cut = self._cut(sampler, n_iterations=n_iterations, guide=guide)
-        pieces = whole(length) if cut is None else list(cut.pieces(length, sample_rate=self.sample_rate))
+        pieces = whole(n_samples) if cut is None else list(cut.pieces(n_samples, sample_rate=self.sample_rate))
         report = CountedSteps(on_step, total=len(parts) * len(pieces) * (sampler.n_steps + n_iterations))
-
-        def made(part: slice) -> Waveform:
-            render = self._renderer(
+        renders = [
+            self._renderer(
                 sampler,
-                guidance=(scale, guidance_interval, guide),
+                guidance=(guided, guidance_interval, guide),
                 n_iterations=n_iterations,
                 seed=seed,
-                items=items[part],
+                items=part,
                 on_step=report,
             )
-            return in_pieces(render, None if mel is None else mel[part], pieces, n_samples=length, dialect=self.dialect)
-
-        return torch.cat([made(part) for part in parts])
+            for part in parts
+        ]
+        render = in_parts(renders, at_once=size)
+        if mels is None or self.dialect is None:
+            return in_pieces(render, None, pieces, dialect=self.dialect)
+        dialect = self.dialect
+        checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
+        return in_pieces(render, checked, pieces, dialect=dialect)
 
     def open_stream(
         self,
@@ -198,8 +267,8 @@ class Synthesizer(nn.Module):
 
         Args:
             chunk_frames: frames whose audio is given at once; None is 16, or what the network's own frames ask for.
-            ahead_frames: frames after a chunk that it waits for, and before it that are computed again; None is as many
-                as `generate` needs for the same result.
+            ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
+                result.
             steps: as in `generate`, and so are iterations, solver, grid and seed.
             iterations: see steps.
             solver: see steps.
@@ -245,12 +314,14 @@ class Synthesizer(nn.Module):
             return None
         networks = [model.denoiser.network for model in (self, guide) if model is not None]
         hop = self.representation.hop_length
-        reach = in_a_row * hop * max(network.reach for network in networks)
+        reaches = [network.reach for network in networks]
+        before, after = (in_a_row * hop * max(sides) for sides in zip(*reaches, strict=True))
         grain = hop * math.lcm(*(network.grain for network in networks))
         if self.dialect is not None:
-            reach += margin_frames(n_iterations) * self.dialect.hop_length
+            margin = margin_frames(n_iterations) * self.dialect.hop_length
+            before, after = before + margin, after + margin
             grain = math.lcm(grain, self.dialect.hop_length)
-        return Cut(margin=reach, grain=grain)
+        return Cut(margin=Reach(before, after), grain=grain)
 
     def _renderer(
         self,

@@ -1,7 +1,7 @@
 """Names for the tensors and functions that cross the borders of modules."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -32,3 +32,10 @@ MelStretch: TypeAlias = Float[Tensor, "1 n_mels _"]
 
 AudioStretch: TypeAlias = Float[Tensor, "1 channels _"]
 """Some samples of a sound of which more come."""
+
+
+class Reach(NamedTuple):
+    """How far an output looks: what lies at most that much before or after it may change it."""
+
+    before: int
+    after: int

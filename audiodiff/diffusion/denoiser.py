@@ -13,7 +13,7 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.preconditioning import Preconditioning, Scalings
 from audiodiff.diffusion.process import learned
 from audiodiff.errors import ParameterError
-from audiodiff.types import Sigma, Signal
+from audiodiff.types import Reach, Sigma, Signal
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class ConditionedNetwork(Protocol):
     """What a denoiser asks of a network: audiodiff.networks.Network, which a sibling package may not import."""
 
     @property
-    def reach(self) -> int: ...
+    def reach(self) -> Reach: ...
 
     @property
     def grain(self) -> int: ...

@@ -2,7 +2,8 @@
 
 Layer by layer, a residual stack at the rate of samples writes and reads hundreds of megabytes for a second of audio,
 and waits for memory. Here every layer works on one block, as far as the layer before it has come, and hands on what it
-made while that is in cache; a layer of dilation d lags d samples behind the one before, so nothing is computed twice.
+made while that is in cache; a layer that looks d samples ahead lags d behind the one before, so nothing is computed
+twice.
 """
 
 import math
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.networks.residual import ResidualBlock
+from audiodiff.types import Reach
 
 BLOCK_SAMPLES = 8192
 """Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
@@ -30,7 +32,7 @@ class _Layer:
     """
 
     dilation: int
-    reach: int  # samples that the convolution looks to either side
+    reach: Reach  # of the convolution
     taps: tuple[Tensor, ...]  # (2 channels, channels) each
     local: Tensor | None  # (2 channels, bands)
     bias: Tensor  # (2 channels, 1)
@@ -65,9 +67,10 @@ def run_in_blocks(
     """
     layers, first_step = _prepare(blocks, step, vector)
     n_samples, channels = x.shape[-1], input_projection.out_channels
-    lags = [sum(layer.reach for layer in layers[: index + 1]) for index in range(len(layers))]
-    # What a layer sees: 2 reach samples from before, and a block. Outside the signal it is 0, as padding makes it.
-    inputs = [x.new_zeros(channels, 2 * layer.reach + block_samples) for layer in layers]
+    lags = [sum(layer.reach.after for layer in layers[: index + 1]) for index in range(len(layers))]
+    # What a layer sees: as much from before as its convolution spans, and a block. Outside the signal it is 0, as
+    # padding makes it.
+    inputs = [x.new_zeros(channels, sum(layer.reach) + block_samples) for layer in layers]
     total = x.new_zeros(channels, lags[-1] + block_samples)
     gated, opened = x.new_empty(2 * channels, block_samples), x.new_ones(channels + 1, block_samples)
     result = x.new_empty(output_projection.out_channels, n_samples)
@@ -75,7 +78,7 @@ def run_in_blocks(
     leave = (leave[0] / math.sqrt(len(layers)), leave[1])
 
     for start in range(0, n_samples + lags[-1], block_samples):
-        fresh = _shifted(inputs[0], 2 * layers[0].reach)
+        fresh = _shifted(inputs[0], sum(layers[0].reach))
         stop = min(start + block_samples, n_samples)
         if start < stop:
             part = fresh[:, : stop - start]
@@ -85,7 +88,7 @@ def run_in_blocks(
             # Only what lies within the signal is computed, from `low` to `high`; `at` is its place in the block.
             low, high = max(0, start - lag), min(n_samples, start - lag + block_samples)
             at = slice(low - start + lag, max(low, high) - start + lag)
-            onward = _shifted(inputs[index + 1], 2 * layers[index + 1].reach) if index + 1 < len(layers) else None
+            onward = _shifted(inputs[index + 1], sum(layers[index + 1].reach)) if index + 1 < len(layers) else None
             if low < high:
                 y = gated[:, : high - low]
                 z = opened[:, : high - low]
@@ -93,7 +96,7 @@ def run_in_blocks(
                 behind = lags[-1] - lag
                 total[:, behind + at.start : behind + at.stop].addmm_(layer.skip, z)
                 if onward is not None:
-                    own = inputs[index][:, layer.reach + at.start : layer.reach + at.stop]
+                    own = inputs[index][:, layer.reach.before + at.start : layer.reach.before + at.stop]
                     torch.addmm(own, layer.onward, z, beta=_SHRINK, out=onward[:, at])
             if onward is not None:
                 onward[:, : at.start] = 0
@@ -153,7 +156,7 @@ def _prepare(blocks: Sequence[ResidualBlock], step: Tensor, vector: Tensor | Non
         layers.append(
             _Layer(
                 dilation=conv.dilation[0],
-                reach=conv.dilation[0] * (conv.kernel_size[0] // 2),
+                reach=block.reach,
                 taps=tuple((double * conv.weight[..., k]).contiguous() for k in range(conv.kernel_size[0])),
                 local=None if projection is None else double * projection.weight[..., 0],
                 bias=double * bias,

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
-from audiodiff.types import Signal
+from audiodiff.types import Reach, Signal
 
 
 class Network(nn.Module, ABC):
@@ -14,7 +14,7 @@ class Network(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def reach(self) -> int:
+    def reach(self) -> Reach:
         """How many samples of x, or of what its condition stands for, an output depends on at most, to either side."""
 
     @property

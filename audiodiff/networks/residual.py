@@ -1,20 +1,57 @@
 """The dilated gated residual stack of WaveNet and DiffWave, which works at any rate: of samples, of frames."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError
+from audiodiff.types import Reach
 
 
-def kaiming_conv1d(in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1) -> nn.Conv1d:
-    """Make a convolution that keeps the length, with He et al.'s normal initialisation, as DiffWave has everywhere."""
+def kaiming_conv1d(
+    in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1, look_ahead: int | None = None
+) -> nn.Conv1d:
+    """Make a convolution with He et al.'s normal initialisation, as DiffWave has everywhere.
+
+    Its result is as long as what it is given, or longer where it looks ahead less than back: the rest is to be cut off.
+
+    Args:
+        in_channels: of what it is given.
+        out_channels: of its result.
+        kernel_size: odd.
+        dilation: between the taps.
+        look_ahead: samples after it that an output depends on, at most as many as before it; None is as many.
+    """
     padding = dilation * (kernel_size // 2)
+    if look_ahead is not None:
+        padding = 2 * padding - look_ahead
     conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
     nn.init.kaiming_normal_(conv.weight)
     return conv
+
+
+def shared_look_ahead(look_ahead: int | None, symmetric: Sequence[int]) -> list[int]:
+    """Share out among convolutions in a row how far they may look ahead: the first as far as back, while it lasts.
+
+    Args:
+        look_ahead: what there is to share; None is without limit.
+        symmetric: how far each would look to either side.
+
+    Example:
+        >>> shared_look_ahead(6, [1, 2, 4, 8]), shared_look_ahead(0, [1, 2]), shared_look_ahead(None, [1, 2])
+        ([1, 2, 3, 0], [0, 0], [1, 2])
+    """
+    if look_ahead is None:
+        return list(symmetric)
+    if look_ahead < 0:
+        raise ParameterError(f"look_ahead={look_ahead} must not be negative; 0 is causal, null looks both ways alike")
+    shares: list[int] = []
+    for own in symmetric:
+        shares.append(min(own, look_ahead - sum(shares)))
+    return shares
 
 
 class ResidualBlock(nn.Module):
@@ -29,6 +66,7 @@ class ResidualBlock(nn.Module):
         step_features: width of the encoded step.
         condition_channels: channels of the local condition; None if there is none.
         vector_features: width of the global condition; None if there is none.
+        look_ahead: samples after it that an output depends on; None is as many as before it.
 
     Source: Kong et al. 2021 (DiffWave), figure 2; van den Oord et al. 2016 (WaveNet), eq. 2 and section 2.5.
     """
@@ -41,9 +79,15 @@ class ResidualBlock(nn.Module):
         step_features: int,
         condition_channels: int | None,
         vector_features: int | None,
+        look_ahead: int | None = None,
     ) -> None:
         super().__init__()
-        self.dilated_conv = kaiming_conv1d(channels, 2 * channels, kernel_size, dilation=dilation)
+        symmetric = dilation * (kernel_size // 2)
+        after = symmetric if look_ahead is None else look_ahead
+        self.reach = Reach(before=2 * symmetric - after, after=after)
+        self.dilated_conv = kaiming_conv1d(
+            channels, 2 * channels, kernel_size, dilation=dilation, look_ahead=look_ahead
+        )
         self.step_projection = nn.Linear(step_features, channels)
         self.condition_projection = (
             None if condition_channels is None else kaiming_conv1d(condition_channels, 2 * channels)
@@ -58,7 +102,8 @@ class ResidualBlock(nn.Module):
         local: Float[Tensor, "batch bands time"] | None,
         vector: Float[Tensor, "batch features"] | None,
     ) -> tuple[Float[Tensor, "batch channels time"], Float[Tensor, "batch channels time"]]:
-        y = self.dilated_conv(x + self.step_projection(step).unsqueeze(-1))  # (batch, 2 * channels, time)
+        y = self.dilated_conv(x + self.step_projection(step).unsqueeze(-1))  # (batch, 2 * channels, time or more)
+        y = y[..., : x.shape[-1]]
         if self.condition_projection is not None:
             y = y + self.condition_projection(local)
         if self.vector_projection is not None:
@@ -81,6 +126,8 @@ class ResidualStack(nn.Module):
         step_features: width of the encoded step.
         condition_channels: channels of the local condition at the rate of x; None if there is none.
         vector_features: width of the global condition; None if there is none.
+        look_ahead: samples after it that an output depends on at most, which the first blocks spend; None is as many
+            as before it.
 
     Example:
         >>> stack = ResidualStack(8, n_layers=4, dilation_cycle=2, step_features=16, condition_channels=3)
@@ -88,6 +135,8 @@ class ResidualStack(nn.Module):
         torch.Size([2, 8, 50])
         >>> stack.receptive_field
         13
+        >>> stack.reach
+        Reach(before=6, after=6)
     """
 
     def __init__(
@@ -100,6 +149,7 @@ class ResidualStack(nn.Module):
         step_features: int = 512,
         condition_channels: int | None = None,
         vector_features: int | None = None,
+        look_ahead: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("n_layers", n_layers), ("dilation_cycle", dilation_cycle)):
@@ -111,15 +161,22 @@ class ResidualStack(nn.Module):
         self.receptive_field = 1 + (kernel_size - 1) * sum(dilations)
         self.condition_channels = condition_channels
         self.vector_features = vector_features
+        ahead = shared_look_ahead(look_ahead, [dilation * (kernel_size // 2) for dilation in dilations])
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels, kernel_size, dilation, step_features, condition_channels, vector_features)
-            for dilation in dilations
+            ResidualBlock(channels, kernel_size, dilation, step_features, condition_channels, vector_features, after)
+            for dilation, after in zip(dilations, ahead, strict=True)
         )
 
     @property
     def layers(self) -> list[ResidualBlock]:
         """The blocks, from the first to the last."""
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+
+    @property
+    def reach(self) -> Reach:
+        """How far an output looks, in samples of what the stack is given."""
+        reaches = [block.reach for block in self.layers]
+        return Reach(sum(reach.before for reach in reaches), sum(reach.after for reach in reaches))
 
     def forward(
         self,

@@ -13,8 +13,8 @@ from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
-from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
-from audiodiff.types import Mel, Signal
+from audiodiff.networks.residual import ResidualStack, kaiming_conv1d, shared_look_ahead
+from audiodiff.types import Mel, Reach, Signal
 
 
 class SpectralWaveNet(Network):
@@ -37,6 +37,8 @@ class SpectralWaveNet(Network):
         kernel_size: of the dilated convolutions, odd.
         step_features: width of the encoded noise level.
         vector_features: width of condition.vector; None ignores it.
+        look_ahead: frames of the network after it that an output frame depends on at most, 0 for a causal network; the
+            mel encoder and then the first blocks spend them. None is as many as before it. The window comes on top.
 
     Example:
         >>> from audiodiff.networks.embedding import Sinusoidal
@@ -61,6 +63,7 @@ class SpectralWaveNet(Network):
         kernel_size: int = 3,
         step_features: int = 256,
         vector_features: int | None = None,
+        look_ahead: int | None = None,
     ) -> None:
         super().__init__()
         if hop_length * 2 > n_fft:
@@ -78,10 +81,16 @@ class SpectralWaveNet(Network):
         self.level = level
         bins = n_fft // 2 + 1
         self.mel_encoder = None
+        self.encoder_reach = Reach(0, 0)
         if dialect is not None:
             self.register_buffer("spread", _spread(dialect, self.stft), persistent=False)
+            first, second = shared_look_ahead(look_ahead, [2, 1])
+            self.encoder_reach = Reach(6 - first - second, first + second)
             self.mel_encoder = nn.Sequential(
-                kaiming_conv1d(dialect.n_mels, channels, 5), nn.ReLU(), kaiming_conv1d(channels, channels, 3), nn.ReLU()
+                kaiming_conv1d(dialect.n_mels, channels, 5, look_ahead=first),
+                nn.ReLU(),
+                kaiming_conv1d(channels, channels, 3, look_ahead=second),
+                nn.ReLU(),
             )
         self.step_encoder = StepEncoder(embedding, step_features)
         self.input_projection = kaiming_conv1d(2 * bins, channels)
@@ -93,16 +102,24 @@ class SpectralWaveNet(Network):
             step_features=step_features,
             condition_channels=None if dialect is None else channels,
             vector_features=vector_features,
+            look_ahead=None if look_ahead is None else look_ahead - self.encoder_reach.after,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
         self.output_projection = kaiming_conv1d(channels, 3 * bins)
         nn.init.zeros_(self.output_projection.weight)
 
     @property
-    def reach(self) -> int:
-        # Frames of the stack and of the mel encoder, half a window of analysis and of synthesis, a frame of the mel.
-        own = (self.stack.receptive_field // 2 + 4) * self.stft.hop_length + self.stft.n_fft
-        return own + (0 if self.dialect is None else self.dialect.hop_length)
+    def reach(self) -> Reach:
+        # x is seen through half a window of analysis and half a window of synthesis; the mel through the latter, by the
+        # two frames with their centres on either side of where it is interpolated.
+        hop, window = self.stft.hop_length, self.stft.n_fft
+        before = after = window
+        if self.dialect is not None:
+            centre = self._mel_centre
+            before = max(window, window // 2 + centre)
+            after = max(window, window // 2 + self.dialect.hop_length - centre)
+        stack, encoder = self.stack.reach, self.encoder_reach
+        return Reach((stack.before + encoder.before) * hop + before, (stack.after + encoder.after) * hop + after)
 
     @property
     def grain(self) -> int:
@@ -124,7 +141,9 @@ class SpectralWaveNet(Network):
             envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude)
         # Roughly standardised, whatever the dialect's own compression.
         features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
-        return Condition(vector=vector, frames=self.mel_encoder(features), signal=envelope)
+        for layer in self.mel_encoder:
+            features = layer(features)[..., : envelope.shape[-1]]
+        return Condition(vector=vector, frames=features, signal=envelope)
 
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
         """Predict F.
@@ -157,15 +176,20 @@ class SpectralWaveNet(Network):
         estimate = torch.complex(envelope * (gain * spectrum.real + real), envelope * (gain * spectrum.imag + imag))
         return self.stft.inverse(estimate, length=n_frames * hop)[:, None, :n_samples].to(x.dtype)
 
+    @property
+    def _mel_centre(self) -> int:
+        """Sample that the first mel frame stands around."""
+        assert self.dialect is not None
+        return self.dialect.n_fft // 2 - self.dialect.stft.padding
+
     def _at_frame_rate(self, mel: Mel) -> Float[Tensor, "batch n_mels own_frames"]:
         """Interpolate mel frames linearly at the centres of the network's own."""
         dialect, hop = self.dialect, self.stft.hop_length
         assert dialect is not None
         n_samples = mel.shape[-1] * dialect.hop_length
         n_frames = -(-n_samples // hop)
-        centre = dialect.stft.win_length / 2 + (dialect.n_fft - dialect.win_length) / 2 - dialect.stft.padding
         at = (torch.arange(n_frames, device=mel.device) + 0.5) * hop
-        position = ((at - centre) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
+        position = ((at - self._mel_centre) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
         low = position.floor().long()
         high = (low + 1).clamp(max=mel.shape[-1] - 1)
         return torch.lerp(mel[..., low], mel[..., high], (position - low).to(mel))

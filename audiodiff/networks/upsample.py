@@ -61,9 +61,9 @@ class Upsampler(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Samples to either side within which a sample's frames lie: one frame of the input of every stage."""
-        frames = [self.hop_length // math.prod(self.factors[:index]) for index in range(len(self.factors))]
-        return sum(frames)
+        """Samples to either side that touch all the frames a sample depends on: half a frame of every stage's input."""
+        rates = [self.hop_length // math.prod(self.factors[: index + 1]) for index in range(len(self.factors))]
+        return sum((factor + 1) // 2 * rate for factor, rate in zip(self.factors, rates, strict=True))
 
     def forward(self, frames: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch bands time"]:
         image = frames.unsqueeze(1)  # (batch, 1, bands, frames)

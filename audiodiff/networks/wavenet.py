@@ -12,7 +12,7 @@ from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
 from audiodiff.networks.upsample import Upsampler
-from audiodiff.types import Signal
+from audiodiff.types import Reach, Signal
 
 
 class WaveNet(Network):
@@ -36,6 +36,8 @@ class WaveNet(Network):
         signal_channels: channels of condition.signal; None ignores it.
         vector_features: width of condition.vector; None ignores it.
         out_channels: channels of the result; None is in_channels, twice as many is for a learned variance.
+        look_ahead: samples of x after it that an output depends on at most, 0 for a causal stack; None is as many as
+            before it. The frames that the upsampler mixes come on top.
 
     Example:
         >>> from audiodiff.networks.embedding import StepTable
@@ -63,6 +65,7 @@ class WaveNet(Network):
         signal_channels: int | None = None,
         vector_features: int | None = None,
         out_channels: int | None = None,
+        look_ahead: int | None = None,
     ) -> None:
         super().__init__()
         if out_channels is not None and out_channels < 1:
@@ -85,14 +88,16 @@ class WaveNet(Network):
             step_features=step_features,
             condition_channels=(frame_bands or 0) + (signal_channels or 0) or None,
             vector_features=vector_features,
+            look_ahead=look_ahead,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
         self.output_projection = kaiming_conv1d(channels, in_channels if out_channels is None else out_channels)
         nn.init.zeros_(self.output_projection.weight)
 
     @property
-    def reach(self) -> int:
-        return self.stack.receptive_field // 2 + (0 if self.upsample is None else self.upsample.reach)
+    def reach(self) -> Reach:
+        mixed = 0 if self.upsample is None else self.upsample.reach
+        return Reach(self.stack.reach.before + mixed, self.stack.reach.after + mixed)
 
     @property
     def grain(self) -> int:

@@ -33,6 +33,8 @@ CASES = {
     "kernel of 1": {"kernel_size": 1},
     "kernel of 5": {"kernel_size": 5},
     "one layer": {"n_layers": 1},
+    "causal": {"look_ahead": 0, "frame_bands": 5, "hop_length": 16},
+    "a little ahead": {"look_ahead": 5, "kernel_size": 5},
 }
 
 

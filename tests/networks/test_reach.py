@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from audiodiff.condition import Condition
+from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.network import Network
 from audiodiff.networks.spectral import SpectralWaveNet
@@ -27,6 +28,14 @@ def networks() -> dict[str, Network]:
         "spectral of a mel": SpectralWaveNet(Sinusoidal(), dialect=hifigan, n_fft=1024, hop_length=256, **SMALL),
         "spectral at another hop": SpectralWaveNet(Sinusoidal(), dialect=hifigan, n_fft=512, hop_length=96, **SMALL),
     }
+    for look_ahead in (0, 2, 4, 100):
+        ahead = {"look_ahead": look_ahead, **SMALL}
+        made |= {
+            f"wavenet that looks {look_ahead} ahead": WaveNet(Sinusoidal(), frame_bands=80, hop_length=256, **ahead),
+            f"spectral that looks {look_ahead} ahead": SpectralWaveNet(
+                Sinusoidal(), dialect=hifigan, n_fft=1024, hop_length=256, **ahead
+            ),
+        }
     for network in made.values():
         for parameter in network.parameters():
             parameter.data += 0.05 * torch.randn(parameter.shape)
@@ -47,36 +56,58 @@ def evaluated(network: Network, x: torch.Tensor, mel: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_output_depends_on_nothing_beyond_the_reach_and_on_something_near_it(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
-    n_frames = 2 * (network.reach // hop + 3)
+    n_frames = 2 * (max(network.reach) // hop + 3)
     x = (0.1 * torch.randn(1, 1, n_frames * hop)).requires_grad_()
     mel = (torch.rand(1, 80, n_frames) - 6.0).requires_grad_()
-    middle = n_frames * hop // 2
-    evaluated(network, x, mel)[0, 0, middle].backward()
-    assert x.grad is not None
-    touched = x.grad[0, 0].nonzero()[:, 0] - middle
-    assert touched.abs().max() <= network.reach
-    furthest = int(touched.abs().max())
-    if mel.grad is not None:
-        frames = mel.grad[0].abs().sum(0).nonzero()[:, 0]
-        ends = torch.stack([frames * hop - middle, (frames + 1) * hop - middle])
-        assert ends.min() >= -network.reach
-        assert ends.max() <= network.reach + hop
-        furthest = max(furthest, int(ends.abs().max()))
+    before, after = 0, 0
+    # Over a hop: where in a frame an output lies decides how far it sees.
+    for middle in range(n_frames * hop // 2, (n_frames // 2 + 1) * hop, 37):
+        x.grad = mel.grad = None
+        evaluated(network, x, mel)[0, 0, middle].backward()
+        assert x.grad is not None
+        touched = x.grad[0, 0].nonzero()[:, 0] - middle
+        before, after = max(before, -int(touched.min())), max(after, int(touched.max()))
+        if mel.grad is not None:
+            frames = mel.grad[0].abs().sum(0).nonzero()[:, 0]
+            # A frame stands for a hop of samples, of which the nearest counts: windows begin and end between frames.
+            before = max(before, middle - (int(frames.min()) + 1) * hop + 1)
+            after = max(after, int(frames.max()) * hop - middle)
     # Generous by less than half: what a window wastes.
-    assert furthest > 0.5 * network.reach
+    assert 0.5 * network.reach.before < before <= network.reach.before
+    assert 0.5 * network.reach.after < after <= network.reach.after
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_window_that_starts_at_the_grain_gives_what_the_whole_gives(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
     start = math.lcm(network.grain, hop)
-    margin = -(-network.reach // start) * start
-    n_samples = 2 * margin + 2 * start
+    before, after = (-(-margin // start) * start for margin in network.reach)
+    n_samples = before + after + 3 * start
     draw = torch.Generator().manual_seed(3)
     x = 0.1 * torch.randn(1, 1, n_samples, generator=draw)
     mel = torch.rand(1, 80, n_samples // hop, generator=draw) - 6.0
     with torch.no_grad():
         whole = evaluated(network, x, mel)
-        part = evaluated(network, x[..., start:], mel[..., start // hop :])
-    expected = whole[..., start + margin :]
-    torch.testing.assert_close(part[..., margin:], expected, rtol=0, atol=1e-5 * float(whole.abs().max()))
+        part = evaluated(network, x[..., start:-start], mel[..., start // hop : -start // hop])
+    expected = whole[..., start + before : n_samples - start - after]
+    atol = 1e-5 * float(whole.abs().max())
+    torch.testing.assert_close(part[..., before : before + start], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "looks 100 ahead" in name])
+def test_a_network_that_may_look_further_than_it_can_is_the_one_that_looks_both_ways_alike(name):
+    both_ways = NETWORKS["wavenet of frames" if "wavenet" in name else "spectral of a mel"]
+    both_ways.load_state_dict(NETWORKS[name].state_dict(), strict=True)
+    assert NETWORKS[name].reach == both_ways.reach
+    x, mel = 0.1 * torch.randn(1, 1, 4096), torch.rand(1, 80, 16) - 6.0
+    assert torch.equal(evaluated(NETWORKS[name], x, mel), evaluated(both_ways, x, mel))
+
+
+def test_what_a_causal_stack_looks_ahead_is_the_window_or_the_upsampler():
+    assert NETWORKS["spectral that looks 0 ahead"].reach.after == 1024
+    assert NETWORKS["wavenet that looks 0 ahead"].reach.after == 128 + 8
+
+
+def test_a_negative_look_ahead_is_refused():
+    with pytest.raises(ParameterError, match="look_ahead=-1 must not be negative"):
+        WaveNet(Sinusoidal(), look_ahead=-1, **SMALL)
