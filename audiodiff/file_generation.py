@@ -1,5 +1,6 @@
 """Files of sound from recordings, from mel spectrograms, or from nothing."""
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,29 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from audiodiff import audio_io
 from audiodiff.diffusion.grid import GRIDS
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
-from audiodiff.dsp.mel import MelDialect, ensure_same
-from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
+from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.file_plan import Job, make_folder
-from audiodiff.generation_arguments import checked_length, natural_n_samples
+from audiodiff.file_result import FileResult
+from audiodiff.file_sources import Source, is_mel, mel_source, read_mel, recording_source
+from audiodiff.generation_arguments import checked_length
 from audiodiff.inverter import MelInverter
 from audiodiff.messages import progress, say
+from audiodiff.pieces import Frames
 from audiodiff.synthesizer import Synthesizer
-from audiodiff.types import Mel
+from audiodiff.types import Mel, Waveform
 
 CHANNELS_PER_ITEM = 64
 """Numbers that a file has for the noise of its channels."""
 MAX_BATCHES_WAITING = 64
 """Batches' worth of signals that may wait for others of their length."""
-FLOAT = "FLOAT"
+FRAMES_AT_ONCE = 256
+"""Frames that the mels of several files are brought together by."""
 
 Model = Synthesizer | MelInverter
 
@@ -82,29 +84,31 @@ class Prepared:
 
     Args:
         job: what is to be made.
-        mel: one example for each channel; None for unconditional generation.
+        source: what it is made from; None for unconditional generation.
         n_samples: to be generated.
-        n_written: to be written at `rate`, after trimming and resampling.
-        rate: of the file to be written, Hz.
-        level: what the result is multiplied by: 1, or the peak of a recording that passes full scale.
     """
 
     job: Job
-    mel: Mel | None
+    source: Source | None
     n_samples: int
-    n_written: int
-    rate: int
-    level: float
 
     @property
     def n_signals(self) -> int:
         """Number of signals that are generated for the file."""
-        return 1 if self.mel is None else len(self.mel)
+        return 1 if self.source is None else self.source.n_signals
 
     @property
     def items(self) -> list[int]:
         """Numbers that key the noise of each signal."""
         return [self.job.index * CHANNELS_PER_ITEM + channel for channel in range(self.n_signals)]
+
+    def result(self, *, model_rate: int, rate: int) -> FileResult:
+        """Open the file that is made of it."""
+        level, n_read, read_rate = 1.0, self.n_samples, model_rate
+        if self.source is not None:
+            level, n_read, read_rate = self.source.level, self.source.n_read, self.source.rate
+        n_written = math.ceil(n_read * rate / read_rate)
+        return FileResult(self.job.target, n_samples=n_written, from_rate=model_rate, to_rate=rate, level=level)
 
 
 def generate_files(
@@ -143,10 +147,10 @@ def generate_files(
     _check_target(jobs[0], model, settings)
     n_scaled = 0
     with progress("generating", total=len(jobs)) as bar:
-        prepared = (_prepare(model, job, settings, seconds=seconds) for job in jobs)
+        prepared = (_prepare(model, job, seconds=seconds) for job in jobs)
         for group in _groups(prepared, batch_size=settings.batch_size):
-            for done, audio in zip(group, _generate(model, group, settings, bar.within), strict=True):
-                n_scaled += _write(done, audio, settings, model_rate=model.sample_rate)
+            for scaled in _made(model, group, settings, bar.within):
+                n_scaled += scaled
                 bar.advance()
     if n_scaled:
         which = "the result was" if len(jobs) == 1 else f"{n_scaled} of {len(jobs)} results were"
@@ -159,7 +163,7 @@ def _check_source(job: Job, model: Model) -> None:
     if job.source is None or model.dialect is None:
         return
     if is_mel(job.source):
-        _read_mel(job.source, model.dialect)
+        read_mel(job.source, dialect=model.dialect)
     elif audio_io.info(job.source).n_channels > CHANNELS_PER_ITEM:
         raise ParameterError(f"{job.source} has more than {CHANNELS_PER_ITEM} channels")
 
@@ -178,31 +182,15 @@ def _check_target(job: Job, model: Model, settings: Settings) -> None:
         trial.unlink(missing_ok=True)
 
 
-def _prepare(model: Model, job: Job, settings: Settings, *, seconds: float | None) -> Prepared:
-    def prepared(mel: Mel | None, n_samples: int, *, n_read: int, source_rate: int, level: float = 1.0) -> Prepared:
-        rate = _rate(model, settings)
-        return Prepared(job, mel, n_samples, math.ceil(n_read * rate / source_rate), rate, level)
-
+def _prepare(model: Model, job: Job, *, seconds: float | None) -> Prepared:
     if job.source is None:
-        n_samples = checked_length(None, seconds=seconds, sample_rate=model.sample_rate)
-        return prepared(None, n_samples, n_read=n_samples, source_rate=model.sample_rate)
-    dialect = model.dialect
-    assert dialect is not None
+        return Prepared(job, None, checked_length(None, seconds=seconds, sample_rate=model.sample_rate))
+    assert model.dialect is not None
     if is_mel(job.source):
-        mel = _read_mel(job.source, dialect)
-        n_samples = natural_n_samples(mel.shape[-1], dialect=dialect)
-        return prepared(mel[None], n_samples, n_read=n_samples, source_rate=model.sample_rate)
-    audio, source_rate = audio_io.read(job.source)
-    n_read = audio.shape[-1]
-    audio = resample(audio, from_rate=source_rate, to_rate=model.sample_rate)
-    # Float samples may pass full scale, where no mel is defined: the level comes back after the synthesis.
-    level = max(1.0, float(audio.abs().max()))
-    # Whole hops, so that every sample of the input lies under a frame; what is added is cut off again.
-    hop = dialect.hop_length
-    n_samples = -(-audio.shape[-1] // hop) * hop
-    audio = torch.nn.functional.pad(audio / level, (0, n_samples - audio.shape[-1]))
-    mel = model.mel(audio[:, None]).cpu()
-    return prepared(mel, n_samples, n_read=n_read, source_rate=source_rate, level=level)
+        source = mel_source(job.source, dialect=model.dialect)
+    else:
+        source = recording_source(job.source, dialect=model.dialect, device=model.device)
+    return Prepared(job, source, source.n_samples)
 
 
 def _groups(all_prepared: Iterable[Prepared], *, batch_size: int) -> Iterator[list[Prepared]]:
@@ -225,70 +213,58 @@ def _groups(all_prepared: Iterable[Prepared], *, batch_size: int) -> Iterator[li
     yield from waiting.values()
 
 
-def _generate(
+def _made(
     model: Model, group: Sequence[Prepared], settings: Settings, on_step: Callable[[int, int], None]
-) -> Iterator[Tensor]:
-    """Yield (channels, time) for each of the group, whose signals all have one length."""
-    mels = [prepared.mel for prepared in group if prepared.mel is not None]
-    mel = torch.cat(mels) if mels else None
+) -> Iterator[bool]:
+    """Make the files of a group, whose signals all have one length; yield whether each had to be lowered in level."""
+    rate = _rate(model, settings)
+    with contextlib.ExitStack() as stack:
+        results = [
+            stack.enter_context(contextlib.closing(each.result(model_rate=model.sample_rate, rate=rate)))
+            for each in group
+        ]
+        for audio in _pieces(model, group, settings, on_step):
+            own = audio.split([each.n_signals for each in group])
+            for result, signals in zip(results, own, strict=True):
+                result.add(signals.flatten(0, 1))
+        for result in results:
+            yield result.write(subtype=settings.subtype)
+
+
+def _pieces(
+    model: Model, group: Sequence[Prepared], settings: Settings, on_step: Callable[[int, int], None]
+) -> Iterator[Waveform]:
+    """Yield all signals of a group, a few seconds at a time."""
     items = [item for prepared in group for item in prepared.items]
-    outputs: list[Tensor] = []
-    for first in range(0, len(items), settings.batch_size):
-        part = slice(first, first + settings.batch_size)
-        outputs.append(
-            model.generate(
-                None if mel is None else mel[part],
-                batch=len(items[part]) if mel is None else None,
-                n_samples=group[0].n_samples,
-                steps=settings.steps,
-                iterations=settings.iterations,
-                solver=settings.solver,
-                grid=settings.grid,
-                guide=settings.guide,
-                guidance=settings.guidance,
-                guidance_interval=settings.guidance_interval,
-                seed=settings.seed,
-                items=items[part],
-                on_step=on_step,
-            ).cpu()
-        )
-    audio = torch.cat(outputs)  # (signals, channels, time)
-    position = 0
-    for prepared in group:
-        yield audio[position : position + prepared.n_signals].flatten(0, 1)
-        position += prepared.n_signals
-
-
-def _write(prepared: Prepared, audio: Tensor, settings: Settings, *, model_rate: int) -> bool:
-    """Write one file; return whether its level had to be lowered."""
-    if not torch.isfinite(audio).all():
-        raise ParameterError(f"{prepared.job.source or prepared.job.target}: the model's output is not finite")
-    audio = prepared.level * resample(audio, from_rate=model_rate, to_rate=prepared.rate)
-    audio = torch.nn.functional.pad(audio, (0, prepared.n_written - audio.shape[-1]))
-    peak = float(audio.abs().max())
-    scaled = settings.subtype != FLOAT and peak > 1.0
-    audio_io.write(
-        prepared.job.target,
-        audio / peak * (1 - 2**-15) if scaled else audio,
-        sample_rate=prepared.rate,
-        subtype=settings.subtype,
+    return model.generate_pieces(
+        _together(group, dialect=model.dialect),
+        batch=len(items),
+        at_once=settings.batch_size,
+        n_samples=group[0].n_samples,
+        steps=settings.steps,
+        iterations=settings.iterations,
+        solver=settings.solver,
+        grid=settings.grid,
+        guide=settings.guide,
+        guidance=settings.guidance,
+        guidance_interval=settings.guidance_interval,
+        seed=settings.seed,
+        items=items,
+        on_step=on_step,
     )
-    return scaled
+
+
+def _together(group: Sequence[Prepared], *, dialect: MelDialect | None) -> Iterator[Mel] | None:
+    """Return the mels of all signals of a group, in stretches; None where there are none."""
+    sources = [prepared.source for prepared in group if prepared.source is not None]
+    if not sources:
+        return None
+    assert dialect is not None
+    all_frames = [Frames(source.mels()) for source in sources]
+    n_frames = dialect.n_frames(sources[0].n_samples)
+    stretches = [(first, min(FRAMES_AT_ONCE, n_frames - first)) for first in range(0, n_frames, FRAMES_AT_ONCE)]
+    return (torch.cat([frames(first, n_frames=n) for frames in all_frames]) for first, n in stretches)
 
 
 def _rate(model: Model, settings: Settings) -> int:
     return model.sample_rate if settings.rate is None else settings.rate
-
-
-def is_mel(path: Path) -> bool:
-    """Return whether a file holds a mel spectrogram, by its name."""
-    return path.suffix.lower() in MEL_SUFFIXES
-
-
-def _read_mel(path: Path, dialect: MelDialect) -> Float[Tensor, "n_mels frames"]:
-    """Read a mel that is to be used as one of the dialect."""
-    mel, stated = load_mel(path)
-    if stated is not None:
-        ensure_same(stated, dialect, name=str(path))
-    dialect.check(mel, name=str(path))
-    return mel

@@ -17,8 +17,10 @@ from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
 from audiodiff.errors import ParameterError
-from audiodiff.file_generation import FLOAT, Settings, generate_files, is_mel
+from audiodiff.file_generation import Settings, generate_files
 from audiodiff.file_plan import Job, plan_from_files, plan_from_nothing
+from audiodiff.file_result import FLOAT
+from audiodiff.file_sources import is_mel
 from audiodiff.generation_arguments import solver_options
 from audiodiff.messages import say
 from audiodiff.synthesizer import Synthesizer

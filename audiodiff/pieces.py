@@ -96,7 +96,7 @@ def in_pieces(
         pieces: of the whole, in order.
         dialect: of the mel.
     """
-    frames = None if mels is None else _Frames(mels)
+    frames = None if mels is None else Frames(mels)
     for piece in pieces:
         n_samples = piece.last - piece.first
         own = None
@@ -126,7 +126,7 @@ def whole(n_samples: int) -> list[Piece]:
     return [Piece(0, n_samples, 0, n_samples)]
 
 
-class _Frames:
+class Frames:
     """Give windows of frames that come in stretches; what lies before the last window is forgotten."""
 
     def __init__(self, mels: Iterable[Mel]) -> None:

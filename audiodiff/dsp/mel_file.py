@@ -68,7 +68,8 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
         if suffix == ".pt":
             content = torch.load(source, map_location="cpu", weights_only=True)
         else:
-            content = np.load(source, allow_pickle=False)
+            # A bare array stays on disk; copied on write, as torch would warn of a tensor that must not be written.
+            content = np.load(source, allow_pickle=False, mmap_mode="c")
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
                 arrays = {key: content[key] for key in content.files if key in ("mel", "dialect")}
@@ -100,7 +101,7 @@ def _as_mel(content: Any, source: Path) -> Tensor:
     if isinstance(content, np.ndarray):
         if content.dtype.kind not in "fiu":
             raise MelError(f"{source} holds values of type {content.dtype}; a mel is floating point")
-        content = torch.from_numpy(content.astype(np.float32))
+        content = torch.from_numpy(content.astype(np.float32, copy=False))
     if not isinstance(content, Tensor) or content.is_complex() or content.dtype == torch.bool:
         raise MelError(f"{source} holds no tensor of real numbers")
     mel = content.detach().to(torch.float32)

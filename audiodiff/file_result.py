@@ -1,0 +1,103 @@
+"""A sound on its way to a file: kept on disk until its peak is known, which says how loud it is written."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff import audio_io
+from audiodiff.dsp.resample import ResampleStream
+from audiodiff.errors import AudioFileError, ParameterError
+
+FLOAT = "FLOAT"
+_BLOCK_SAMPLES = 65536
+
+
+class FileResult:
+    """Take a sound in pieces and write it whole; what was taken is gone with `close`.
+
+    Args:
+        target: the file.
+        n_samples: to be written; what is missing at the end is silence.
+        from_rate: of the sound, Hz.
+        to_rate: of the file, Hz.
+        level: what the sound is multiplied by.
+
+    Raises:
+        AudioFileError: if nothing can be written beside the file.
+    """
+
+    def __init__(self, target: Path, *, n_samples: int, from_rate: int, to_rate: int, level: float) -> None:
+        self._target = target
+        self._rate = to_rate
+        self._level = level
+        self._resampler = ResampleStream(from_rate=from_rate, to_rate=to_rate)
+        self._left = n_samples
+        self._n_channels = 1
+        self._peak = 0.0
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._spool = tempfile.TemporaryFile(dir=target.parent)  # noqa: SIM115
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def close(self) -> None:
+        """Forget what was taken."""
+        self._spool.close()
+
+    def add(self, audio: Float[Tensor, "channels _"]) -> None:
+        """Take the next piece.
+
+        Raises:
+            ParameterError: if it is not finite.
+            AudioFileError: if there is no room for it.
+        """
+        if not torch.isfinite(audio).all():
+            raise ParameterError(f"{self._target}: the model's output is not finite")
+        self._n_channels = len(audio)
+        self._keep(self._resampler.push(audio.cpu()))
+
+    def write(self, *, subtype: str | None) -> bool:
+        """Write the file; return whether the level had to be lowered to fit.
+
+        Args:
+            subtype: of the samples, as soundfile names it; FLOAT keeps the level.
+
+        Raises:
+            AudioFileError: if it cannot be written.
+        """
+        rest = self._resampler.close()
+        if rest is not None:
+            self._keep(rest)
+        self._keep(torch.zeros(self._n_channels, self._left))
+        scaled = subtype != FLOAT and self._peak > 1.0
+        audio_io.write_blocks(
+            self._target,
+            (block / self._peak * (1 - 2**-15) if scaled else block for block in self._kept()),
+            n_channels=self._n_channels,
+            sample_rate=self._rate,
+            subtype=subtype,
+        )
+        return scaled
+
+    def _keep(self, audio: Float[Tensor, "channels _"]) -> None:
+        audio = self._level * audio[:, : self._left]
+        self._left -= audio.shape[-1]
+        if audio.shape[-1] == 0:
+            return
+        self._peak = max(self._peak, float(audio.abs().max()))
+        try:
+            self._spool.write(audio.T.contiguous().numpy().tobytes())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _kept(self) -> Iterator[Float[Tensor, "channels _"]]:
+        self._spool.seek(0)
+        while data := self._spool.read(4 * self._n_channels * _BLOCK_SAMPLES):
+            yield torch.frombuffer(bytearray(data), dtype=torch.float32).unflatten(0, (-1, self._n_channels)).T
+
+    def _refused(self, error: OSError) -> AudioFileError:
+        return AudioFileError(f"{self._target}: cannot be written ({error}); check the folder and its free space")
