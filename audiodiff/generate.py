@@ -1,9 +1,12 @@
 """`audiodiff generate`, also `generate-wav`: the command."""
 
+import os
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import torch
 import typer
@@ -17,15 +20,18 @@ from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
 from audiodiff.errors import ParameterError
-from audiodiff.file_generation import Settings, generate_files
+from audiodiff.file_generation import Model, Settings, generate_files
 from audiodiff.file_plan import Job, plan_from_files, plan_from_nothing
 from audiodiff.file_result import FLOAT
 from audiodiff.file_sources import is_mel
 from audiodiff.generation_arguments import solver_options
+from audiodiff.live import ByteSource, LiveInput, run_live
 from audiodiff.messages import say
 from audiodiff.synthesizer import Synthesizer
 
 DEFAULT_OUT = Path("generated")
+STANDARD = "-"
+"""Standard input, or standard output."""
 
 
 def plan(inputs: Sequence[str], *, out: Path, count: int | None, force: bool) -> list[Job]:
@@ -91,13 +97,65 @@ def _guide(where: str, *, device: torch.device) -> Synthesizer:
     return guide
 
 
+def _check_standard(
+    inputs: Sequence[str], *, out: Path, only_live: dict[str, object], never_live: Sequence[str]
+) -> bool:
+    """Return whether standard input goes to standard output, having refused what goes with one of them alone."""
+    if STANDARD not in inputs:
+        if str(out) == STANDARD:
+            raise ParameterError("--out - writes what is made of the input -, live; with other inputs give a file")
+        given = [name for name, value in only_live.items() if value is not None]
+        if given:
+            raise ParameterError(f"{given[0]} has no meaning without the input -, standard input")
+        return False
+    if len(inputs) > 1:
+        raise ParameterError("the input -, standard input, must be the only one")
+    if str(out) != STANDARD:
+        raise ParameterError("the input -, standard input, goes to standard output: give --out -")
+    if never_live:
+        raise ParameterError(f"{never_live[0]} has no meaning with the input -, standard input")
+    return True
+
+
+def _run_live(
+    model: Model, settings: Settings, *, kind: str, in_rate: int | None, chunk: int | None, ahead: int | None
+) -> None:
+    """Stream from standard input to standard output; whoever stops it is told nothing, as by other filters."""
+    if kind not in get_args(LiveInput):
+        raise ParameterError(f"--stdin {kind} must be one of {', '.join(get_args(LiveInput))}")
+    if in_rate is not None and kind != "pcm":
+        raise ParameterError(f"--stdin-rate {in_rate} has no meaning with --stdin {kind}")
+    model.check_sampling(steps=settings.steps, solver=settings.solver, grid=settings.grid)
+    options = {"iterations": settings.iterations, "seed": settings.seed, "chunk_frames": chunk, "ahead_frames": ahead}
+    if isinstance(model, Synthesizer):
+        options |= {"steps": settings.steps, "solver": settings.solver, "grid": settings.grid}
+    stream = model.open_stream(**options)
+    assert model.dialect is not None
+    try:
+        run_live(
+            stream,
+            dialect=model.dialect,
+            source=cast(ByteSource, sys.stdin.buffer),
+            target=sys.stdout.buffer,
+            kind=cast(LiveInput, kind),
+            in_rate=model.sample_rate if in_rate is None else in_rate,
+            out_rate=model.sample_rate if settings.rate is None else settings.rate,
+        )
+    except BrokenPipeError:
+        # What is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
 def generate_command(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
             help="Recordings (wav, flac, mp3, ...), mel spectrograms (.npz, .npy, .pt), folders or globs of them; "
-            "nothing, for a model that generates unconditionally.",
+            "nothing, for a model that generates unconditionally; - for standard input, with --out -.",
             show_default=False,
         ),
     ] = None,
@@ -116,7 +174,7 @@ def generate_command(
     ] = None,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, or a folder."),
+        typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, a folder, or -."),
     ] = DEFAULT_OUT,
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Steps of the sampler.", show_default="the model's")
@@ -189,6 +247,30 @@ def generate_command(
     ] = None,
     float_: Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    stdin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What standard input is: pcm, 16-bit little-endian mono samples, or mel, frames of 32-bit "
+            "little-endian floats in the dialect, band by band. Standard output is pcm.",
+            show_default="pcm",
+        ),
+    ] = None,
+    stdin_rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="Sample rate of standard input.", show_default="the model's")
+    ] = None,
+    chunk_frames: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Live: mel frames whose sound is made at once.", show_default="16 or more"),
+    ] = None,
+    look_ahead: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Live: mel frames that a chunk waits for. Fewer come sooner and sound worse.",
+            show_default="as many as change the sound",
+        ),
+    ] = None,
 ) -> None:
     """Make sound from recordings (analysis, then synthesis), from mel spectrograms, or from nothing.
 
@@ -201,6 +283,7 @@ def generate_command(
       generate-wav mels/ -o wavs --dialect tacotron2          a folder of mels
       generate-wav speech.wav -o copy.wav --model runs/mine   a trained vocoder
       generate-wav --model runs/mine -n 8 --seconds 2 -o new  an unconditional model
+      generate-wav - -o - --stdin mel                         live: frames in, samples out
 
     \b
     How to sample:
@@ -211,6 +294,26 @@ def generate_command(
     inputs = inputs or []
     if seconds is not None and inputs:
         raise ParameterError(f"--seconds {seconds} has no meaning with an input, which says how long")
+    no_live = {
+        "--count": count,
+        "--float": float_,
+        "--force": force,
+        "--guide": guide,
+        "--guidance": guidance,
+        "--guidance-interval": guidance_interval,
+        "--batch-size": batch_size != 1,
+    }
+    live = _check_standard(
+        inputs,
+        out=out,
+        only_live={
+            "--stdin": stdin,
+            "--stdin-rate": stdin_rate,
+            "--chunk-frames": chunk_frames,
+            "--look-ahead": look_ahead,
+        },
+        never_live=[name for name, value in no_live.items() if value is not None and value is not False],
+    )
     settings = Settings(
         steps=steps,
         iterations=iterations,
@@ -223,7 +326,7 @@ def generate_command(
         rate=rate,
         subtype=FLOAT if float_ else None,
     )
-    jobs = plan(inputs, out=out, count=count, force=force)
+    jobs = [] if live else plan(inputs, out=out, count=count, force=force)
     wanted: str | MelDialect | None = dialect
     if model == "none" and dialect is None:
         wanted = stated_dialect(jobs)
@@ -232,6 +335,9 @@ def generate_command(
         settings = replace(settings, guide=_guide(guide, device=loaded.device))
     if loaded.dialect is None and dialect is not None:
         raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
+    if live:
+        _run_live(loaded, settings, kind=stdin or "pcm", in_rate=stdin_rate, chunk=chunk_frames, ahead=look_ahead)
+        return
     if dialect is None and loaded.dialect is not None and (bare := bare_mels(jobs)):
         which = bare[0].name if len(bare) == 1 else f"{bare[0].name} and {len(bare) - 1} more"
         say(
