@@ -212,23 +212,29 @@ def sweep_plot(folder: Path, out: Path) -> None:
         rows = list(csv.DictReader(file))
     names = list(rows[0])
     keys, metrics = names[1 : names.index("solver")], names[names.index("calls") + 1 :]
-    figure, axes = plt.subplots(2, len(metrics), figsize=(4.4 * len(metrics), 8.4), constrained_layout=True)
+    figure, axes = plt.subplots(2, len(metrics), figsize=(3.7 * len(metrics), 6.8), squeeze=False, layout="constrained")
     for column, metric in enumerate(metrics):
+        better = max if metric.startswith(("pesq", "stoi", "estoi")) else min
         for row, group in enumerate(("solver", "run")):
-            best: dict[str, dict[int, float]] = defaultdict(dict)
+            found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
             for line in rows:
                 what = line["solver"] if group == "solver" else " ".join(line[key] for key in keys)
-                calls, value = int(line["calls"]), float(line[metric])
-                if math.isfinite(value):
-                    better = max if metric.startswith(("pesq", "stoi", "estoi")) else min
-                    best[what][calls] = better(value, best[what].get(calls, value))
-            axis = axes[row][column] if len(metrics) > 1 else axes[row]
+                if math.isfinite(float(line[metric])):
+                    found[what][int(line["calls"])].append(float(line[metric]))
+            best = {what: {n: better(values) for n, values in sorted(at.items())} for what, at in found.items()}
+            told = "best run of each solver"
+            if group == "run":
+                told = "best solver of each run, within so many"
+                ordered = {what: list(curve.items()) for what, curve in best.items()}
+                best = {
+                    what: {n: better(value for _, value in points[: place + 1]) for place, (n, _) in enumerate(points)}
+                    for what, points in ordered.items()
+                }
+            axis = axes[row][column]
             _curves(axis, best)
-            told = "best run for each solver" if group == "solver" else "best solver for each run"
-            axis.set(title=f"{metric}: {told}", xlabel="evaluations of the network", ylabel=metric)
-            axis.legend(fontsize=5 if group == "run" else 7)
-            if column == 0:
-                _table(f"{metric}, {told}", best, (1, 2, 4, 8, 16, 32))
+            axis.set(title=told, xlabel="evaluations of the network", ylabel=metric, yscale="linear")
+            axis.legend(fontsize=5 if group == "run" else 7, ncols=2 if group == "run" else 1)
+            _table(f"{metric}, {told}", best, (1, 2, 4, 8, 16, 32))
     _save(figure, out / "techniques-sweep.png")
 
 
@@ -246,7 +252,7 @@ def _table(title: str, curves: dict[str, dict[int, float]], shown: Sequence[int]
         cells = []
         for budget in shown:
             within = [calls for calls in curve if calls <= budget]
-            cells.append(f"{curve[max(within)]:.2g}" if within else "")
+            cells.append(f"{curve[max(within)]:.3g}" if within else "")
         print(f"| `{name}` | " + " | ".join(cells) + " |")
 
 
