@@ -106,7 +106,8 @@ class Synthesizer(nn.Module):
         Raises:
             ParameterError: if one has no meaning for this model or cannot be.
         """
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        guided = guidance not in (None, 1.0)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
         self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
 
     @torch.no_grad()
@@ -155,7 +156,8 @@ class Synthesizer(nn.Module):
         """
         mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
         n_iterations = self._n_iterations(iterations)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        guided = guidance not in (None, 1.0)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
         scale = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
         items = checked_items(items, batch=n_examples)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
