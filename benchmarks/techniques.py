@@ -14,7 +14,7 @@ import argparse
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -207,35 +207,34 @@ def grid_plot(out: Path) -> None:
 
 
 def sweep_plot(folder: Path, out: Path) -> None:
-    """Draw each metric of a sweep by evaluations: for every solver the best run, and for every run the best solver."""
+    """Draw each metric by evaluations for the best run of each solver; print that, and the best solver of each run."""
     with (folder / "quality.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = list(rows[0])
     keys, metrics = names[1 : names.index("solver")], names[names.index("calls") + 1 :]
-    figure, axes = plt.subplots(2, len(metrics), figsize=(3.7 * len(metrics), 6.8), squeeze=False, layout="constrained")
-    for column, metric in enumerate(metrics):
+    figure, axes = plt.subplots(1, len(metrics), figsize=(3.7 * len(metrics), 3.4), squeeze=False, layout="constrained")
+    for axis, metric in zip(axes[0], metrics, strict=True):
         better = max if metric.startswith(("pesq", "stoi", "estoi")) else min
-        for row, group in enumerate(("solver", "run")):
-            found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-            for line in rows:
-                what = line["solver"] if group == "solver" else " ".join(line[key] for key in keys)
-                if math.isfinite(float(line[metric])):
-                    found[what][int(line["calls"])].append(float(line[metric]))
-            best = {what: {n: better(values) for n, values in sorted(at.items())} for what, at in found.items()}
-            told = "best run of each solver"
-            if group == "run":
-                told = "best solver of each run, within so many"
-                ordered = {what: list(curve.items()) for what, curve in best.items()}
-                best = {
-                    what: {n: better(value for _, value in points[: place + 1]) for place, (n, _) in enumerate(points)}
-                    for what, points in ordered.items()
-                }
-            axis = axes[row][column]
-            _curves(axis, best)
-            axis.set(title=told, xlabel="evaluations of the network", ylabel=metric, yscale="linear")
-            axis.legend(fontsize=5 if group == "run" else 7, ncols=2 if group == "run" else 1)
-            _table(f"{metric}, {told}", best, (1, 2, 4, 8, 16, 32))
+        by_solver, by_run = (_best(rows, metric, what, better) for what in (("solver",), keys))
+        _curves(axis, by_solver)
+        axis.set(title="best run of each solver", xlabel="evaluations of the network", ylabel=metric, yscale="linear")
+        axis.legend(fontsize=7)
+        _table(f"{metric}, best run of each solver", by_solver, (1, 2, 4, 8, 16, 32))
+        for run, curve in by_run.items():
+            by_run[run] = {n: better(value for m, value in curve.items() if m <= n) for n in curve}
+        _table(f"{metric}, best solver of each run, within so many", by_run, (1, 2, 4, 8, 16, 32))
     _save(figure, out / "techniques-sweep.png")
+
+
+def _best(
+    rows: Sequence[dict[str, str]], metric: str, what: Sequence[str], better: Callable[..., float]
+) -> dict[str, dict[int, float]]:
+    """Return the best value by number of evaluations, for all rows that agree in the columns `what`."""
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if math.isfinite(float(row[metric])):
+            found[" ".join(row[key] for key in what)][int(row["calls"])].append(float(row[metric]))
+    return {name: {n: better(values) for n, values in sorted(at.items())} for name, at in found.items()}
 
 
 def _curves(axis: plt.Axes, curves: dict[str, dict[int, float]]) -> None:
