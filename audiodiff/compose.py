@@ -193,10 +193,11 @@ def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
 
 
 def _try_grid(module: TrainingStep, *, process: Process) -> None:
-    """Make the grid of sampling, and compare where it starts with where training and the network's clock end."""
+    """Make the grid of sampling, try it on the solver, and compare its start with the ends of training and clock."""
     model = module.synthesizer
     try:
         first = float(model.sampler.grid(model.sampler.n_steps)[0])
+        model.check_sampling()
     except ParameterError as error:
         raise ParameterError(f"sampler: {error}") from error
     for problem in misfits.of_range(

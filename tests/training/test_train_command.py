@@ -61,7 +61,7 @@ def test_the_configuration_can_be_shown(say):
             "table.solvers: 'x' must be one",
         ),
         ("sampler.n_steps=2.5", "sampler.n_steps=2.5 must be a whole number, at least 1"),
-        ("hydra.sweep.dir=${nonsense}", "nonsense"),
+        ("hydra.verbose=${nonsense}", "Interpolation key 'nonsense' not found"),
         ("train.stepz=1", "Key 'stepz' is not in struct"),
         ("+train.stepz=1", "train.stepz does not exist"),
         ("data.root=/nonsense", "data.root=/nonsense does not exist"),
