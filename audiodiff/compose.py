@@ -13,7 +13,7 @@ from audiodiff import misfits
 from audiodiff.checkpoint import innermost
 from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.errors import AudiodiffError, ParameterError, check_whole
 from audiodiff.training.step import Exact, TrainingStep
 
 T = TypeVar("T")
@@ -147,6 +147,7 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
         if problems:
             raise ParameterError("\n".join(problems))
 
+    check_whole(config["sampler"].get("n_steps", 1), name="sampler.n_steps", least=1)
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
     problems += misfits.of_dialect(config, dialect=dialect)
@@ -192,10 +193,11 @@ def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
 
 
 def _try_grid(module: TrainingStep, *, process: Process) -> None:
-    """Make the grid of sampling, and compare where it starts with where training and the network's clock end."""
+    """Make the grid of sampling, try it on the solver, and compare its start with the ends of training and clock."""
     model = module.synthesizer
     try:
         first = float(model.sampler.grid(model.sampler.n_steps)[0])
+        model.check_sampling()
     except ParameterError as error:
         raise ParameterError(f"sampler: {error}") from error
     for problem in misfits.of_range(
@@ -225,6 +227,37 @@ def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
             "conditioner=mel tells the network a mel spectrogram, and this network does not listen: choose "
             "network=spectral or network=diffwave, or conditioner=none"
         )
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what Hydra says of a configuration that it cannot compose, without its search path.
+
+    An error of our own, which Hydra met when it built a callback, is what is said.
+
+    Example:
+        >>> said = "Could not find 'a/x'\\n\\nAvailable options in 'a':\\n\\ty\\n\\tz\\nConfig search path:"
+        >>> in_a_line(ValueError(said))
+        "Could not find 'a/x'; available options in 'a': y, z"
+    """
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause = innermost(error)
+    if isinstance(cause, AudiodiffError):
+        return str(cause)
+    said = str(error).partition("Config search path:")[0].removeprefix("In 'config': ")
+    said, _, options = said.partition("Available options in ")
+    text = " ".join(said.split())
+    if options:
+        group, *names = options.split()
+        text += f"; available options in {group} {', '.join(names)}"
+    elif isinstance(error, MissingConfigException):
+        text += "; audiodiff train --help lists what there is"
+    if isinstance(error, OverrideParseException):
+        text = f"{error.override}: {text}"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        text += f" ({str(error.__cause__).splitlines()[0]})"
+    return text
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
-from audiodiff.errors import ParameterError
+from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.file_generation import Model, Settings, generate_files
 from audiodiff.file_plan import Job, plan_from_files, plan_from_nothing
 from audiodiff.file_result import FLOAT
@@ -91,7 +91,10 @@ def _solver(name: str | None, *, options: Sequence[str]) -> str | Solver | None:
 
 def _guide(where: str, *, device: torch.device) -> Synthesizer:
     """Load the model to be guided away from."""
-    guide = checkpoint.load(where, device=device)
+    try:
+        guide = checkpoint.load(where, device=device)
+    except CheckpointError as error:
+        raise CheckpointError(f"--guide: {error}") from error
     if not isinstance(guide, Synthesizer):
         raise ParameterError(f"--guide {where} is not trained, and has nothing to guide by: give a run or a checkpoint")
     return guide
@@ -294,6 +297,8 @@ def generate_command(
     inputs = inputs or []
     if seconds is not None and inputs:
         raise ParameterError(f"--seconds {seconds} has no meaning with an input, which says how long")
+    if guide is not None and guidance is None:
+        raise ParameterError(f"--guide {guide} needs --guidance, which says how strong it is to be: --guidance 2, say")
     no_live = {
         "--count": count,
         "--float": float_,

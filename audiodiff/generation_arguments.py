@@ -108,7 +108,7 @@ def _check_tensor(value: object, *, name: str, axes: str) -> None:
 
 
 def checked_sampler(
-    own: Sampler, *, steps: int | None, solver: str | Solver | None, grid: str | Grid | None
+    own: Sampler, *, steps: int | None, solver: str | Solver | None, grid: str | Grid | None, guided: bool
 ) -> Sampler:
     """Return a model's sampler with another number of steps, solver or grid, having refused what cannot be.
 
@@ -116,8 +116,8 @@ def checked_sampler(
     given as an object must not start above them.
 
     Raises:
-        ParameterError: if there is no such solver or grid, it has no such number of steps, or a solver's option is out
-            of its range.
+        ParameterError: if there is no such solver or grid, it has no such number of steps, a solver's option is out of
+            its range, or a guided denoiser cannot answer what the solver asks.
     """
     if steps is not None:
         check_whole(steps, name="steps", least=1)
@@ -139,8 +139,10 @@ def checked_sampler(
             f"give a grid within them, or the name of one that is cut to them ({', '.join(GRIDS)})"
         )
     solve = solver_named(solver) if isinstance(solver, str) else own.solver if solver is None else solver
+    # A guided denoiser is a function: it neither learns a variance nor jumps.
+    stand_in = _Reached().__call__ if guided else _Reached()
     with contextlib.suppress(_Reached.Evaluation):
-        solve(_Reached(), torch.zeros(1, 1, 1), sigmas, noise=lambda like, _: like)
+        solve(stand_in, torch.zeros(1, 1, 1), sigmas, noise=lambda like, _: like)
     return replace(own, solver=solve, grid=chosen, n_steps=n_steps)
 
 

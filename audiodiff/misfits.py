@@ -91,6 +91,7 @@ def of_choices(config: Config, *, process: Process) -> Iterator[str]:
     yield from of_target(config, process=process)
     yield from of_objective(config, process=process)
     yield from of_method(config)
+    yield from of_variance(config)
 
 
 def of_levels(config: Config, *, process: Process) -> Iterator[str]:
@@ -236,6 +237,16 @@ def of_method(config: Config) -> Iterator[str]:
         yield (
             f"density learns from the losses of denoising, which method={named} does not make: choose "
             "density=uniform_time with a process that is not learnt"
+        )
+
+
+def of_variance(config: Config) -> Iterator[str]:
+    """Compare the variance that the sampler wants with whether one is learnt."""
+    solver = config["sampler"].get("solver") or {}
+    if solver.get("variance") == "learned" and not _learns_variance(config):
+        yield (
+            "sampler.solver.variance=learned, and this denoiser does not learn it: set "
+            "model.denoiser.learns_variance=true with objective=hybrid, or sampler.solver.variance=small"
         )
 
 

@@ -90,6 +90,10 @@ def schedule_command(
     given = _given(sigmas=sigmas, betas=betas)
     if steps is None and given is None:
         raise ParameterError("give --steps N, or a table: --sigmas or --betas")
+    if given is not None and method != SEARCH:
+        raise ParameterError(
+            f"--method {method} has no meaning with a table, which is installed as it is: leave it out"
+        )
     request = Request(
         steps=len(given) if steps is None and given is not None else steps or 0,
         method=method if given is None else GIVEN,

@@ -19,8 +19,8 @@ from audiodiff.data.dataset import load_whole
 from audiodiff.data.manifest import Entry
 from audiodiff.data.scanning import load_entries
 from audiodiff.diffusion.solvers import REGISTRY
-from audiodiff.errors import AudiodiffError, ParameterError, check_whole
-from audiodiff.messages import say
+from audiodiff.errors import AudiodiffError, ParameterError, TrainingError, check_whole
+from audiodiff.messages import fail, say
 from audiodiff.metrics import score, select
 from audiodiff.synthesizer import Synthesizer
 
@@ -72,6 +72,14 @@ class SweepTable(Callback):
         self._metrics = [metric.name for metric in select(list(metrics))]
         self._n_examples, self._max_seconds = n_examples, max_seconds
         self._began = 0.0
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Keep the table of an earlier sweep from being written over; Hydra lets nothing but an exit pass."""
+        folder = compose.absolute(config.hydra.sweep.dir)
+        if any(folder.glob(f"*/{ROW}")):
+            fail(
+                TrainingError(f"hydra.sweep.dir={folder} holds the results of an earlier sweep: choose another folder")
+            )
 
     def on_job_start(self, config: Any, **_: Any) -> None:
         """Start the clock of a run."""

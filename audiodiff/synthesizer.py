@@ -109,7 +109,8 @@ class Synthesizer(nn.Module):
         Raises:
             ParameterError: if one has no meaning for this model or cannot be.
         """
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        guided = guidance not in (None, 1.0)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
         self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
 
     @torch.no_grad()
@@ -223,8 +224,9 @@ class Synthesizer(nn.Module):
             raise ParameterError("mels is given, and this model is unconditional: it generates from nothing")
         n_iterations = self._n_iterations(iterations)
         with torch.no_grad():
-            sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
-            guided = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+            guided = guidance not in (None, 1.0)
+            sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
+            scale = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
         items = checked_items(items, batch=batch)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
@@ -236,7 +238,7 @@ class Synthesizer(nn.Module):
         renders = [
             self._renderer(
                 sampler,
-                guidance=(guided, guidance_interval, guide),
+                guidance=(scale, guidance_interval, guide),
                 n_iterations=n_iterations,
                 seed=seed,
                 items=part,

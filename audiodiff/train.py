@@ -37,6 +37,8 @@ N_FIT_EXAMPLES = 64
 def command(arguments: list[str]) -> None:
     """Run `audiodiff train` with these arguments: Hydra's overrides and options."""
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     given = list(sys.argv)
 
@@ -62,7 +64,12 @@ def command(arguments: list[str]) -> None:
             sweep_table.note_refusal(Path(hydra_config.runtime.output_dir), error)
 
     sys.argv = [given[0], *hydra_arguments(arguments)]
-    task()
+    # Hydra then raises what it would print in a screenful.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ParameterError(compose.in_a_line(error)))
 
 
 def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:

@@ -14,7 +14,7 @@ import argparse
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -112,15 +112,16 @@ def toy(out: Path) -> None:
             if not REGISTRY[name].draws:
                 errors[name][calls(n_steps)] = _rms(end[:N_FLOW] - flow_end)
     errors["adaptive"] = dict(_adaptive_errors(start[:N_FLOW], flow_end))
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, 3, figsize=(12.4, 4.0), constrained_layout=True)
     for axis, drawn, title in ((axes[0], False, "deterministic"), (axes[1], True, "with noise")):
         _curves(axis, {name: curve for name, curve in distances.items() if REGISTRY[name].draws == drawn})
         axis.axhline(floor, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="exact samples")
-        axis.set(title=f"distance to the density: {title}", xlabel="evaluations of the denoiser")
+        axis.set(title=f"distance to the density: {title}", xlabel="evaluations of the denoiser", ylim=(0.006, 3.0))
         axis.set_ylabel("sliced Wasserstein distance")
         axis.legend(fontsize=7)
     _curves(axes[2], errors)
     axes[2].set(title="error to the exact flow", xlabel="evaluations of the denoiser", ylabel="RMS error")
+    axes[2].set_ylim(top=5.0)
     axes[2].legend(fontsize=7)
     _save(figure, out / "techniques-toy.png")
     shown = (4, 8, 16, 32, 100)
@@ -132,7 +133,7 @@ def toy(out: Path) -> None:
 def _adaptive_errors(start: Tensor, flow_end: Tensor) -> Iterator[tuple[int, float]]:
     """Count what the adaptive solver takes for a tolerance, over points that it integrates one by one."""
     few = 16
-    for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
+    for tolerance in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
         counted = 0
 
         def counting(x: Tensor, sigma: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def _adaptive_errors(start: Tensor, flow_end: Tensor) -> Iterator[tuple[int, flo
             return denoise(x, sigma)
 
         solve = solver("adaptive", rtol=tolerance, atol=tolerance)
-        end = solve(counting, start[:few], grids.Karras(sigma_max=FIRST)(18), noise=white_noise)
+        end = solve(counting, start[:few], grids.Fixed([FIRST, 0.002])(2))
         yield round(counted / few), _rms(end - flow_end[:few])
 
 
@@ -206,29 +207,34 @@ def grid_plot(out: Path) -> None:
 
 
 def sweep_plot(folder: Path, out: Path) -> None:
-    """Draw each metric of a sweep by evaluations: for every solver the best run, and for every run the best solver."""
+    """Draw each metric by evaluations for the best run of each solver; print that, and the best solver of each run."""
     with (folder / "quality.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = list(rows[0])
     keys, metrics = names[1 : names.index("solver")], names[names.index("calls") + 1 :]
-    figure, axes = plt.subplots(2, len(metrics), figsize=(4.4 * len(metrics), 8.4), constrained_layout=True)
-    for column, metric in enumerate(metrics):
-        for row, group in enumerate(("solver", "run")):
-            best: dict[str, dict[int, float]] = defaultdict(dict)
-            for line in rows:
-                what = line["solver"] if group == "solver" else " ".join(line[key] for key in keys)
-                calls, value = int(line["calls"]), float(line[metric])
-                if math.isfinite(value):
-                    better = max if metric.startswith(("pesq", "stoi", "estoi")) else min
-                    best[what][calls] = better(value, best[what].get(calls, value))
-            axis = axes[row][column] if len(metrics) > 1 else axes[row]
-            _curves(axis, best)
-            told = "best run for each solver" if group == "solver" else "best solver for each run"
-            axis.set(title=f"{metric}: {told}", xlabel="evaluations of the network", ylabel=metric)
-            axis.legend(fontsize=5 if group == "run" else 7)
-            if column == 0:
-                _table(f"{metric}, {told}", best, (1, 2, 4, 8, 16, 32))
+    figure, axes = plt.subplots(1, len(metrics), figsize=(3.7 * len(metrics), 3.4), squeeze=False, layout="constrained")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        better = max if metric.startswith(("pesq", "stoi", "estoi")) else min
+        by_solver, by_run = (_best(rows, metric, what, better) for what in (("solver",), keys))
+        _curves(axis, by_solver)
+        axis.set(title="best run of each solver", xlabel="evaluations of the network", ylabel=metric, yscale="linear")
+        axis.legend(fontsize=7)
+        _table(f"{metric}, best run of each solver", by_solver, (1, 2, 4, 8, 16, 32))
+        for run, curve in by_run.items():
+            by_run[run] = {n: better(value for m, value in curve.items() if m <= n) for n in curve}
+        _table(f"{metric}, best solver of each run, within so many", by_run, (1, 2, 4, 8, 16, 32))
     _save(figure, out / "techniques-sweep.png")
+
+
+def _best(
+    rows: Sequence[dict[str, str]], metric: str, what: Sequence[str], better: Callable[..., float]
+) -> dict[str, dict[int, float]]:
+    """Return the best value by number of evaluations, for all rows that agree in the columns `what`."""
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if math.isfinite(float(row[metric])):
+            found[" ".join(row[key] for key in what)][int(row["calls"])].append(float(row[metric]))
+    return {name: {n: better(values) for n, values in sorted(at.items())} for name, at in found.items()}
 
 
 def _curves(axis: plt.Axes, curves: dict[str, dict[int, float]]) -> None:
@@ -245,7 +251,7 @@ def _table(title: str, curves: dict[str, dict[int, float]], shown: Sequence[int]
         cells = []
         for budget in shown:
             within = [calls for calls in curve if calls <= budget]
-            cells.append(f"{curve[max(within)]:.2g}" if within else "")
+            cells.append(f"{curve[max(within)]:.3g}" if within else "")
         print(f"| `{name}` | " + " | ".join(cells) + " |")
 
 
@@ -255,7 +261,7 @@ def _rms(error: Tensor) -> float:
 
 def _save(figure: plt.Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=78)
     plt.close(figure)
 
 

@@ -155,6 +155,8 @@ MISFITS = {
     "objective=vdm density=log_normal": "a bound where the clock is drawn uniformly: choose density=uniform_time",
     "objective=vdm objective.power._target_=audiodiff.diffusion.objective.Absolute": "weighs the squared error of x0",
     "network=diffwave process=diffwave50 objective=vdm": "this process counts steps: choose objective=hybrid",
+    "sampler.solver.name=adaptive sampler.n_steps=1": "sampler: sigmas=",
+    "sampler.solver.name=ddpm +sampler.solver.variance=learned": "and this denoiser does not learn it: set model",
     "model.denoiser.learns_variance=true": "this objective does not train the variance: choose objective=hybrid",
     "method=progressive sampler.solver.name=heun": "set sampler.solver.name=euler",
     "sampler.solver.name=shortcut": "was not told where to: choose recipes=techniques/shortcut, or",

@@ -247,6 +247,7 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(
         "--sampler euler_ancestral": (vocoder, *with_data, "--sampler", "euler_ancestral", "--metric", "convergence"),
         "give one of them": (vocoder, "-o", "fast", "--sigmas", "1", "--betas", "0.1"),
         "--steps 2 must be 3": (vocoder, *steps, "--sigmas", "3,2,1"),
+        "--method elbo has no meaning with a table": (vocoder, "-o", "fast", "--sigmas", "2,1", "--method", "elbo"),
         "sigmas[0]=1.0 must be greater": (vocoder, "-o", "fast", "--sigmas", "1,2"),
         "--sigmas a,b must be numbers": (vocoder, "-o", "fast", "--sigmas", "a,b"),
         "betas[0]=1.5 must lie between": (vocoder, "-o", "fast", "--betas", "1.5"),

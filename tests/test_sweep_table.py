@@ -27,7 +27,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_goes_on_past_a_refusal_and_tells_it_in_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sweep_goes_on_past_a_refusal_tells_it_in_its_table_and_keeps_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     root, sweep = runs.recordings(tmp_path / "recordings"), tmp_path / "sweep"
     matrix = ("--multirun", "process=ve,flow", "preconditioning=v,sample", f"hydra.sweep.dir={sweep}")
     arguments = [*runs.TINY, *TABLE, f"data.root={root}", "train.steps=1", "sampler.n_steps=2", *matrix]
@@ -51,6 +53,11 @@ def test_a_sweep_goes_on_past_a_refusal_and_tells_it_in_its_table(tmp_path: Path
     text = (sweep / "table.md").read_text()
     assert "lsd, by solver and number of steps:" in text
     assert len({line.count("|") for line in text.split("\n\n")[0].splitlines()}) == 1
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        train.command(arguments)
+    assert "choose another folder" in capsys.readouterr().err
+    assert (sweep / "table.md").read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class LogUniform(Grid):
         >>> LogUniform(sigma_min=1.0, sigma_max=100.0)(3)
         tensor([100.0000,  10.0000,   1.0000,   0.0000], dtype=torch.float64)
 
-    Source: Lu et al. 2022 (DPM-Solver), section 3.4; k-diffusion's exponential schedule.
+    Source: Lu et al. 2022 (DPM-Solver), "Step size schedule"; k-diffusion's exponential schedule.
     """
 
     sigma_min: float = 0.002

@@ -12,21 +12,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from scipy.integrate import RK45
 from torch import Tensor
 
-from audiodiff.diffusion.solvers.method import evaluate
+from audiodiff.diffusion import integration
+from audiodiff.diffusion.integration import States, Tolerance
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.types import Denoise, Noise, Signal
+from audiodiff.types import Denoise, Noise, Sigma, Signal
 
 Nats = Float[Tensor, "batch"]
 Probes = Callable[[Signal], Iterator[Signal]]
 """(like) -> vectors v of like's shape with tr J = E[v J v]; drawn once, for the whole flow."""
-Field = Callable[[float, Signal], tuple[Signal, Nats]]
-"""(u, x) -> dx / du and its divergence."""
+Field = Callable[[Sigma, Signal], tuple[Signal, Nats]]
+"""(u, x) -> dx / du and its divergence, u of each example."""
 Integrate = Callable[[Field, Signal, float, float], tuple[Signal, Nats]]
 """(field, x, first u, last u) -> x at the last u and the integral of the divergence."""
 
@@ -81,8 +81,8 @@ def log_likelihood(
     n_dims = x[0].numel()
     vectors = list(probes(x))
 
-    def field(u: float, x: Signal) -> tuple[Signal, Nats]:
-        denoised, trace = _with_trace(denoise, x, math.exp(u), vectors)
+    def field(u: Sigma, x: Signal) -> tuple[Signal, Nats]:
+        denoised, trace = _with_trace(denoise, x, torch.exp(u), vectors)
         return x - denoised, n_dims - trace
 
     x, divergence = integrate(field, x, math.log(sigma_min), math.log(sigma_max))
@@ -185,7 +185,7 @@ class RungeKutta:
         width = (last - first) / self.n_steps
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for step in range(self.n_steps):
-            u = first + step * width
+            u = torch.full_like(total, first + step * width)
             slope_1, rate_1 = field(u, x)
             slope_2, rate_2 = field(u + 0.5 * width, x + 0.5 * width * slope_1)
             slope_3, rate_3 = field(u + 0.5 * width, x + 0.5 * width * slope_2)
@@ -197,13 +197,12 @@ class RungeKutta:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Integrate by scipy's method of Dormand and Prince, which chooses its steps.
+    """Integrate by the method of Dormand and Prince with the steps that each example asks for.
 
-    The batch takes the steps that its hardest example needs, so that an example depends on its batch within the
-    tolerance. The state is float64, whatever x is.
+    An example's result does not depend on its batch. The state is float64, whatever x is.
 
     Args:
-        rtol: relative error that is tolerated in a step, root mean square over each example and its log density.
+        rtol: relative error that is tolerated in a step, root mean square over an example and its log density.
         atol: absolute error, likewise; in nats, and in units of x.
 
     Source: scipy.integrate.RK45; Song et al. 2021 (score SDE), appendix D.2, has these tolerances.
@@ -213,47 +212,30 @@ class Adaptive:
     atol: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not (self.rtol > 0.0 and self.atol > 0.0):
-            raise ParameterError(f"rtol={self.rtol} and atol={self.atol} must be positive")
+        Tolerance(self.rtol, self.atol)
 
     def __call__(self, field: Field, x: Signal, first: float, last: float) -> tuple[Signal, Nats]:
-        """Integrate the batch as one system.
+        """Integrate each example.
 
         Raises:
             ParameterError: if no step is small enough, or the denoiser is not finite.
         """
-        n_batch = len(x)
 
-        def unpacked(state: np.ndarray) -> Signal:
-            return torch.from_numpy(state[n_batch:]).reshape(x.shape).to(x)
+        def slope(u: Sigma, states: States) -> States:
+            change, rate = field(u, states[:, 1:].reshape(x.shape).to(x))
+            return torch.cat([rate[:, None], change.double().flatten(1)], dim=1)
 
-        def slope(u: float, state: np.ndarray) -> np.ndarray:
-            change, rate = field(u, unpacked(state))
-            joint = torch.cat([rate.flatten(), change.double().flatten()]).cpu().numpy()
-            if not np.isfinite(joint).all():  # scipy would look for a step for ever
-                raise ParameterError(f"denoise is not finite, or its gradient is not, at sigma={math.exp(u)}")
-            return joint
-
-        start = np.concatenate([np.zeros(n_batch), x.detach().double().cpu().numpy().ravel()])
-        # The root mean square over all examples is at least that of one, divided by the root of their number.
-        share = math.sqrt(n_batch)
-        solver = RK45(slope, first, start, last, rtol=self.rtol / share, atol=self.atol / share)
-        while solver.status == "running":
-            solver.step()
-        if solver.status == "failed":
-            raise ParameterError(
-                f"rtol={self.rtol} and atol={self.atol} cannot be met between sigma={math.exp(first)} and "
-                f"{math.exp(last)}: raise them, or use RungeKutta"
-            )
-        return unpacked(solver.y), torch.from_numpy(solver.y[:n_batch].copy()).to(x.device)
+        start = F.pad(x.double().flatten(1), (1, 0))
+        end = integration.integrate(slope, start, first, last, Tolerance(self.rtol, self.atol))
+        return end[:, 1:].reshape(x.shape).to(x), end[:, 0]
 
 
-def _with_trace(denoise: Denoise, x: Signal, sigma: float, probes: Sequence[Signal]) -> tuple[Signal, Nats]:
+def _with_trace(denoise: Denoise, x: Signal, sigma: Sigma, probes: Sequence[Signal]) -> tuple[Signal, Nats]:
     """Evaluate D and the trace of dD / dx of each example."""
     terms: list[Nats] = []
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        denoised = evaluate(denoise, x, sigma)
+        denoised = denoise(x, sigma)
         for probe in probes:
             (product,) = torch.autograd.grad(denoised, x, probe, retain_graph=True)
             terms.append((probe * product).double().flatten(1).sum(dim=1).detach())

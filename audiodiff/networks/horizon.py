@@ -35,7 +35,7 @@ class HorizonEncoder(nn.Module):
         >>> encode(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0])).shape
         torch.Size([2, 8])
 
-    Source: Frans et al. 2024, section 3, where the step size d is embedded as the time is.
+    Source: Frans et al. 2025 (shortcut models), section 3, where the step size d is embedded as the time is.
     """
 
     def __init__(self, process: Clock, *, n_features: int = 64) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from audiodiff.diffusion.grid import BetaTable, Karras, TimeUniform
+from audiodiff.diffusion.grid import BetaTable, Karras, LogUniform, TimeUniform
 from audiodiff.diffusion.process import VPCosine
 from audiodiff.errors import ParameterError
 
@@ -44,7 +44,7 @@ def log_uniform(low: float, high: float, n: int) -> Levels:
         >>> log_uniform(1.0, 100.0, 3)
         (100.0, 10.0, 1.0)
     """
-    between = (rounded(high * (low / high) ** (k / (n - 1))) for k in range(1, n - 1))
+    between = map(rounded, LogUniform(sigma_min=low, sigma_max=high)(n)[1 : n - 1].tolist())
     return (high,) if n == 1 else (high, *between, low)
 
 

@@ -16,6 +16,8 @@ FREE = ("sampler", "n_iterations", "denoiser.horizon", "denoiser.network.vector_
 ADDED = ("denoiser.horizon.", ".vector_projection.")
 """What stands in the name of a weight that a horizon adds to a model."""
 BIAS = ".vector_projection.bias"
+LATER = {"denoiser.network.look_ahead": repr(None)}
+"""Fields that came later, and what a checkpoint without them means."""
 
 
 def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]) -> None:
@@ -58,10 +60,11 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
 
 def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[str]:
     """Compare what both nodes say: what one leaves out is a default, and weights that it adds do not fit."""
-    for name in sorted(saved.keys() & model.keys()):
+    for name in sorted((saved.keys() | LATER.keys()) & model.keys()):
         free = any(name == field or name.startswith(f"{field}.") for field in FREE)
-        if not free and saved[name] != model[name]:
-            yield f"model.{name} was {saved[name]}, is {model[name]}"
+        before = saved.get(name, LATER.get(name))
+        if not free and before != model[name]:
+            yield f"model.{name} was {before}, is {model[name]}"
 
 
 def _shape(tensor: Tensor | None) -> str:

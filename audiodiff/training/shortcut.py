@@ -33,7 +33,7 @@ class Shortcut(TrainingStep):
     Raises:
         ParameterError: if the denoiser has no horizon, or the grid does not halve.
 
-    Source: Frans et al. 2024, section 3, with the x0 of a jump for its velocity.
+    Source: Frans et al. 2025 (shortcut models), section 3, with the x0 of a jump for its velocity.
     """
 
     def __init__(

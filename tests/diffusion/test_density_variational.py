@@ -1,15 +1,18 @@
 """A noise schedule that is learnt."""
 
 import math
+from functools import partial
 
 import torch
 from test_process import bent
 from torch import Tensor
 
-from audiodiff.diffusion.grid import TimeUniform
+from audiodiff.diffusion.grid import Karras, TimeUniform
 from audiodiff.diffusion.importance import VariationalTime
 from audiodiff.diffusion.preconditioning import EDM, Epsilon, Velocity
 from audiodiff.diffusion.process import Flow, Variational, learned, share
+from audiodiff.diffusion.sampler import Sampler
+from audiodiff.diffusion.solvers import solver
 
 N = 40_000
 
@@ -150,6 +153,9 @@ def test_every_part_gets_the_denoisers_own_schedule():
     assert grid.process is own
     assert grid == TimeUniform(own)
     assert share(own, VariationalTime(Variational())).process is own
+    sampler = share(own, Sampler(solver("midpoint", process=Variational()), grid=Karras(), n_steps=3))
+    assert isinstance(sampler.solver, partial)
+    assert sampler.solver.keywords["process"] is own
     assert share(None, grid) is grid
     other = TimeUniform(Flow())
     assert share(own, other) is other

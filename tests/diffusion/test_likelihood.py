@@ -58,7 +58,7 @@ def density_of_mixture(x: Tensor) -> Tensor:
     return MIXTURE.log_prob(x, torch.full((len(x),), SIGMA_MIN, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("integrate", [Adaptive(rtol=1e-7, atol=1e-7), RungeKutta(120)], ids=["adaptive", "fixed"])
+@pytest.mark.parametrize("integrate", [Adaptive(rtol=1e-8, atol=1e-8), RungeKutta(120)], ids=["adaptive", "fixed"])
 @pytest.mark.parametrize("probes", [basis, rademacher(BlockNoise(seed=3, items=range(5)), 1)], ids=["basis", "signs"])
 def test_of_a_gaussian_it_is_the_density_with_either_trace_the_jacobian_being_diagonal(integrate, probes):
     variance = 0.3
@@ -176,8 +176,8 @@ def test_an_example_does_not_depend_on_its_batch():
     torch.testing.assert_close(
         of_mixture(x, probes=basis, integrate=adaptive)[1:2],
         of_mixture(x[1:2], probes=basis, integrate=adaptive),
-        rtol=0.0,
-        atol=1e-4,
+        rtol=1e-12,
+        atol=0.0,
     )
 
 

@@ -104,12 +104,19 @@ def test_a_method_that_does_not_exist_is_refused(data):
         adaptive(data.denoise, 80.0 * white((1, 1, 32)), Karras()(3), method="LSODA")
 
 
-def test_a_denoiser_that_is_not_finite_is_named_and_not_waited_for(data):
+@pytest.mark.parametrize("below", [math.inf, 1.0])
+def test_a_denoiser_that_is_not_finite_is_named_and_not_waited_for(data, below):
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return data.denoise(x, sigma) + torch.where(sigma < 1.0, math.nan, 0.0)[:, None, None]
+        return data.denoise(x, sigma) + torch.where(sigma < below, math.nan, 0.0)[:, None, None]
 
-    with pytest.raises(ParameterError, match=r"rtol=1e-05 and atol=1e-05 cannot be met between sigma=2\.0 and 0\.5"):
+    with pytest.raises(ParameterError, match=r"denoise is not finite.* at sigma="):
         adaptive(denoise, 2.0 * white((2, 1, 32)), ending(2.0, 0.5))
+
+
+@pytest.mark.parametrize("tolerances", [{"rtol": 0.0}, {"atol": -1.0}, {"rtol": math.nan}])
+def test_a_tolerance_that_cannot_be_is_refused(data, tolerances):
+    with pytest.raises(ParameterError, match=r"rtol=.* and atol=.* must be positive"):
+        adaptive(data.denoise, 80.0 * white((1, 1, 32)), Karras()(3), **tolerances)
 
 
 def test_an_error_in_the_denoiser_is_raised_and_leaves_no_thread_behind(data):

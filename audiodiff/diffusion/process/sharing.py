@@ -6,6 +6,7 @@ and used by the grid of sampling.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, TypeVar
 
 from audiodiff.diffusion.process.variational import Variational
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 def learned(holder: object) -> Variational | None:
-    """Return the learnt process that a dataclass holds at any depth, None if there is none."""
+    """Return the learnt process that a dataclass or a function's bound option holds at any depth, None without one."""
     if isinstance(holder, Variational):
         return holder
     found = (learned(value) for value in _fields(holder).values())
@@ -22,11 +23,11 @@ def learned(holder: object) -> Variational | None:
 
 
 def share(process: Variational | None, holder: T) -> T:
-    """Return a dataclass in which every learnt process, at any depth, is the given one.
+    """Return a dataclass, or a function with bound options, whose learnt processes, at any depth, are the given one.
 
     Args:
         process: the one that is to be shared; None changes nothing.
-        holder: a grid, sampler, density or objective.
+        holder: a grid, solver, sampler, density or objective.
 
     Example:
         >>> from audiodiff.diffusion.preconditioning import V
@@ -40,10 +41,14 @@ def share(process: Variational | None, holder: T) -> T:
         name: process if isinstance(value, Variational) else share(process, value)
         for name, value in _fields(holder).items()
     }
+    if isinstance(holder, partial):
+        return partial(holder.func, *holder.args, **replaced)  # pyright: ignore[reportReturnType]
     return dataclasses.replace(holder, **replaced)  # pyright: ignore[reportArgumentType]
 
 
 def _fields(holder: object) -> dict[str, Any]:
+    if isinstance(holder, partial):
+        return holder.keywords
     if not dataclasses.is_dataclass(holder) or isinstance(holder, type):
         return {}
     return {field.name: getattr(holder, field.name) for field in dataclasses.fields(holder) if field.init}

@@ -84,7 +84,10 @@ def shortcut(
     """
     toward = getattr(denoise, "toward", None)
     if toward is None:
-        raise ParameterError("sampler=shortcut needs a denoiser that knows jumps: train with method=shortcut")
+        raise ParameterError(
+            "sampler=shortcut needs a denoiser that knows jumps: train with method=shortcut and leave guidance out, or "
+            "choose another sampler"
+        )
     levels = sigmas.tolist()
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         ahead = torch.full((x.shape[0],), sigma_next, dtype=torch.float64, device=x.device)

@@ -87,7 +87,8 @@ def _with_fraction(denoise: Denoise, x: Signal, sigma: float) -> tuple[Signal, S
     prediction = None if predict is None else predict(x, level)
     if prediction is None or prediction.variance_fraction is None:
         raise ParameterError(
-            "variance=learned needs a network that has learnt it: train with objective=hybrid, or choose small or large"
+            "variance=learned needs a network that has learnt it: train with objective=hybrid and leave guidance out, "
+            "or choose small or large"
         )
     return prediction.denoised, prediction.variance_fraction
 
