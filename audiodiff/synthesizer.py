@@ -284,7 +284,7 @@ class Synthesizer(nn.Module):
         if not self.needs_mel or self.dialect is None:
             raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
         n_iterations = self._n_iterations(iterations)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=False)
         cut = self._cut(sampler, n_iterations=n_iterations, guide=None)
         if cut is None:
             raise ParameterError(

@@ -137,7 +137,7 @@ class Consistency(Distillation):
         step: Step,
     ) -> None:
         super().__init__(synthesizer=synthesizer, objective=objective, density=density, teacher=teacher)
-        check_whole(n_levels, name="method.n_levels", least=1)
+        check_whole(n_levels, name="method.n_levels", least=2)
         levels = synthesizer.sampler.grid(n_levels)
         self._steps = (levels[:-1], levels[1:])
         self._step = step

@@ -1,5 +1,6 @@
 """A run that starts from a checkpoint starts as that model, and resumes as any other."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,14 @@ def test_a_model_card_says_where_the_weights_began(teacher, recordings, tmp_path
     way = (from_teacher(teacher), "train.steps=1", "validation.n_examples=0")
     train(runs.config(recordings, *way), run=tmp_path)
     assert f"from the weights of {teacher}" in (checkpoint.find(tmp_path) / checkpoint.CARD).read_text()
+
+
+def test_a_checkpoint_from_before_a_field_means_its_default(teacher, recordings, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(checkpoint.find(teacher), old)
+    config = old / checkpoint.CONFIG
+    kept = [line for line in config.read_text().splitlines() if "look_ahead" not in line]
+    config.write_text("\n".join(kept))
+    started(old, recordings)
+    with pytest.raises(TrainingError, match=r"model\.denoiser\.network\.look_ahead was None, is 0"):
+        started(old, recordings, "network.look_ahead=0")
