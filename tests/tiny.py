@@ -16,7 +16,9 @@ LOG_MEL = ["recipes=quickstart/mel", *_SMALL, "sampler.n_steps=2", "model.n_iter
 
 def synthesizer(overrides: list[str], *, seed: int = 0) -> Synthesizer:
     """Build a model with weights that make every output depend on every input."""
-    model = checkpoint.build(_node(overrides), where=Path("tiny"))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = checkpoint.build(_node(overrides), where=Path("tiny"))
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
