@@ -9,7 +9,6 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.integrate import DOP853, RK23, RK45
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
@@ -19,7 +18,7 @@ States = Float[Tensor, "batch numbers"]
 Slope = Callable[[Float[Tensor, "batch"], States], States]
 """(u, y) -> dy / du, where u = log(sigma) differs from example to example."""
 
-_METHODS = {"RK23": RK23, "RK45": RK45, "DOP853": DOP853}
+METHODS = ("RK23", "RK45", "DOP853")
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Tolerance:
     def __post_init__(self) -> None:
         if not (self.rtol > 0.0 and self.atol > 0.0):
             raise ParameterError(f"rtol={self.rtol} and atol={self.atol} must be positive")
-        if self.method not in _METHODS:
-            raise ParameterError(f"method={self.method!r} must be one of {', '.join(_METHODS)}")
+        if self.method not in METHODS:
+            raise ParameterError(f"method={self.method!r} must be one of {', '.join(METHODS)}")
 
 
 def integrate(slope: Slope, start: States, first: float, last: float, tolerance: Tolerance) -> States:
@@ -117,9 +116,11 @@ class _Line:
 
 def _carry(line: _Line, start: np.ndarray, first: float, last: float, tolerance: Tolerance) -> np.ndarray:
     """Carry one example, as a vector, in a thread of its own."""
+    import scipy.integrate  # imported here: `import audiodiff` loads nothing heavier than torch
+
     rtol, atol = tolerance.rtol, tolerance.atol
     try:
-        solver = _METHODS[tolerance.method](line.slope, first, start, last, rtol=rtol, atol=atol)
+        solver = getattr(scipy.integrate, tolerance.method)(line.slope, first, start, last, rtol=rtol, atol=atol)
         while solver.status == "running":
             solver.step()
     finally:

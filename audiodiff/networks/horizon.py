@@ -30,6 +30,7 @@ class HorizonEncoder(nn.Module):
         n_features: width of the result, and network.vector_features.
 
     Example:
+        >>> import torch
         >>> from audiodiff.diffusion.process import Flow
         >>> encode = HorizonEncoder(Flow(), n_features=8)
         >>> encode(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0])).shape

@@ -22,6 +22,12 @@ from audiodiff.diffusion.process import DiscreteVP, linear_betas
 from audiodiff.diffusion.solvers import solver
 from audiodiff.networks.network import Network
 
+# diffusers hands tensors to numpy in a way that numpy 2 will give up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
+]
+
 BETAS = linear_betas(1e-4, 0.05, 50)
 PROCESS = DiscreteVP(BETAS)
 
