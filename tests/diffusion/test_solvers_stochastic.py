@@ -20,6 +20,7 @@ from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPLinear, linear_b
 from audiodiff.diffusion.solvers import REGISTRY, dpmpp_2m, dpmpp_3m, euler, euler_ancestral, solver
 from audiodiff.errors import ParameterError
 from audiodiff.networks.network import Network
+from audiodiff.types import Reach
 
 VARIANCE = 0.04
 NARROW = Gaussian(torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[VARIANCE]], dtype=torch.float64))
@@ -243,6 +244,8 @@ def test_large_and_small_are_the_ends_between_which_a_variance_is_learnt():
 
 class WithFraction(Network):
     """Append a variance fraction to a network's output, as 2 v - 1."""
+
+    reach = Reach(0, 0)
 
     def __init__(self, network: Network, fraction: Tensor) -> None:
         super().__init__()
@@ -571,6 +574,8 @@ def test_consistency_noises_up_from_the_level_at_which_the_model_ends():
 
 class JumpNetwork(Network):
     """Predict the x0 whose Euler step lands on a Gaussian's flow; condition.vector is (sigma, sigma_next)."""
+
+    reach = Reach(0, 0)
 
     def __init__(self, data: Gaussian, process: VE) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.distillation import Consistency, Progressive, Reflow
 from audiodiff.training.shortcut import Shortcut
 from audiodiff.training.step import Exact, TrainingStep
+from audiodiff.types import Reach
 
 PROCESS = Flow()
 GRID = TimeUniform(PROCESS, t_start=0.95)
@@ -39,6 +40,8 @@ Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 class Known(Network):
     """A network that is a given denoiser, told by condition.vector where a jump goes."""
+
+    reach = Reach(0, 0)
 
     def __init__(self, function: Function) -> None:
         super().__init__()
@@ -57,6 +60,8 @@ class Known(Network):
 
 class Small(Network):
     """Two hidden layers on single numbers."""
+
+    reach = Reach(0, 0)
 
     def __init__(self, *, vector_features: int = 0, seed: int = 0) -> None:
         super().__init__()
