@@ -13,7 +13,7 @@ from audiodiff.networks.network import Network
 from audiodiff.networks.spectral import SpectralWaveNet
 from audiodiff.networks.wavenet import WaveNet
 
-SMALL = {"channels": 4, "n_layers": 3, "dilation_cycle": 2, "step_features": 8}
+SMALL = {"channels": 12, "n_layers": 3, "dilation_cycle": 2, "step_features": 8}
 
 
 def networks() -> dict[str, Network]:
