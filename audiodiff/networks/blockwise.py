@@ -8,6 +8,7 @@ twice.
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 from audiodiff.networks.residual import ResidualBlock
 from audiodiff.types import Reach
 
-BLOCK_SAMPLES = 8192
+BLOCK_SAMPLES = 4096
 """Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
+
+_MARGINS_OF_A_STRETCH = 2
+"""How many times its margins a stretch has to be for a thread of its own."""
 
 _SHRINK = 1.0 / math.sqrt(2.0)
 
@@ -66,15 +70,53 @@ def run_in_blocks(
         block_samples: of a block; a matter of speed alone.
     """
     layers, first_step = _prepare(blocks, step, vector)
-    n_samples, channels = x.shape[-1], input_projection.out_channels
+    own = _Own(layers, first_step, input_projection, skip_projection, output_projection, block_samples)
+    before, after = (sum(sides) for sides in zip(*(layer.reach for layer in layers), strict=True))
+    n_samples, n_threads = x.shape[-1], torch.get_num_threads()
+    length = -(-n_samples // n_threads)
+    if n_threads == 1 or length < _MARGINS_OF_A_STRETCH * (before + after):
+        return _run(own, x, local)
+    # One matrix product is too small for two cores, so each takes a stretch of time of its own, and its margins.
+    starts = range(0, n_samples, length)
+
+    def stretch(start: int) -> Tensor:
+        torch.set_num_threads(1)
+        first, last = max(0, start - before), min(n_samples, start + length + after)
+        with torch.no_grad():
+            result = _run(own, x[:, first:last], None if local is None else local[:, first:last])
+        return result[:, start - first :][:, :length]
+
+    try:
+        with ThreadPoolExecutor(n_threads) as pool:
+            return torch.cat(list(pool.map(stretch, starts)), dim=1)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What all stretches of a signal have in common."""
+
+    layers: Sequence[_Layer]
+    first_step: Tensor
+    input_projection: nn.Conv1d
+    skip_projection: nn.Conv1d
+    output_projection: nn.Conv1d
+    block_samples: int
+
+
+def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
+    """Compute one stretch as if it were everything."""
+    layers, block_samples = own.layers, own.block_samples
+    n_samples, channels = x.shape[-1], own.input_projection.out_channels
     lags = [sum(layer.reach.after for layer in layers[: index + 1]) for index in range(len(layers))]
     # What a layer sees: as much from before as its convolution spans, and a block. Outside the signal it is 0, as
     # padding makes it.
     inputs = [x.new_zeros(channels, sum(layer.reach) + block_samples) for layer in layers]
     total = x.new_zeros(channels, lags[-1] + block_samples)
     gated, opened = x.new_empty(2 * channels, block_samples), x.new_ones(channels + 1, block_samples)
-    result = x.new_empty(output_projection.out_channels, n_samples)
-    enter, leave, end = (_matrix(conv) for conv in (input_projection, skip_projection, output_projection))
+    result = x.new_empty(own.output_projection.out_channels, n_samples)
+    enter, leave, end = (_matrix(conv) for conv in (own.input_projection, own.skip_projection, own.output_projection))
     leave = (leave[0] / math.sqrt(len(layers)), leave[1])
 
     for start in range(0, n_samples + lags[-1], block_samples):
@@ -82,7 +124,7 @@ def run_in_blocks(
         stop = min(start + block_samples, n_samples)
         if start < stop:
             part = fresh[:, : stop - start]
-            torch.addmm(enter[1], enter[0], x[:, start:stop], out=part).relu_().add_(first_step)
+            torch.addmm(enter[1], enter[0], x[:, start:stop], out=part).relu_().add_(own.first_step)
         fresh[:, max(0, stop - start) :] = 0
         for index, (layer, lag) in enumerate(zip(layers, lags, strict=True)):
             # Only what lies within the signal is computed, from `low` to `high`; `at` is its place in the block.
@@ -96,8 +138,8 @@ def run_in_blocks(
                 behind = lags[-1] - lag
                 total[:, behind + at.start : behind + at.stop].addmm_(layer.skip, z)
                 if onward is not None:
-                    own = inputs[index][:, layer.reach.before + at.start : layer.reach.before + at.stop]
-                    torch.addmm(own, layer.onward, z, beta=_SHRINK, out=onward[:, at])
+                    middle = inputs[index][:, layer.reach.before + at.start : layer.reach.before + at.stop]
+                    torch.addmm(middle, layer.onward, z, beta=_SHRINK, out=onward[:, at])
             if onward is not None:
                 onward[:, : at.start] = 0
                 onward[:, at.stop :] = 0

@@ -92,3 +92,18 @@ def test_the_network_takes_the_blocks_for_long_signals_without_gradients():
     assert called == ["layers"]
     own(x, c_noise, condition).sum().backward()
     assert called == ["layers", "layers"]
+
+
+def test_threads_take_stretches_of_time_and_give_the_same():
+    options = CASES["all, stereo, two outputs a channel"]
+    own, n_samples = network(**options), 2 * BLOCK_SAMPLES + 5
+    x = torch.randn(1, 2, n_samples, generator=torch.Generator().manual_seed(2))
+    condition = own.encode(conditioned(options, n_samples=n_samples, batch=1))
+    results = []
+    with torch.no_grad():
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            results.append(own(x, torch.tensor([0.3]), condition))
+            assert torch.get_num_threads() == n_threads
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5 * float(results[0].abs().max()))
+    assert not results[1].requires_grad
