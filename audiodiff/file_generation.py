@@ -17,7 +17,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.file_plan import Job, make_folder
-from audiodiff.file_result import FileResult
+from audiodiff.file_result import FileResult, open_result
 from audiodiff.file_sources import Source, is_mel, mel_source, read_mel, recording_source
 from audiodiff.generation_arguments import checked_length
 from audiodiff.inverter import MelInverter
@@ -102,13 +102,13 @@ class Prepared:
         """Numbers that key the noise of each signal."""
         return [self.job.index * CHANNELS_PER_ITEM + channel for channel in range(self.n_signals)]
 
-    def result(self, *, model_rate: int, rate: int) -> FileResult:
+    def result(self, *, model_rate: int, rate: int) -> contextlib.AbstractContextManager[FileResult]:
         """Open the file that is made of it."""
         level, n_read, read_rate = 1.0, self.n_samples, model_rate
         if self.source is not None:
             level, n_read, read_rate = self.source.level, self.source.n_read, self.source.rate
         n_written = math.ceil(n_read * rate / read_rate)
-        return FileResult(self.job.target, n_samples=n_written, from_rate=model_rate, to_rate=rate, level=level)
+        return open_result(self.job.target, n_samples=n_written, from_rate=model_rate, to_rate=rate, level=level)
 
 
 def generate_files(
@@ -219,10 +219,7 @@ def _made(
     """Make the files of a group, whose signals all have one length; yield whether each had to be lowered in level."""
     rate = _rate(model, settings)
     with contextlib.ExitStack() as stack:
-        results = [
-            stack.enter_context(contextlib.closing(each.result(model_rate=model.sample_rate, rate=rate)))
-            for each in group
-        ]
+        results = [stack.enter_context(each.result(model_rate=model.sample_rate, rate=rate)) for each in group]
         for audio in _pieces(model, group, settings, on_step):
             own = audio.split([each.n_signals for each in group])
             for result, signals in zip(results, own, strict=True):

@@ -1,8 +1,10 @@
 """A sound on its way to a file: kept on disk until its peak is known, which says how loud it is written."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from jaxtyping import Float
@@ -16,8 +18,9 @@ FLOAT = "FLOAT"
 _BLOCK_SAMPLES = 65536
 
 
-class FileResult:
-    """Take a sound in pieces and write it whole; what was taken is gone with `close`.
+@contextlib.contextmanager
+def open_result(target: Path, *, n_samples: int, from_rate: int, to_rate: int, level: float) -> Iterator["FileResult"]:
+    """Open what takes a sound in pieces and writes it whole; what it took is gone when it is closed.
 
     Args:
         target: the file.
@@ -29,24 +32,39 @@ class FileResult:
     Raises:
         AudioFileError: if nothing can be written beside the file.
     """
-
-    def __init__(self, target: Path, *, n_samples: int, from_rate: int, to_rate: int, level: float) -> None:
-        self._target = target
-        self._rate = to_rate
-        self._level = level
-        self._resampler = ResampleStream(from_rate=from_rate, to_rate=to_rate)
-        self._left = n_samples
-        self._n_channels = 1
-        self._peak = 0.0
+    with contextlib.ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._spool = tempfile.TemporaryFile(dir=target.parent)  # noqa: SIM115
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=target.parent))
         except OSError as error:
-            raise self._refused(error) from error
+            raise _refused(target, error) from error
+        resampler = ResampleStream(from_rate=from_rate, to_rate=to_rate)
+        yield FileResult(target, spool, resampler, n_samples=n_samples, rate=to_rate, level=level)
 
-    def close(self) -> None:
-        """Forget what was taken."""
-        self._spool.close()
+
+class FileResult:
+    """A sound that comes in pieces, as `open_result` opens it.
+
+    Args:
+        target: the file.
+        spool: keeps the samples until their peak is known.
+        resampler: from the rate of the sound to that of the file.
+        n_samples: to be written.
+        rate: of the file, Hz.
+        level: what the sound is multiplied by.
+    """
+
+    def __init__(
+        self, target: Path, spool: IO[bytes], resampler: ResampleStream, *, n_samples: int, rate: int, level: float
+    ) -> None:
+        self._target = target
+        self._spool = spool
+        self._resampler = resampler
+        self._left = n_samples
+        self._rate = rate
+        self._level = level
+        self._n_channels = 1
+        self._peak = 0.0
 
     def add(self, audio: Float[Tensor, "channels _"]) -> None:
         """Take the next piece.
@@ -92,12 +110,13 @@ class FileResult:
         try:
             self._spool.write(audio.T.contiguous().numpy().tobytes())
         except OSError as error:
-            raise self._refused(error) from error
+            raise _refused(self._target, error) from error
 
     def _kept(self) -> Iterator[Float[Tensor, "channels _"]]:
         self._spool.seek(0)
         while data := self._spool.read(4 * self._n_channels * _BLOCK_SAMPLES):
             yield torch.frombuffer(bytearray(data), dtype=torch.float32).unflatten(0, (-1, self._n_channels)).T
 
-    def _refused(self, error: OSError) -> AudioFileError:
-        return AudioFileError(f"{self._target}: cannot be written ({error}); check the folder and its free space")
+
+def _refused(target: Path, error: OSError) -> AudioFileError:
+    return AudioFileError(f"{target}: cannot be written ({error}); check the folder and its free space")

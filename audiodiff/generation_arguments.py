@@ -141,19 +141,20 @@ def checked_sampler(
     solve = solver_named(solver) if isinstance(solver, str) else own.solver if solver is None else solver
     # A guided denoiser is a function: it neither learns a variance nor jumps.
     stand_in = _Reached().__call__ if guided else _Reached()
-    with contextlib.suppress(_Reached.Evaluation):
+    with contextlib.suppress(_ReachedError):
         solve(stand_in, torch.zeros(1, 1, 1), sigmas, noise=lambda like, _: like)
     return replace(own, solver=solve, grid=chosen, n_steps=n_steps)
+
+
+class _ReachedError(Exception):
+    """Raised by the first evaluation."""
 
 
 class _Reached:
     """Stand for a denoiser in a solver that is only to check its options: every evaluation ends it."""
 
-    class Evaluation(Exception):  # noqa: N818
-        """Raised by the first evaluation."""
-
     def __call__(self, *_: Tensor) -> Tensor:
-        raise self.Evaluation
+        raise _ReachedError
 
     predict = toward = __call__
 

@@ -93,7 +93,6 @@ class Synthesizer(nn.Module):
             raise ParameterError("dialect=None: this model knows no mel spectrogram")
         return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
 
-    @torch.no_grad()
     def check_sampling(
         self,
         *,
@@ -109,9 +108,14 @@ class Synthesizer(nn.Module):
         Raises:
             ParameterError: if one has no meaning for this model or cannot be.
         """
-        guided = guidance not in (None, 1.0)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
-        self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+        self._settled(
+            steps=steps,
+            solver=solver,
+            grid=grid,
+            guide=guide,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+        )
 
     @torch.no_grad()
     def generate(
@@ -223,10 +227,14 @@ class Synthesizer(nn.Module):
         if not self.needs_mel and mels is not None:
             raise ParameterError("mels is given, and this model is unconditional: it generates from nothing")
         n_iterations = self._n_iterations(iterations)
-        with torch.no_grad():
-            guided = guidance not in (None, 1.0)
-            sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
-            scale = self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+        sampler, scale = self._settled(
+            steps=steps,
+            solver=solver,
+            grid=grid,
+            guide=guide,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+        )
         items = checked_items(items, batch=batch)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
@@ -381,6 +389,22 @@ class Synthesizer(nn.Module):
         batch = 1 if batch is None else batch
         check_whole(batch, name="batch", least=1)
         return None, batch, checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
+
+    @torch.no_grad()
+    def _settled(
+        self,
+        *,
+        steps: int | None,
+        solver: str | Solver | None,
+        grid: str | Grid | None,
+        guide: "Synthesizer | None",
+        guidance: float | None,
+        guidance_interval: tuple[float, float] | None,
+    ) -> tuple[Sampler, float]:
+        """Return the sampler and the scale of guidance that these arguments mean, having refused what cannot be."""
+        guided = guidance not in (None, 1.0)
+        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
+        return sampler, self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
 
     def _guidance_scale(
         self,

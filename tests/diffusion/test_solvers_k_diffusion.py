@@ -28,7 +28,7 @@ def sampling() -> Iterator[Any]:
     package = ModuleType("k_diffusion")
     package.__path__ = list(spec.submodule_search_locations)
     stubs = {name: ModuleType(name) for name in ("torchvision", "torchvision.transforms")}
-    stubs["torchvision.transforms"].functional = ModuleType("functional")  # type: ignore[attr-defined]
+    vars(stubs["torchvision.transforms"])["functional"] = ModuleType("functional")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in sys.modules if name.partition(".")[0] in ("k_diffusion", "torchvision")]:
             patch.delitem(sys.modules, name)
