@@ -1,5 +1,6 @@
 """Sampling noise that depends neither on the batch nor on how a long signal is cut."""
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from audiodiff.errors import ParameterError
-from audiodiff.types import Signal
+from audiodiff.types import Noise, Signal
 
 BLOCK_SAMPLES = 4096
 
@@ -72,6 +73,67 @@ class BlockNoise:
             first = block * BLOCK_SAMPLES
             low, high = max(first, self.offset), min(first + BLOCK_SAMPLES, stop)
             samples[low - self.offset : high - self.offset] = values[low - first : high - first]
+
+
+@dataclass(frozen=True)
+class SeedBlend:
+    """A place on the way from the noise of one seed to that of another.
+
+    The noise is cos(pi f / 2) a + sin(pi f / 2) b: the weights' squares sum to 1, so that it is as white, Gaussian and
+    loud as the noises a and b of the seeds everywhere on the way, and their own to the bit at its ends. Its covariance
+    with the noise at f' is cos(pi (f - f') / 2).
+
+    Args:
+        first: the seed where fraction is 0.
+        last: the seed where fraction is 1.
+        fraction: f, how far on the way, from 0 to 1.
+
+    Raises:
+        ParameterError: if a seed is no whole number, the two are equal, or the fraction is not in [0, 1].
+
+    Example:
+        >>> blend = noise_of(SeedBlend(1, 2, fraction=0.0), [7])
+        >>> like = torch.zeros(1, 1, 100)
+        >>> torch.equal(blend(like, 0), noise_of(1, [7])(like, 0))
+        True
+
+    Source: Song et al. 2021 (DDIM), appendix D.5: spherical interpolation, for noises that are
+    orthogonal and equally long.
+    """
+
+    first: int
+    last: int
+    fraction: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", _whole(self.first, name="seed"))
+        object.__setattr__(self, "last", _whole(self.last, name="seed"))
+        if self.first == self.last:
+            raise ParameterError(f"seeds {self.first} and {self.last} must differ: there is no way between equal ones")
+        if not 0.0 <= self.fraction <= 1.0:
+            raise ParameterError(f"fraction={self.fraction} must lie between 0 and 1")
+
+    @property
+    def weights(self) -> dict[int, float]:
+        """How much of the noise of each seed there is, without those of which there is none."""
+        # As sines, whose ends are exact.
+        parts = {
+            self.first: math.sin(math.pi * (1.0 - self.fraction) / 2.0),
+            self.last: math.sin(math.pi * self.fraction / 2.0),
+        }
+        return {seed: weight for seed, weight in parts.items() if weight > 0.0}
+
+
+def noise_of(seed: int | SeedBlend, items: Sequence[int], *, offset: int = 0) -> Noise:
+    """Return the noise of a seed, or of a place between two; items and offset as for BlockNoise."""
+    if not isinstance(seed, SeedBlend):
+        return BlockNoise(seed, items, offset)
+    parts = [(weight, BlockNoise(own, items, offset)) for own, weight in seed.weights.items()]
+
+    def blended(like: Signal, step: int) -> Signal:
+        return torch.stack([weight * noise(like, step) for weight, noise in parts]).sum(0)
+
+    return blended
 
 
 def _whole(value: int, *, name: str) -> int:
