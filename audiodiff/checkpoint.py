@@ -179,8 +179,8 @@ def load(
         raise CheckpointError(
             f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
         )
-    _check_dialect(model, config, folder)
-    _load_weights(model, folder / WEIGHTS)
+    check_dialect(model.dialect, config, folder)
+    load_weights(model, folder / WEIGHTS)
     if wanted is not None and model.dialect is not None:
         ensure_same(
             model.dialect,
@@ -260,8 +260,13 @@ def _check_target(target: str, *, where: Path, field: str) -> None:
         raise refusal
 
 
-def _check_dialect(model: Synthesizer, config: Mapping[str, Any], folder: Path) -> None:
-    built = None if model.dialect is None else _plain(model.dialect)
+def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model whose dialect is not the one that its config.yaml wrote out.
+
+    Raises:
+        CheckpointError: naming the field that differs.
+    """
+    built = None if own is None else _plain(own)
     saved = config.get("dialect")
     if built is None and saved is None:
         return
@@ -275,7 +280,12 @@ def _check_dialect(model: Synthesizer, config: Mapping[str, Any], folder: Path) 
             )
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model its weights from a file.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
