@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from audiodiff.data.dataset import CropDataset, Example, WholeDataset, load_whole
+from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import Batch, StepIndices, batches, collate
 from audiodiff.data.manifest import Entry, read_manifest, vocabulary, write_manifest
 from audiodiff.data.scanning import SILENCE_PEAK, BadFile, Scan, divide, load_entries, scan, scan_folder
@@ -27,6 +28,8 @@ __all__ = [
     "batches",
     "collate",
     "divide",
+    "label_indices",
+    "label_set",
     "load_entries",
     "load_whole",
     "read_manifest",

@@ -1,30 +1,38 @@
 """Recordings as training examples: random crops that are a pure function of (seed, k), and whole recordings."""
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from audiodiff import audio_io
+from audiodiff.data.labels import label_indices
 from audiodiff.data.manifest import Entry
+from audiodiff.data.order import DrawOrder
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.labels import LabelSet
 
 # What is read on either side of a crop before it is resampled, in samples of the lower of the two rates. The kernel of
 # `resample` reaches 64 zero crossings / 0.9476 = 68 of them; the test compares with the whole file resampled.
 _CONTEXT_SAMPLES = 72
-# The streams of random numbers that one seed gives.
-_ORDER, _OFFSET = 0, 1
+# The stream of random numbers of a seed that gives the places of crops; the others are those of DrawOrder.
+_OFFSET = 1
+_NO_LABELS = LabelSet({})
 
 
 class Example(TypedDict):
-    """Hold one crop or recording; n_valid counts the samples before the padding, index is its number."""
+    """Hold one crop or recording.
+
+    n_valid counts the samples before the padding, index is its number, labels are places in the vocabularies of a
+    `LabelSet`, -1 where unknown.
+    """
 
     audio: Float[Tensor, "channels time"]
     n_valid: int
@@ -33,6 +41,7 @@ class Example(TypedDict):
     text: str
     label: str
     speaker: str
+    labels: Int[Tensor, "labels"]
 
 
 class CropDataset(Dataset[Example]):
@@ -48,48 +57,78 @@ class CropDataset(Dataset[Example]):
         n_channels: of the crops; 1 takes the mean of a recording's channels.
         crop_samples: length of the crops, at sample_rate.
         seed: of the order and of the places.
+        labels: the labels that examples tell; None: none.
+        columns: the column that says the value of each label.
+        balance: a label whose values are drawn equally often; entries without one count as one more value. An epoch
+            then has as many draws of each as the value with most turns has, and the others come round more often.
+        alike: draws in a group of like length, from draw 0 on: the size of a batch, for little padding.
 
     Raises:
-        DataError: if there are no entries, one was not scanned, or its channels cannot become n_channels.
-        ParameterError: if an argument is out of range.
+        DataError: if there are no entries, one was not scanned, its channels cannot become n_channels, or it has a
+            label's value that is not known.
+        ParameterError: if an argument is out of range, or the labels, columns and balance do not fit together.
     """
 
     def __init__(
-        self, entries: Sequence[Entry], *, sample_rate: int, n_channels: int, crop_samples: int, seed: int
+        self,
+        entries: Sequence[Entry],
+        *,
+        sample_rate: int,
+        n_channels: int,
+        crop_samples: int,
+        seed: int,
+        labels: LabelSet | None = None,
+        columns: Mapping[str, str] | None = None,
+        balance: str | None = None,
+        alike: int = 1,
     ) -> None:
         if crop_samples < 1:
             raise ParameterError(f"crop_samples={crop_samples} must be positive")
         if seed < 0:
             raise ParameterError(f"seed={seed} must not be negative")
+        if alike < 1:
+            raise ParameterError(f"alike={alike} must be positive; 1 sorts nothing by length")
         _check(entries, sample_rate=sample_rate, n_channels=n_channels)
         self.entries = tuple(entries)
         self.sample_rate = sample_rate
         self.n_channels = n_channels
         self.crop_samples = crop_samples
         self.seed = seed
-        turns = [math.ceil(_n_samples_at(entry, sample_rate) / crop_samples) for entry in self.entries]
-        self._turns = np.repeat(np.arange(len(self.entries)), turns)
+        self.labels = labels or _NO_LABELS
+        if balance is not None and balance not in self.labels.names:
+            raise ParameterError(
+                f"balance={balance!r} must be one of the labels: {', '.join(self.labels.names) or 'there are none'}"
+            )
+        self.label_indices = label_indices(self.entries, self.labels, columns or {})
+        self.lengths = tuple(_n_samples_at(entry, sample_rate) for entry in self.entries)
+        self._order = DrawOrder(
+            [math.ceil(n_samples / crop_samples) for n_samples in self.lengths],
+            lengths=[min(n_samples, crop_samples) for n_samples in self.lengths],
+            seed=seed,
+            classes=None if balance is None else self.label_indices[:, self.labels.names.index(balance)].tolist(),
+            alike=alike,
+        )
 
     @property
     def n_per_epoch(self) -> int:
         """The number of crops after which every entry has had its turns."""
-        return len(self._turns)
+        return self._order.n_per_epoch
 
     def __getitem__(self, k: int) -> Example:
         """Draw crop k, for any k from 0."""
         if k < 0:
             raise ParameterError(f"k={k} must not be negative")
-        epoch, turn = divmod(k, self.n_per_epoch)
-        entry = self.entries[self._turns[_order(self.seed, epoch, self.n_per_epoch)[turn]]]
-        n_samples = _n_samples_at(entry, self.sample_rate)
+        drawn = self._order.draw(k)
+        entry, n_samples = self.entries[drawn], self.lengths[drawn]
         n_valid = min(n_samples, self.crop_samples)
         first = int(np.random.default_rng([self.seed, _OFFSET, k]).integers(n_samples - n_valid + 1))
         audio = _read(entry, first=first, n_samples=n_valid, sample_rate=self.sample_rate, n_channels=self.n_channels)
-        return _example(F.pad(audio, (0, self.crop_samples - n_valid)), n_valid=n_valid, index=k, entry=entry)
+        padded = F.pad(audio, (0, self.crop_samples - n_valid))
+        return _example(padded, n_valid=n_valid, index=k, entry=entry, labels=self.label_indices[drawn])
 
 
 class WholeDataset(Dataset[Example]):
-    """Give every recording whole, in the order of the entries.
+    """Give every recording whole, in the order of the entries, without labels.
 
     Args:
         entries: scanned recordings, as `load_entries` gives them.
@@ -114,7 +153,8 @@ class WholeDataset(Dataset[Example]):
         """Read recording k."""
         entry = self.entries[k]
         audio = load_whole(entry, sample_rate=self.sample_rate, n_channels=self.n_channels)
-        return _example(audio, n_valid=audio.shape[-1], index=k, entry=entry)
+        no_labels = torch.empty(0, dtype=torch.int64)
+        return _example(audio, n_valid=audio.shape[-1], index=k, entry=entry, labels=no_labels)
 
 
 def load_whole(
@@ -137,11 +177,6 @@ def load_whole(
     if max_seconds is not None:
         n_samples = max(1, min(n_samples, round(max_seconds * sample_rate)))
     return _read(entry, first=0, n_samples=n_samples, sample_rate=sample_rate, n_channels=n_channels)
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(n)
 
 
 def _n_samples_at(entry: Entry, sample_rate: int) -> int:
@@ -172,7 +207,9 @@ def _read(
     return resampled[:, offset : offset + n_samples]
 
 
-def _example(audio: Float[Tensor, "channels time"], *, n_valid: int, index: int, entry: Entry) -> Example:
+def _example(
+    audio: Float[Tensor, "channels time"], *, n_valid: int, index: int, entry: Entry, labels: Int[Tensor, "labels"]
+) -> Example:
     return Example(
         audio=audio.contiguous(),
         n_valid=n_valid,
@@ -181,6 +218,7 @@ def _example(audio: Float[Tensor, "channels time"], *, n_valid: int, index: int,
         text=entry.text,
         label=entry.label,
         speaker=entry.speaker,
+        labels=labels,
     )
 
 

@@ -20,7 +20,11 @@ _GRACE_SECONDS = 30
 
 
 class Batch(TypedDict):
-    """Hold stacked examples; n_valid counts the samples before the padding, index names the draws."""
+    """Hold stacked examples.
+
+    n_valid counts the samples before the padding, index names the draws, labels are places in the vocabularies, -1
+    where unknown.
+    """
 
     audio: Float[Tensor, "batch channels time"]
     n_valid: Int[Tensor, "batch"]
@@ -29,6 +33,7 @@ class Batch(TypedDict):
     text: list[str]
     label: list[str]
     speaker: list[str]
+    labels: Int[Tensor, "batch labels"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         text=[example["text"] for example in examples],
         label=[example["label"] for example in examples],
         speaker=[example["speaker"] for example in examples],
+        labels=torch.stack([example["labels"] for example in examples]),
     )
 
 

@@ -4,11 +4,12 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiodiff.errors import DataError, ParameterError
+from audiodiff.errors import DataError
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 """The files that make a folder a described data set, the first one found."""
@@ -28,6 +29,7 @@ class Entry:
         label: its class.
         speaker: who speaks.
         split: train, val, test or whatever the manifest says; empty where nothing says.
+        extra: the other columns of the manifest in which the recording has a value, with it.
         n_samples: length of the stretch at the file's own rate; 0 until the file was scanned.
         sample_rate: of the file, in Hz; 0 until it was scanned.
         n_channels: of the file; 0 until it was scanned.
@@ -40,6 +42,7 @@ class Entry:
     label: str = ""
     speaker: str = ""
     split: str = ""
+    extra: tuple[tuple[str, str], ...] = ()
     n_samples: int = 0
     sample_rate: int = 0
     n_channels: int = 0
@@ -49,6 +52,22 @@ class Entry:
         """The first sample of the stretch, at the file's own rate."""
         return round(self.start * self.sample_rate)
 
+    def value(self, column: str) -> str:
+        """Return what a column says of the recording, empty where it says nothing.
+
+        Args:
+            column: text, label, speaker, split, or any other column of the manifest; or else folder, the name of the
+                folder that holds the file.
+
+        Example:
+            >>> entry = Entry(Path("drums/kick/a.wav"), speaker="kit 2", extra=(("licence", "CC0"),))
+            >>> entry.value("speaker"), entry.value("licence"), entry.value("folder"), entry.value("colour")
+            ('kit 2', 'CC0', 'kick', '')
+        """
+        if column in TEXT_FIELDS:
+            return getattr(self, column)
+        return dict(self.extra).get(column) or (self.path.parent.name if column == "folder" else "")
+
 
 _OPTIONAL = ("start", "seconds", *TEXT_FIELDS)
 _EMPTY = Entry(Path())
@@ -57,8 +76,9 @@ _EMPTY = Entry(Path())
 def read_manifest(path: Path) -> list[Entry]:
     """Read a manifest: CSV with a header, or JSONL with one object a line.
 
-    The column path is required; start, seconds, text, label, speaker and split are optional, others are ignored.
-    Relative paths are resolved against the manifest's folder. The audio files are not opened.
+    The column path is required; start, seconds, text, label, speaker and split are optional, and others are
+    kept as they are (`Entry.extra`). Relative paths are resolved against the manifest's folder. The audio files
+    are not opened.
 
     Raises:
         DataError: if the file is missing, of another kind or empty, or a row breaks a rule; the message has file:line.
@@ -86,31 +106,36 @@ def write_manifest(entries: Sequence[Entry], path: Path) -> None:
     if not entries:
         raise DataError(f"{path}: there are no entries to write")
     folder = path.resolve().parent
-    columns = ["path", *(name for name in _OPTIONAL if any(getattr(e, name) != getattr(_EMPTY, name) for e in entries))]
+    own = [name for name in _OPTIONAL if any(getattr(e, name) != getattr(_EMPTY, name) for e in entries)]
+    others = list(dict.fromkeys(name for entry in entries for name, _ in entry.extra))
     temporary = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(["path", *own, *others])
         for entry in entries:
             # absolute, not resolved: a link inside the folder is part of the data set.
             place = Path(os.path.abspath(entry.path))
             inside = place.is_relative_to(folder)
             shown = (place.relative_to(folder) if inside else place).as_posix()
-            writer.writerow([shown, *(_shown(getattr(entry, name)) for name in columns[1:])])
+            values = [*(_shown(getattr(entry, name)) for name in own), *map(dict(entry.extra).get, others)]
+            writer.writerow([shown, *values])
     os.replace(temporary, path)
 
 
-def vocabulary(entries: Sequence[Entry], field: str) -> tuple[str, ...]:
-    """List the values that a text field has in the entries, sorted, without the empty one.
+def vocabulary(entries: Sequence[Entry], column: str) -> tuple[str, ...]:
+    """List the values that a column has in the entries, without the empty one, sorted as people do: 2 before 10.
 
     Example:
         >>> vocabulary([Entry(Path("a.wav"), label="dog"), Entry(Path("b.wav"), label="cat")], "label")
         ('cat', 'dog')
     """
-    if field not in TEXT_FIELDS:
-        raise ParameterError(f"field={field!r} must be one of {', '.join(TEXT_FIELDS)}")
-    return tuple(sorted({getattr(entry, field) for entry in entries} - {""}))
+    return tuple(sorted({entry.value(column) for entry in entries} - {""}, key=_natural))
+
+
+def _natural(value: str) -> tuple[list[str | int], str]:
+    """Return a key by which runs of digits sort as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", value)], value
 
 
 def _shown(value: str | float | None) -> str:
@@ -174,7 +199,15 @@ def _entry(row: Mapping[str, object], *, folder: Path, where: str) -> Entry:
         label=_text(row, "label", where=where),
         speaker=_text(row, "speaker", where=where),
         split=_text(row, "split", where=where),
+        extra=_extra(row),
     )
+
+
+def _extra(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return the columns that have no meaning here and say something: text as it is, anything else as JSON."""
+    others = {name: value for name, value in row.items() if name not in ("path", *_OPTIONAL) and value is not None}
+    shown = {name: value.strip() if isinstance(value, str) else json.dumps(value) for name, value in others.items()}
+    return tuple((name, value) for name, value in shown.items() if value)
 
 
 def _text(row: Mapping[str, object], name: str, *, where: str) -> str:

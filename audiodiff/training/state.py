@@ -1,7 +1,7 @@
 """What a resume needs, and whether it would be exact."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pickle import UnpicklingError
 from typing import Any
 
@@ -75,11 +75,17 @@ def exactness(
     )
 
 
-def digest(entries: Iterable[Entry]) -> str:
-    """Return what tells sets of recordings apart: names, stretches, rates, and so the order of the examples."""
+def digest(entries: Iterable[Entry], *, columns: Collection[str] = ()) -> str:
+    """Return what tells sets of recordings apart: names, stretches, rates, and so the order of the examples.
+
+    Args:
+        entries: the recordings.
+        columns: what labels are taken from (`Entry.value`); their values count too.
+    """
     found = hashlib.sha256()
     for entry in entries:
-        found.update(f"{entry.path.name}|{entry.first_sample}|{entry.n_samples}|{entry.sample_rate}\n".encode())
+        parts = (entry.path.name, entry.first_sample, entry.n_samples, entry.sample_rate, *map(entry.value, columns))
+        found.update(("|".join(map(str, parts)) + "\n").encode())
     return found.hexdigest()[:16]
 
 

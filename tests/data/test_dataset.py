@@ -3,15 +3,17 @@
 import dataclasses
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from audiodiff import audio_io
-from audiodiff.data import CropDataset, Entry, WholeDataset, load_entries, load_whole, scanning
+from audiodiff.data import CropDataset, Entry, WholeDataset, collate, label_set, load_entries, load_whole, scanning
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.labels import LabelSet
 
 SECONDS = (0.4, 1.0, 2.2, 3.1)
 
@@ -39,7 +41,9 @@ def test_an_item_is_the_same_in_any_order_and_in_any_instance(tmp_path: Path):
     again = _crops(entries)
     for k in (59, 3, 58, 3, 0, 31):
         assert torch.equal(again[k]["audio"], forwards[k]["audio"])
-        assert {**again[k], "audio": None} == {**forwards[k], "audio": None}
+        assert torch.equal(again[k]["labels"], forwards[k]["labels"])
+        same = ("n_valid", "index", "path", "text", "label", "speaker")
+        assert [again[k][name] for name in same] == [forwards[k][name] for name in same]
 
 
 def test_another_seed_or_number_gives_another_crop(tmp_path: Path):
@@ -186,3 +190,64 @@ def test_the_entries_of_a_folder_make_crops(tmp_path: Path):
     _entries(tmp_path)
     crops = _crops(list(load_entries(tmp_path).split("train")))
     assert crops[0]["audio"].abs().max() > 0
+
+
+def _labelled(folder: Path) -> tuple[list[Entry], LabelSet]:
+    names = ("kick", "kick", "kick", "")
+    entries = [dataclasses.replace(e, label=name) for e, name in zip(_entries(folder), names, strict=True)]
+    entries[1] = dataclasses.replace(entries[1], label="tom")
+    return entries, label_set(entries, COLUMNS)
+
+
+COLUMNS = {"drum": "label", "who": "speaker"}
+
+
+def test_an_item_tells_its_labels(tmp_path: Path):
+    entries, labels = _labelled(tmp_path)
+    crops = CropDataset(
+        entries, sample_rate=16000, n_channels=1, crop_samples=4000, seed=0, labels=labels, columns=COLUMNS
+    )
+    batch = collate([crops[k] for k in range(crops.n_per_epoch)])
+    assert batch["labels"].dtype == torch.int64
+    expected = {"0": [0, 0], "1": [1, 0], "2": [0, 0], "3": [-1, 0]}
+    assert batch["labels"].tolist() == [expected[Path(path).stem] for path in batch["path"]]
+    assert collate([_crops(entries)[0]])["labels"].shape == (1, 0)
+    assert crops.lengths == tuple(round(16000 * seconds) for seconds in SECONDS)
+
+
+def test_balance_draws_the_values_of_a_label_equally_often_and_those_without_as_one(tmp_path: Path):
+    entries, labels = _labelled(tmp_path)
+    crops = CropDataset(
+        entries,
+        sample_rate=16000,
+        n_channels=1,
+        crop_samples=4000,
+        seed=0,
+        labels=labels,
+        columns=COLUMNS,
+        balance="drum",
+    )
+    # Turns: kick 2 + 9, tom 4, none 13.
+    assert Counter(crops[k]["label"] for k in range(crops.n_per_epoch)) == {"kick": 13, "tom": 13, "": 13}
+
+
+def test_alike_groups_crops_by_what_is_left_after_cropping(tmp_path: Path):
+    entries = _entries(tmp_path) * 4
+    crops = CropDataset(entries, sample_rate=16000, n_channels=1, crop_samples=10**5, seed=0, alike=4)
+    for first in range(0, 64, 4):
+        assert len({crops[k]["n_valid"] for k in range(first, first + 4)}) == 1
+
+
+def test_labels_that_do_not_fit_are_refused_before_anything_is_drawn(tmp_path: Path):
+    entries, labels = _labelled(tmp_path)
+    made = partial(CropDataset, entries, sample_rate=16000, n_channels=1, crop_samples=4000, seed=0)
+    with pytest.raises(DataError, match=r"1\.flac: drum=tom is not known; it must be one of: kick"):
+        made(labels=LabelSet({"drum": ["kick"]}), columns={"drum": "label"})
+    with pytest.raises(ParameterError, match="balance='size' must be one of the labels: drum, who"):
+        made(labels=labels, columns=COLUMNS, balance="size")
+    with pytest.raises(ParameterError, match=r"balance='drum' .* there are none"):
+        made(balance="drum")
+    with pytest.raises(ParameterError, match="must name a column for each label"):
+        made(labels=labels)
+    with pytest.raises(ParameterError, match="alike=0 must be positive"):
+        made(alike=0)

@@ -32,6 +32,7 @@ def _assert_same(first: list[Batch], second: list[Batch]) -> None:
         assert torch.equal(a["audio"], b["audio"])
         assert torch.equal(a["n_valid"], b["n_valid"])
         assert torch.equal(a["index"], b["index"])
+        assert torch.equal(a["labels"], b["labels"])
         assert all(a[name] == b[name] for name in ("path", "text", "label", "speaker"))
 
 
@@ -80,7 +81,10 @@ class _WorkerReport(Dataset[Example]):
     def __getitem__(self, k: int) -> Example:
         handler = signal.getsignal(signal.SIGINT)
         text = f"{os.getpid()} {torch.get_num_threads()} {handler is signal.SIG_IGN}"
-        return Example(audio=torch.zeros(1, 1), n_valid=1, index=k, path="", text=text, label="", speaker="")
+        none = torch.empty(0, dtype=torch.int64)
+        return Example(
+            audio=torch.zeros(1, 1), n_valid=1, index=k, path="", text=text, label="", speaker="", labels=none
+        )
 
 
 def test_workers_ignore_ctrl_c_and_use_one_thread():

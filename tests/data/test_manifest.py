@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from audiodiff.data import Entry, read_manifest, vocabulary, write_manifest
-from audiodiff.errors import DataError, ParameterError
+from audiodiff.errors import DataError
 
 
 def _csv(folder: Path, text: str, *, encoding: str = "utf-8") -> Path:
@@ -33,12 +33,19 @@ def test_csv_and_jsonl_say_the_same(tmp_path: Path):
         _jsonl(
             tmp_path,
             '{"path": "a/b.wav", "start": 0.5, "seconds": 2, "text": "Yes, said Zoë.", "label": 7, "speaker": "ann", '
-            '"split": "train", "licence": ["CC0"]}\n\n{"path": "c.wav", "text": null}\n',
+            '"split": "train", "licence": "CC0"}\n\n{"path": "c.wav", "text": null, "licence": null}\n',
         )
     )
     whole = Entry(tmp_path / "c.wav")
     stretch = Entry(
-        tmp_path / "a/b.wav", start=0.5, seconds=2.0, text="Yes, said Zoë.", label="7", speaker="ann", split="train"
+        tmp_path / "a/b.wav",
+        start=0.5,
+        seconds=2.0,
+        text="Yes, said Zoë.",
+        label="7",
+        speaker="ann",
+        split="train",
+        extra=(("licence", "CC0"),),
     )
     assert from_csv == from_jsonl == [stretch, whole]
 
@@ -117,13 +124,47 @@ def test_a_missing_manifest_a_wrong_suffix_and_a_wrong_encoding_are_refused(tmp_
 def test_a_vocabulary_is_sorted_and_leaves_out_the_empty_value():
     entries = [Entry(Path("a"), label="b"), Entry(Path("b"), label="a"), Entry(Path("c")), Entry(Path("d"), label="b")]
     assert vocabulary(entries, "label") == ("a", "b")
-    with pytest.raises(ParameterError, match="field='path'"):
-        vocabulary(entries, "path")
+    assert vocabulary(entries, "speaker") == ()
+
+
+def test_numbers_in_a_vocabulary_are_sorted_as_numbers():
+    values = ["b", "10", "take 2", "2", "take 10", "02", "take2b"]
+    entries = [Entry(Path("a"), label=value) for value in values]
+    assert vocabulary(entries, "label") == ("02", "2", "10", "b", "take2b", "take 2", "take 10")
+
+
+def test_any_column_has_values_and_so_has_the_folder(tmp_path: Path):
+    rows = "path,tempo,split,key\nkick/a.wav, 120 ,train,\nsnare/b.wav,90,val,A\nc.wav,,,\n"
+    first, second, last = entries = read_manifest(_csv(tmp_path, rows))
+    assert [first.value(name) for name in ("tempo", "key", "split", "folder", "path")] == [
+        "120",
+        "",
+        "train",
+        "kick",
+        "",
+    ]
+    assert [second.value(name) for name in ("tempo", "key")] == ["90", "A"]
+    assert (last.extra, last.value("folder")) == ((), tmp_path.name)
+    assert vocabulary(entries, "tempo") == ("90", "120")
+    assert vocabulary(entries, "folder") == tuple(sorted(("kick", "snare", tmp_path.name)))
+
+
+def test_what_is_not_text_in_an_unknown_column_is_kept_as_json(tmp_path: Path):
+    (entry,) = read_manifest(_jsonl(tmp_path, '{"path": "a.wav", "take": 7, "loud": true, "by": ["ann", "bob"]}\n'))
+    assert entry.extra == (("take", "7"), ("loud", "true"), ("by", '["ann", "bob"]'))
+    write_manifest([entry], tmp_path / "again.csv")
+    assert read_manifest(tmp_path / "again.csv") == [entry]
 
 
 def test_a_written_manifest_is_read_back_as_it_was(tmp_path: Path):
     inside = Entry(tmp_path / "a, b.wav", start=0.25, seconds=1.5, text='Say "yes",\nplease', label="ü", split="val")
-    for entries in ([inside, Entry(tmp_path.parent / "other" / "c.wav", speaker="ann")], [Entry(tmp_path / "c.wav")]):
+    extra = Entry(tmp_path / "d.wav", extra=(("key", "A, minor"), ("tempo", "90")))
+    other = Entry(tmp_path / "e.wav", extra=(("tempo", "120"),))
+    for entries in (
+        [inside, extra, other],
+        [inside, Entry(tmp_path.parent / "other" / "c.wav", speaker="ann")],
+        [Entry(tmp_path / "c.wav")],
+    ):
         write_manifest(entries, tmp_path / "manifest.csv")
         assert read_manifest(tmp_path / "manifest.csv") == entries
     assert (tmp_path / "manifest.csv").read_text() == "path\nc.wav\n"

@@ -1,0 +1,67 @@
+"""The labels of recordings: a manifest's columns as vocabularies and indices."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from audiodiff.data.manifest import TEXT_FIELDS, Entry, vocabulary
+from audiodiff.errors import DataError, ParameterError
+from audiodiff.labels import LabelSet
+
+
+def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
+    """List the values that every label has in the entries.
+
+    Args:
+        entries: the recordings that are trained on.
+        columns: the name of each label, and the column that says its value (see `Entry.value`).
+
+    Raises:
+        DataError: if no entry has a value in a column.
+
+    Example:
+        >>> from pathlib import Path
+        >>> label_set([Entry(Path("kick/a.wav")), Entry(Path("snare/b.wav"))], {"instrument": "folder"})
+        LabelSet(vocabularies={'instrument': ('kick', 'snare')})
+    """
+    for name, column in columns.items():
+        if not any(entry.value(column) for entry in entries):
+            there = [known for known in _columns(entries) if any(entry.value(known) for entry in entries)]
+            raise DataError(
+                f"the label {name!r} is to come from the column {column!r}, which is empty or missing in all "
+                f"{len(entries)} recordings that are trained on; columns with values: {', '.join(there)}"
+            )
+    return LabelSet({name: vocabulary(entries, column) for name, column in columns.items()})
+
+
+def label_indices(
+    entries: Sequence[Entry], labels: LabelSet, columns: Mapping[str, str]
+) -> Int[Tensor, "entries labels"]:
+    """Return the place of every entry's values in the vocabularies, -1 where it has none.
+
+    Raises:
+        ParameterError: if columns are not given for all labels, and for these alone.
+        DataError: for a value that is not in its vocabulary, with the file and the values that are.
+    """
+    if set(columns) != set(labels.names):
+        raise ParameterError(
+            f"columns={dict(columns)} must name a column for each label: {', '.join(labels.names) or 'none'}"
+        )
+    rows = [_indices(entry, labels, columns) for entry in entries]
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(labels.names))
+
+
+def _indices(entry: Entry, labels: LabelSet, columns: Mapping[str, str]) -> list[int]:
+    try:
+        return labels.indices({name: entry.value(columns[name]) for name in labels.names})
+    except ParameterError as error:
+        raise DataError(
+            f"{entry.path}: {error}; recordings of split {entry.split!r} may have only values that are trained on: "
+            "correct it, leave it empty, or move recordings with this value to train"
+        ) from error
+
+
+def _columns(entries: Sequence[Entry]) -> list[str]:
+    return [*TEXT_FIELDS, *dict.fromkeys(name for entry in entries for name, _ in entry.extra), "folder"]
