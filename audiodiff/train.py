@@ -57,7 +57,7 @@ def command(arguments: list[str]) -> None:
                     f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by the "
                     "command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
                 )
-            train(resolved, run=Path(hydra_config.runtime.output_dir))
+            compose.instantiate(resolved["task"], name="task")(resolved, run=Path(hydra_config.runtime.output_dir))
         except AudiodiffError as error:
             if not sweep_table.takes_note(hydra_config):
                 fail(error)
