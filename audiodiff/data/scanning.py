@@ -3,7 +3,8 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -78,6 +79,7 @@ def load_entries(
     on_bad: str = "refuse",
     min_seconds: float = 0.1,
     val_fraction: float = 0.05,
+    columns: Collection[str] = (),
 ) -> Scan:
     """List, divide and scan a data set: a folder, a manifest, or one audio file.
 
@@ -94,6 +96,7 @@ def load_entries(
         on_bad: refuse (raise, naming them) or skip (and count, in the result).
         min_seconds: what is shorter is bad; from there to the length of a crop, it is padded.
         val_fraction: of files without a split, for validation.
+        columns: of labels; a file that alone has a value in one of them is trained on, not validated on.
 
     Raises:
         DataError: if nothing usable is there, the split is empty, or a file is bad and on_bad is refuse.
@@ -107,11 +110,11 @@ def load_entries(
     folder = root if root.is_dir() else root.parent
     listed = _listed(root)
     if split is not None:
-        listed = _of_split(divide(listed, folder=folder, val_fraction=val_fraction), split)
+        listed = _of_split(divide(listed, folder=folder, val_fraction=val_fraction, columns=columns), split)
     entries, bad = scan(listed, min_seconds=min_seconds)
     if split is None and (not bad or on_bad == "skip"):
         # Divided only now, or a bad file could be all that there is to validate on.
-        divided = divide(entries, folder=folder, val_fraction=val_fraction)
+        divided = divide(entries, folder=folder, val_fraction=val_fraction, columns=columns)
         pieces, bad_pieces = scan([entry for entry in divided if not entry.n_samples], min_seconds=min_seconds)
         entries = [*(entry for entry in divided if entry.n_samples), *pieces]
         bad += bad_pieces
@@ -142,12 +145,16 @@ def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[En
     return good, bad
 
 
-def divide(entries: Sequence[Entry], *, folder: Path, val_fraction: float) -> list[Entry]:
+def divide(
+    entries: Sequence[Entry], *, folder: Path, val_fraction: float, columns: Collection[str] = ()
+) -> list[Entry]:
     """Give every entry a split, as `load_entries` describes.
 
     Args:
+        entries: the recordings.
         folder: what the hashed paths are relative to.
         val_fraction: the share of files for validation.
+        columns: whose every value keeps a file in train.
     """
     if any(entry.split == "val" for entry in entries):
         return [replace(entry, split="train") if entry.split in _UNDIVIDED else entry for entry in entries]
@@ -157,10 +164,17 @@ def divide(entries: Sequence[Entry], *, folder: Path, val_fraction: float) -> li
 
     single_file = len({entry.path for entry in candidates}) == 1
     places = {entry: _place(entry, folder=folder, with_start=single_file) for entry in candidates}
-    distinct = set(places.values())
-    chosen = {place for place in distinct if place < val_fraction} or set(sorted(distinct)[:1])
-    if chosen == distinct:
-        chosen -= set(sorted(distinct)[-1:])
+    values: dict[float, set[tuple[str, str]]] = defaultdict(set)
+    for entry, place in places.items():
+        values[place] |= {(column, entry.value(column)) for column in columns if entry.value(column)}
+    trained_on = Counter(value for found in values.values() for value in found)
+    chosen: set[float] = set()
+    for place in sorted(values):
+        if (place >= val_fraction and chosen) or len(chosen) == len(values) - 1:
+            break
+        if all(trained_on[value] > 1 for value in values[place]):
+            chosen.add(place)
+            trained_on.subtract(values[place])
     return [replace(e, split="val" if places[e] in chosen else "train") if e in places else e for e in entries]
 
 

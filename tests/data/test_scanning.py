@@ -1,6 +1,7 @@
 """A scan names what cannot be used; splits are deterministic, disjoint and never empty where that is possible."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,32 @@ def test_hashed_splits_do_not_depend_on_place_order_or_other_files():
 def test_two_or_more_files_give_at_least_one_to_either_side(n: int, val_fraction: float):
     divided = scanning.divide(_listed(n), folder=Path("set"), val_fraction=val_fraction)
     assert 1 <= len(_val(divided)) < n
+
+
+def test_every_value_of_a_label_keeps_a_file_to_train_on():
+    # One file of class 0, two of class 1, ... ten of class 9; two stretches of each; speakers in pairs of classes.
+    entries = [
+        Entry(Path(f"set/{label}/{take}.wav"), start=start, seconds=1.0, label=str(label), speaker=f"s{label // 2}")
+        for label in range(10)
+        for take in range(label + 1)
+        for start in (0.0, 1.0)
+    ]
+    for val_fraction in (0.01, 0.3, 0.99):
+        divide = partial(scanning.divide, entries, folder=Path("set"), val_fraction=val_fraction)
+        plain, divided = divide(), divide(columns=["label", "folder"])
+        train, val = ([entry for entry in divided if entry.split == split] for split in ("train", "val"))
+        assert val
+        assert {entry.label for entry in train} == {str(label) for label in range(10)}
+        assert not {entry.path for entry in train} & {entry.path for entry in val}
+        assert divide(columns=["mood"]) == plain
+    # At 0.99 all but one file of each class.
+    assert len({entry.path for entry in val}) == 55 - 10
+
+
+def test_nothing_is_validated_on_where_every_file_is_a_class_of_its_own():
+    entries = [Entry(Path(f"set/{index}.wav"), label=str(index)) for index in range(5)]
+    divided = scanning.divide(entries, folder=Path("set"), val_fraction=0.4, columns=["label"])
+    assert {entry.split for entry in divided} == {"train"}
 
 
 def test_the_splits_of_a_manifest_are_kept_and_val_is_taken_from_train_where_none_is_given():
