@@ -1,5 +1,6 @@
 """From a composed configuration to objects, with every misfit caught before anything is loaded."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from audiodiff.checkpoint import innermost
 from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, ParameterError, check_whole
+from audiodiff.labels import LabelSet
 from audiodiff.training.step import Exact, TrainingStep
 
 T = TypeVar("T")
@@ -124,6 +126,30 @@ def crop_samples(config: Mapping[str, Any]) -> int:
 def uses_mel(config: Mapping[str, Any]) -> bool:
     """Return whether the model sees or makes mel spectrograms."""
     return config["audio"].get("dialect") is not None
+
+
+def with_labels(config: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+    """Tell the conditioner the values that labels have, where it takes any, and the network how many features that are.
+
+    Args:
+        config: resolved.
+        labels: those of the training data.
+    """
+    filled = copy.deepcopy(dict(config))
+    if "vocabularies" not in config["conditioner"]:
+        return filled
+    vocabularies = config["conditioner"]["vocabularies"] or {
+        name: list(known) for name, known in labels.vocabularies.items()
+    }
+    n_features = LabelSet(vocabularies).n_features
+    horizon = config["model"]["denoiser"]["horizon"]
+    if horizon is not None:
+        n_features += horizon["n_features"]
+    for node in (filled, filled["model"]):
+        node["conditioner"]["vocabularies"] = vocabularies
+    for node in (filled, filled["model"]["denoiser"]):
+        node["network"]["vector_features"] = n_features
+    return filled
 
 
 def build_training_step(config: Mapping[str, Any]) -> TrainingStep:

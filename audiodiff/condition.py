@@ -16,6 +16,8 @@ class Condition:
         signal: features at the rate of x itself (a degraded recording).
         tokens: a sequence of token indices (text).
         token_mask: True where a token is real.
+        mask: True where x is part of its example, from its beginning; elsewhere it is padding, of which an example
+            learns nothing. None where all of x is.
     """
 
     vector: Float[Tensor, "batch features"] | None = None
@@ -23,3 +25,4 @@ class Condition:
     signal: Float[Tensor, "batch channels time"] | None = None
     tokens: Int[Tensor, "batch length"] | None = None
     token_mask: Bool[Tensor, "batch length"] | None = None
+    mask: Bool[Tensor, "batch signal_time"] | None = None

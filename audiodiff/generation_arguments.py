@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +16,11 @@ from audiodiff.diffusion.solvers import REGISTRY, Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
+from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.types import Mel, Waveform
+
+Labels = Mapping[str, LabelValue] | Sequence[Mapping[str, LabelValue]]
+"""Labels of all examples alike, or of each."""
 
 
 def checked_mel(mel: Mel, *, dialect: MelDialect) -> Mel:
@@ -52,6 +56,36 @@ def checked_items(items: Sequence[int] | None, *, batch: int) -> Sequence[int]:
     if len(items) != batch:
         raise ParameterError(f"items has {len(items)} numbers, and the batch {batch} examples: give one for each")
     return items
+
+
+def checked_labels(
+    labels: Labels | None, *, batch: int | None, known: LabelSet | None
+) -> list[Mapping[str, LabelValue]]:
+    """Return the labels of each example, which may be none.
+
+    Args:
+        labels: of all examples alike, or of each.
+        batch: number of examples; None is as many as have labels.
+        known: the labels that the model knows; None where it knows none.
+
+    Raises:
+        ParameterError: for labels of a model without them, one that is not known, or another number of them.
+    """
+    if labels is None:
+        return [{}] * (1 if batch is None else batch)
+    if known is None:
+        raise ParameterError("labels are given, and this model was trained without: leave them out")
+    if isinstance(labels, Mapping):
+        known.vectors([labels])
+        return [labels] * (1 if batch is None else batch)
+    if batch not in (None, len(labels)):
+        raise ParameterError(
+            f"batch={batch}, and there are labels of {len(labels)} examples: give batch or a list, not both"
+        )
+    if len(labels) == 0:
+        raise ParameterError("labels=[] must be the labels of one example or more")
+    known.vectors(labels)
+    return list(labels)
 
 
 def natural_n_samples(n_frames: int, *, dialect: MelDialect) -> int:

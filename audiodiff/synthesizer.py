@@ -1,12 +1,14 @@
 """A trained model: representation + conditioner + denoiser + sampler."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
@@ -21,21 +23,27 @@ from audiodiff.dsp.inversion import constrain, margin_frames
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
+    Labels,
     checked_audio,
     checked_guidance,
     checked_items,
+    checked_labels,
     checked_length,
     checked_mel,
     checked_n_samples,
     checked_sampler,
 )
+from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.representations.representation import Representation
 from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Reach, Signal, Waveform
 
+DURATION_STEP = -2
+"""The step number that keys the draw of a duration, which no sampler takes."""
+
 
 class Synthesizer(nn.Module):
-    """Make sound: unconditionally, or from a mel spectrogram.
+    """Make sound: from nothing, from labels, or from a mel spectrogram.
 
     Args:
         sample_rate: of the audio, Hz.
@@ -45,6 +53,8 @@ class Synthesizer(nn.Module):
         denoiser: the network and its preconditioning.
         sampler: solver, grid and number of steps unless a call asks for others.
         n_iterations: of the mel constraint that ends a generation; 0 leaves the network's output as it is.
+        vocoder: the second stage of a model that makes mels, which makes sound of them; None leaves that to the mel
+            constraint.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Synthesizer(nn.Module):
         sampler: Sampler,
         dialect: MelDialect | None = None,
         n_iterations: int = 0,
+        vocoder: "Synthesizer | None" = None,
     ) -> None:
         super().__init__()
         if dialect is not None and dialect.sample_rate != sample_rate:
@@ -72,6 +83,9 @@ class Synthesizer(nn.Module):
         self.denoiser = denoiser
         self.sampler = share(denoiser.schedule, sampler)
         self.n_iterations = n_iterations
+        self.vocoder = vocoder
+        if vocoder is not None:
+            self._check_vocoder(vocoder)
 
     @property
     def needs_mel(self) -> bool:
@@ -83,9 +97,34 @@ class Synthesizer(nn.Module):
         """Where the model computes."""
         return next(self.parameters()).device
 
-    def example(self, audio: Waveform) -> tuple[Signal, Condition]:
-        """Return the clean signal x0 and the condition of training examples."""
-        return self.representation.encode(audio), self.conditioner(audio)
+    @property
+    def labels(self) -> LabelSet | None:
+        """The labels that `generate` can be told, if any."""
+        return self.conditioner.labels
+
+    def example(
+        self,
+        audio: Waveform,
+        *,
+        n_valid: Int[Tensor, "batch"] | None = None,
+        labels: Int[Tensor, "batch labels"] | None = None,
+    ) -> tuple[Signal, Condition]:
+        """Return the clean signal x0 and the condition of training examples.
+
+        Args:
+            audio: the examples.
+            n_valid: samples of each before its padding, where x0 is zero and the condition's mask False; None for all.
+            labels: places of their labels in the vocabularies of the conditioner, -1 where one is not known.
+        """
+        condition = self.conditioner(audio, labels)
+        if n_valid is None or bool((n_valid >= audio.shape[-1]).all()):
+            return self.representation.encode(audio), condition
+        # Each by itself: at its end, an analysis is not to see the padding.
+        clips = [clip[None, :, :n] for clip, n in zip(audio, n_valid.tolist(), strict=True)]
+        encoded = [self.representation.encode(clip) for clip in clips]
+        length = self.representation.length(audio.shape[-1])
+        x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])
+        return x0, replace(condition, mask=_mask([signal.shape[-1] for signal in encoded], like=x0))
 
     def mel(self, audio: Waveform) -> Mel:
         """Analyse mono audio at the model's rate, (batch, 1, time)."""
@@ -122,6 +161,7 @@ class Synthesizer(nn.Module):
         self,
         mel: Mel | None = None,
         *,
+        labels: Labels | None = None,
         batch: int | None = None,
         seconds: float | None = None,
         n_samples: int | None = None,
@@ -136,12 +176,15 @@ class Synthesizer(nn.Module):
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Waveform:
-        """Make audio from a mel spectrogram, or from nothing.
+        """Make audio from a mel spectrogram, from labels, or from nothing.
 
         Args:
             mel: in the compressed scale of the dialect; needed by, and only by, a model that is conditioned on it.
-            batch: number of results without a mel; 1 where None.
-            seconds: length of each without a mel; 1 where None.
+            labels: of a model that knows some: one mapping for all results, {"digit": "7"}, or one for each. A label
+                that is left out may be any; {"digit": {"3": 0.5, "7": 0.5}} lies between two.
+            batch: number of results without a mel; as many as there are labels, or 1, where None.
+            seconds: length of each without a mel; where None, a draw from the durations in training where the model
+                knows them, otherwise 1.
             n_samples: the length in samples instead.
             steps: of the sampler; None is the checkpoint's default.
             iterations: of the mel constraint at the end, 0 for none; None is the checkpoint's default.
@@ -155,17 +198,32 @@ class Synthesizer(nn.Module):
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each step of the sampler and each iteration.
 
-        Returns: audio (batch, channels, n_samples), not limited to [-1, 1].
+        Returns: audio (batch, channels, n_samples), not limited to [-1, 1]; results of different lengths end in zeros.
 
         Raises:
             ParameterError: if an argument has no meaning for this model or cannot be.
             MelError: if the mel breaks its contract.
         """
-        mel, n_examples, length = self._what(mel, batch=batch, seconds=seconds, n_samples=n_samples)
+        lengths: int | Sequence[int]
+        if self.needs_mel:
+            mel, lengths = self._checked_mel(mel, batch=batch, seconds=seconds, n_samples=n_samples)
+            n_examples, told = len(mel), None
+        elif mel is not None:
+            raise ParameterError("mel is given, and this model takes none: it generates from nothing, or from labels")
+        else:
+            if batch is not None:
+                check_whole(batch, name="batch", least=1)
+            told = checked_labels(labels, batch=batch, known=self.labels)
+            n_examples = len(told)
+            if seconds is None and n_samples is None:
+                lengths = self.lengths(told, seed=seed, items=items)
+            else:
+                lengths = checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
         made = self.generate_pieces(
             None if mel is None else [mel],
+            labels=told,
             batch=n_examples,
-            n_samples=length,
+            n_samples=lengths,
             steps=steps,
             iterations=iterations,
             solver=solver,
@@ -177,13 +235,35 @@ class Synthesizer(nn.Module):
             items=items,
             on_step=on_step,
         )
-        return joined(made, n_samples=length)
+        return joined(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
+
+    def lengths(
+        self, labels: Sequence[Mapping[str, LabelValue]], *, seed: int = 0, items: Sequence[int] | None = None
+    ) -> list[int]:
+        """Return the numbers of samples that `generate` gives results of these labels when it is not told how long.
+
+        Args:
+            labels: of each result.
+            seed: as in `generate`, and so are items.
+            items: see seed.
+        """
+        items = checked_items(items, batch=len(labels))
+        default = checked_length(None, seconds=None, sample_rate=self.sample_rate)
+        if self.labels is None:
+            return [default] * len(labels)
+        draws = BlockNoise(seed, items)(torch.zeros(len(labels), 1, 1), DURATION_STEP)[:, 0, 0]
+        seconds = self.conditioner.seconds(self.labels.vectors(labels).to(self.device), draws.to(self.device))
+        if seconds is None:
+            return [default] * len(labels)
+        hop = self.representation.hop_length
+        return [max(1, round(each * self.sample_rate / hop)) * hop for each in seconds.tolist()]
 
     def generate_pieces(
         self,
         mels: Iterable[Mel] | None = None,
         *,
-        n_samples: int,
+        n_samples: int | Sequence[int],
+        labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
         steps: int | None = None,
@@ -202,7 +282,8 @@ class Synthesizer(nn.Module):
         Args:
             mels: stretches of the mels in order, (batch, n_mels, frames) each; needed by, and only by, a model that is
                 conditioned on a mel.
-            n_samples: of the whole.
+            n_samples: of the whole; or of each result, which then come in one piece and end in zeros.
+            labels: as in `generate`.
             batch: number of examples, in each stretch if there are any.
             at_once: examples that are computed together; None is all. A CPU computes one after another.
             steps: as in `generate`, and so is all that follows.
@@ -225,7 +306,8 @@ class Synthesizer(nn.Module):
         if self.needs_mel and mels is None:
             raise ParameterError("mels=None: this model is conditioned on a mel spectrogram; give one, or audio")
         if not self.needs_mel and mels is not None:
-            raise ParameterError("mels is given, and this model is unconditional: it generates from nothing")
+            raise ParameterError("mels is given, and this model takes none: it generates from nothing, or from labels")
+        told = checked_labels(labels, batch=batch, known=self.labels)
         n_iterations = self._n_iterations(iterations)
         sampler, scale = self._settled(
             steps=steps,
@@ -240,9 +322,17 @@ class Synthesizer(nn.Module):
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
         size = 1 if self.device.type == "cpu" else at_once or batch
         parts = [items[first : first + size] for first in range(0, batch, size)]
-        cut = self._cut(sampler, n_iterations=n_iterations, guide=guide)
-        pieces = whole(n_samples) if cut is None else list(cut.pieces(n_samples, sample_rate=self.sample_rate))
-        report = CountedSteps(on_step, total=len(parts) * len(pieces) * (sampler.n_steps + n_iterations))
+        lengths = [n_samples] * batch if isinstance(n_samples, int) else list(n_samples)
+        if len(lengths) != batch:
+            raise ParameterError(
+                f"n_samples has {len(lengths)} lengths, and there are {batch} examples: give one for each"
+            )
+        longest = max(lengths)
+        equal = min(lengths) == longest
+        cut = self._cut(sampler, n_iterations=n_iterations, guide=guide) if equal else None
+        pieces = whole(longest) if cut is None else list(cut.pieces(longest, sample_rate=self.sample_rate))
+        n_steps = sampler.n_steps + (0 if self.vocoder is None else self.vocoder.sampler.n_steps)
+        report = CountedSteps(on_step, total=len(parts) * len(pieces) * (n_steps + n_iterations))
         renders = [
             self._renderer(
                 sampler,
@@ -251,8 +341,10 @@ class Synthesizer(nn.Module):
                 seed=seed,
                 items=part,
                 on_step=report,
+                labels=told[first : first + size],
+                lengths=None if equal else lengths[first : first + size],
             )
-            for part in parts
+            for first, part in zip(range(0, batch, size), parts, strict=True)
         ]
         render = in_parts(renders, at_once=size)
         if mels is None or self.dialect is None:
@@ -327,7 +419,13 @@ class Synthesizer(nn.Module):
         reaches = [network.reach for network in networks]
         before, after = (in_a_row * hop * max(sides) for sides in zip(*reaches, strict=True))
         grain = hop * math.lcm(*(network.grain for network in networks))
-        if self.dialect is not None:
+        if self.vocoder is not None:
+            second = self.vocoder._cut(self.vocoder.sampler, n_iterations=n_iterations, guide=None)
+            if second is None:
+                return None
+            before, after = before + second.margin.before, after + second.margin.after
+            grain = math.lcm(grain, second.grain)
+        elif self.dialect is not None:
             margin = margin_frames(n_iterations) * self.dialect.hop_length
             before, after = before + margin, after + margin
             grain = math.lcm(grain, self.dialect.hop_length)
@@ -342,23 +440,63 @@ class Synthesizer(nn.Module):
         seed: int,
         items: Sequence[int],
         on_step: Callable[..., None] | None,
+        labels: Sequence[Mapping[str, LabelValue]] | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Renderer:
-        """Return what computes a window of examples, its noise keyed by where it lies."""
+        """Return what computes a window of examples, its noise keyed by where it lies.
+
+        With lengths, the window is all of each example, and ends in zeros.
+        """
         scale, interval, guide = guidance
 
         @torch.no_grad()
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+            if lengths is not None:
+                return unequal(n_samples)
             noise = BlockNoise(seed, items, offset=first_sample // self.representation.hop_length)
-            condition = self.conditioner.null(len(items)) if mel is None else Condition(frames=mel)
-            like = torch.zeros(len(items), self.representation.channels, self.representation.length(n_samples))
+            condition = self._told(labels, n=len(items)) if mel is None else Condition(frames=mel)
+            signal = sampled(condition, noise, n_steps=self.representation.length(n_samples))
+            return sounding(signal, condition, items=items, n_samples=n_samples, first_sample=first_sample)
+
+        def unequal(n_samples: int) -> Waveform:
+            assert lengths is not None
+            n_each = [self.representation.length(n) for n in lengths]
+            condition = self._told(labels, n=len(items))
+            if min(n_each) < max(n_each):
+                condition = replace(
+                    condition, mask=_mask(n_each, like=torch.zeros(1, 1, max(n_each), device=self.device))
+                )
+            signals = sampled(condition, BlockNoise(seed, items), n_steps=max(n_each))
+            sounds = [
+                sounding(signal[None, :, :n_steps], condition, items=[item], n_samples=length, first_sample=0)
+                for signal, item, n_steps, length in zip(signals, items, n_each, lengths, strict=True)
+            ]
+            return torch.cat([F.pad(sound, (0, n_samples - sound.shape[-1])) for sound in sounds])
+
+        def sampled(condition: Condition, noise: BlockNoise, *, n_steps: int) -> Signal:
+            like = torch.zeros(len(items), self.representation.channels, n_steps)
             denoise: Denoise = self.denoiser.bind(condition)
             if scale != 1.0:
                 model, told = (self, self._null(condition, n=len(like))) if guide is None else (guide, condition)
                 denoise = classifier_free(denoise, model.denoiser.bind(told), scale=scale, interval=interval)
-            signal = sampler(denoise, like.to(self.device), noise, on_step=on_step)
+            return sampler(denoise, like.to(self.device), noise, on_step=on_step)
+
+        def sounding(
+            signal: Signal, condition: Condition, *, items: Sequence[int], n_samples: int, first_sample: int
+        ) -> Waveform:
             noise = BlockNoise(seed, items, offset=first_sample)
             audio, target = self.representation.decode(signal, noise=noise, n_samples=n_samples)
             target = condition.frames if target is None else target
+            if self.vocoder is not None:
+                second = self.vocoder._renderer(
+                    self.vocoder.sampler,
+                    guidance=(1.0, None, None),
+                    n_iterations=n_iterations,
+                    seed=seed,
+                    items=items,
+                    on_step=on_step,
+                )
+                return second(target, n_samples=n_samples, first_sample=first_sample)
             if n_iterations == 0 or target is None or self.dialect is None:
                 return audio
             return constrain(
@@ -372,23 +510,31 @@ class Synthesizer(nn.Module):
 
         return render
 
-    def _what(
+    def _checked_mel(
         self, mel: Mel | None, *, batch: int | None, seconds: float | None, n_samples: int | None
-    ) -> tuple[Mel | None, int, int]:
-        """Return the checked mel, the number of examples and their length in samples."""
-        if self.needs_mel:
-            if mel is None or self.dialect is None:
-                raise ParameterError("mel=None: this model is conditioned on a mel spectrogram; give one, or audio")
-            for name, value in (("batch", batch), ("seconds", seconds)):
-                if value is not None:
-                    raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
-            mel = checked_mel(mel, dialect=self.dialect).to(self.device)
-            return mel, len(mel), checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-        if mel is not None:
-            raise ParameterError("mel is given, and this model is unconditional: it generates from nothing")
-        batch = 1 if batch is None else batch
-        check_whole(batch, name="batch", least=1)
-        return None, batch, checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
+    ) -> tuple[Mel, int]:
+        """Return the checked mel, and its length in samples."""
+        if mel is None or self.dialect is None:
+            raise ParameterError("mel=None: this model is conditioned on a mel spectrogram; give one, or audio")
+        for name, value in (("batch", batch), ("seconds", seconds)):
+            if value is not None:
+                raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
+        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
+        return mel, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
+
+    def _told(self, labels: Sequence[Mapping[str, LabelValue]] | None, *, n: int) -> Condition:
+        """Return what the network is told of examples without a mel."""
+        if labels is None or self.labels is None:
+            return self.conditioner.null(n)
+        return Condition(vector=self.labels.vectors(labels).to(self.device))
+
+    def _check_vocoder(self, vocoder: "Synthesizer") -> None:
+        """Refuse a second stage that cannot take what this model makes."""
+        if not self.representation.makes_mel or self.dialect is None:
+            raise ParameterError("vocoder is given, and this model makes no mel spectrograms: it is finished without")
+        if not vocoder.needs_mel or vocoder.dialect is None:
+            raise ParameterError("vocoder takes no mel spectrogram: give a model that was trained with conditioner=mel")
+        ensure_same(vocoder.dialect, self.dialect, name="vocoder", remedy="give a vocoder of the first stage's dialect")
 
     @torch.no_grad()
     def _settled(
@@ -461,7 +607,7 @@ class Synthesizer(nn.Module):
 
     def _null(self, condition: Condition, *, n: int) -> Condition:
         """Return the condition that says nothing, as long as the one that says something."""
-        null = self.conditioner.null(n)
+        null = replace(self.conditioner.null(n), mask=condition.mask)
         if null.frames is None or condition.frames is None:
             return null
         return replace(null, frames=null.frames.to(self.device).expand_as(condition.frames))
@@ -472,8 +618,15 @@ class Synthesizer(nn.Module):
             if iterations:
                 raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
             return 0
-        n_iterations = self.n_iterations if iterations is None else iterations
+        last = self if self.vocoder is None else self.vocoder
+        n_iterations = last.n_iterations if iterations is None else iterations
         check_whole(n_iterations, name="iterations", least=0)
-        if n_iterations == 0 and self.representation.makes_mel:
+        if n_iterations == 0 and last.representation.makes_mel:
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations
+
+
+def _mask(lengths: Sequence[int], *, like: Signal) -> Bool[Tensor, "batch signal_time"]:
+    """Return True for the first so many time steps of each example, as many in all as `like` has."""
+    ends = torch.tensor(lengths, device=like.device)
+    return torch.arange(like.shape[-1], device=like.device) < ends[:, None]

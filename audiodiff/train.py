@@ -11,12 +11,14 @@ import torch
 
 import audiodiff
 from audiodiff import checkpoint, compose, sweep_table
-from audiodiff.data import speech_folder
+from audiodiff.conditioners.labels import LabelConditioner
+from audiodiff.data import label_set, speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.diffusion.density import Density
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError, check_whole
+from audiodiff.labels import LabelSet
 from audiodiff.messages import fail, say
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.train_arguments import hydra_arguments, is_used
@@ -92,11 +94,15 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     config = {**config, "fabric": _with_precision(config["fabric"])}
     _choose_algorithms(deterministic=config["train"]["deterministic"])
     torch.manual_seed(settings.seed)
+    columns = config["data"]["labels"]
+    scan = _scan(config) if columns else None
+    labels = LabelSet({}) if scan is None else label_set(scan.split("train"), columns)
+    config = compose.with_labels(config, labels)
     module = compose.build_training_step(config)
     synthesizer = module.synthesizer
     validation.check(watch, model=synthesizer)
     schedule = compose.instantiate(config["schedule"], name="schedule")
-    scan = _scan(config)
+    scan = scan or _scan(config)
     dataset, held_out = (
         CropDataset(
             scan.split(split),
@@ -104,6 +110,10 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
             n_channels=config["data"]["n_channels"],
             crop_samples=compose.crop_samples(config),
             seed=settings.seed,
+            labels=labels,
+            columns=columns,
+            balance=config["data"]["balance"] if split == "train" else None,
+            alike=config["data"]["alike"],
         )
         for split in ("train", "val")
     )
@@ -111,7 +121,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     fabric = _launched(config["fabric"])
     wanted = exactness(
         config,
-        data=digest(dataset.entries),
+        data=digest(dataset.entries, columns=columns.values()),
         world_size=fabric.world_size,
         device=fabric.device.type,
         method=module.dependencies(),
@@ -120,8 +130,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     if state is None and init_from is not None:
         start_from(str(init_from), synthesizer=synthesizer, model=config["model"])
     elif state is None:
-        n_fit = min(N_FIT_EXAMPLES, dataset.n_per_epoch)
-        synthesizer.representation.fit(torch.stack([dataset[k]["audio"] for k in range(n_fit)]))
+        _fit_statistics(synthesizer, dataset)
     elif state["step"] >= settings.steps:
         raise TrainingError(
             f"train.steps={settings.steps} are made already: {resume} holds step {state['step']}; to go on, raise it"
@@ -187,6 +196,18 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     if first:
         _report(outcome, run=run, steps=settings.steps)
     return outcome
+
+
+def _fit_statistics(synthesizer: Synthesizer, dataset: CropDataset) -> None:
+    """Take from the training data what is known of it before the first step."""
+    examples = [dataset[k] for k in range(min(N_FIT_EXAMPLES, dataset.n_per_epoch))]
+    synthesizer.representation.fit([example["audio"][None, :, : example["n_valid"]] for example in examples])
+    if isinstance(synthesizer.conditioner, LabelConditioner):
+        synthesizer.conditioner.fit_durations(
+            torch.tensor(dataset.lengths) / dataset.sample_rate,
+            dataset.label_indices,
+            longest=dataset.crop_samples / dataset.sample_rate,
+        )
 
 
 def _choose_algorithms(*, deterministic: bool) -> None:

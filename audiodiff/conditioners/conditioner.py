@@ -2,14 +2,20 @@
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from audiodiff.condition import Condition
+from audiodiff.labels import LabelSet
 from audiodiff.types import Waveform
 
 
 class Conditioner(nn.Module, ABC):
     """Make the condition of clean audio."""
+
+    labels: LabelSet | None = None
+    """The labels that can be told, if any."""
 
     @property
     @abstractmethod
@@ -22,9 +28,24 @@ class Conditioner(nn.Module, ABC):
         return False
 
     @abstractmethod
-    def forward(self, audio: Waveform) -> Condition:
-        """Return what the network is told about each example."""
+    def forward(self, audio: Waveform, labels: Int[Tensor, "batch labels"] | None = None) -> Condition:
+        """Return what the network is told about each example.
+
+        Args:
+            audio: the examples.
+            labels: places of their labels in the conditioner's vocabularies, -1 where one is not known.
+        """
 
     @abstractmethod
     def null(self, n: int) -> Condition:
         """Return the condition that says nothing, for n examples."""
+
+    def seconds(
+        self, vectors: Float[Tensor, "batch features"], draws: Float[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"] | None:
+        """Return how long sounds of these labels are, each with its draw from N(0, 1); None where that is not known."""
+        return None
+
+    def dropped(self, condition: Condition, generator: torch.Generator) -> Condition:
+        """Return a condition of which training leaves out parts at random; of most conditioners all of it stays."""
+        return condition

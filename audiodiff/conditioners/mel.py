@@ -1,6 +1,8 @@
 """The mel spectrogram of the clean audio: a vocoder."""
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
@@ -20,7 +22,7 @@ class MelConditioner(Conditioner):
     def needs_mel(self) -> bool:
         return True
 
-    def forward(self, audio: Waveform) -> Condition:
+    def forward(self, audio: Waveform, labels: Int[Tensor, "batch labels"] | None = None) -> Condition:
         if audio.shape[1] != 1:
             raise ParameterError(f"channels={audio.shape[1]} must be 1: a mel spectrogram is made from mono audio")
         return Condition(frames=self.dialect.mel(audio[:, 0]))

@@ -1,5 +1,8 @@
 """No condition: unconditional generation."""
 
+from jaxtyping import Int
+from torch import Tensor
+
 from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.types import Waveform
@@ -12,7 +15,7 @@ class NoConditioner(Conditioner):
     def needs_mel(self) -> bool:
         return False
 
-    def forward(self, audio: Waveform) -> Condition:
+    def forward(self, audio: Waveform, labels: Int[Tensor, "batch labels"] | None = None) -> Condition:
         return Condition()
 
     def null(self, n: int) -> Condition:

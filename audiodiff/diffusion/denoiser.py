@@ -160,7 +160,7 @@ class Denoiser(nn.Module):
         Args:
             x: x0 + sigma * eps.
             sigma: the noise level of each example.
-            encoded: what the network's `encode` returned.
+            encoded: what the network's `encode` returned, with the condition's mask: all is zero where that is False.
             sigma_next: where a jump is to arrive; None asks for x0 itself, a jump of no length.
 
         Raises:
@@ -174,7 +174,12 @@ class Denoiser(nn.Module):
             encoded = replace(encoded, vector=vector)
         elif sigma_next is not None:
             raise ParameterError("sigma_next is given, and this denoiser knows no jumps: train it with method=shortcut")
+        inside = None if encoded.mask is None else encoded.mask.unsqueeze(1)
+        if inside is not None:
+            x = x * inside
         raw = self.network(pad_dims_like(scalings.c_in, x) * x, scalings.c_noise.to(x.dtype), encoded).to(x.dtype)
+        if inside is not None:
+            raw = raw * inside
         fraction = None
         if self.learns_variance:
             if raw.shape[1] != 2 * x.shape[1]:
@@ -190,10 +195,10 @@ class Denoiser(nn.Module):
     def _encode(self, condition: Condition) -> Condition:
         """Encode a condition, with room in its vector for the horizon while the network looks at its size."""
         if self.horizon is None:
-            return self.network.encode(condition)
+            return replace(self.network.encode(condition), mask=condition.mask)
         given = [part for part in (condition.vector, condition.frames, condition.signal) if part is not None]
         like = given[0] if given else next(self.parameters())
         room = torch.zeros(len(like) if given else 1, self.horizon.n_features, device=like.device)
         vector = room if condition.vector is None else torch.cat([condition.vector, room], dim=1)
         encoded = self.network.encode(replace(condition, vector=vector))
-        return replace(encoded, vector=condition.vector)
+        return replace(encoded, vector=condition.vector, mask=condition.mask)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
@@ -105,6 +105,19 @@ class Stft:
         total = self.overlap_add(frames)[..., self.padding : self.padding + length]
         total = F.pad(total, (0, length - total.shape[-1]))
         return total * _gain(self, length, frames.dtype, frames.device)
+
+    def unpadded_gain(self, real: Bool[Tensor, "batch frames"], *, length: int) -> Float[Tensor, "batch time"]:
+        """Return the factor that makes of `synthesise` what it gives when only the real frames are there.
+
+        Args:
+            real: False for frames that were added, and are zero.
+            length: as in `synthesise`.
+        """
+        squared = _window(self, torch.float32, real.device).square()
+        envelope = self.overlap_add(real.float()[..., None] * squared)[..., self.padding : self.padding + length]
+        envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
+        threshold = _MIN_ENVELOPE * float(squared.max())
+        return 1.0 / (envelope.clamp(min=threshold) * _gain(self, length, torch.float32, real.device))
 
     def transformed(
         self,

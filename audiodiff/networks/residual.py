@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError
@@ -101,9 +101,12 @@ class ResidualBlock(nn.Module):
         step: Float[Tensor, "batch step_features"],
         local: Float[Tensor, "batch bands time"] | None,
         vector: Float[Tensor, "batch features"] | None,
+        mask: Bool[Tensor, "batch 1 time"] | None = None,
     ) -> tuple[Float[Tensor, "batch channels time"], Float[Tensor, "batch channels time"]]:
-        y = self.dilated_conv(x + self.step_projection(step).unsqueeze(-1))  # (batch, 2 * channels, time or more)
-        y = y[..., : x.shape[-1]]
+        stepped = x + self.step_projection(step).unsqueeze(-1)
+        if mask is not None:
+            stepped = stepped * mask
+        y = self.dilated_conv(stepped)[..., : x.shape[-1]]  # (batch, 2 * channels, time)
         if self.condition_projection is not None:
             y = y + self.condition_projection(local)
         if self.vector_projection is not None:
@@ -184,16 +187,25 @@ class ResidualStack(nn.Module):
         step: Float[Tensor, "batch step_features"],
         local: Float[Tensor, "batch bands time"] | None = None,
         vector: Float[Tensor, "batch features"] | None = None,
+        mask: Bool[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch channels time"]:
         """Return the scaled sum of skips.
+
+        Args:
+            hidden: what the first block is given.
+            step: the encoded noise level.
+            local: the local condition.
+            vector: the global condition.
+            mask: False where hidden is padding, which then has the effect that the end of x has; None for none.
 
         Raises:
             ParameterError: if a condition that the stack was built for is missing, or one that it was not is given.
         """
         self.check(local, vector)
         total = torch.zeros_like(hidden)
+        inside = None if mask is None else mask.unsqueeze(1)
         for block in self.blocks:
-            hidden, skip = block(hidden, step, local, vector)
+            hidden, skip = block(hidden, step, local, vector, inside)
             total = total + skip
         return total / math.sqrt(len(self.blocks))
 

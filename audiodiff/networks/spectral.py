@@ -170,11 +170,17 @@ class SpectralWaveNet(Network):
         measured = (spectrum.real.square() + spectrum.imag.square()).mean(dim=1, keepdim=True)
         scale = (envelope.square() + measured).rsqrt()
         hidden = F.relu(self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1)))
-        hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector)
+        real_frames = None if condition.mask is None else condition.mask[:, ::hop]
+        hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector, real_frames)
         gain, real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(3, dim=1)
         gain = gain * scale
         estimate = torch.complex(envelope * (gain * spectrum.real + real), envelope * (gain * spectrum.imag + imag))
-        return self.stft.inverse(estimate, length=n_frames * hop)[:, None, :n_samples].to(x.dtype)
+        if real_frames is not None:
+            estimate = estimate * real_frames.unsqueeze(1)
+        audio = self.stft.inverse(estimate, length=n_frames * hop)
+        if real_frames is not None:
+            audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
+        return audio[:, None, :n_samples].to(x.dtype)
 
     @property
     def _mel_centre(self) -> int:

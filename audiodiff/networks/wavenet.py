@@ -136,7 +136,7 @@ class WaveNet(Network):
                 )
             local = local[..., : x.shape[-1]]
         step = self.step_encoder(c_noise)
-        if self._goes_in_blocks(x):
+        if condition.mask is None and self._goes_in_blocks(x):
             self.stack.check(local, condition.vector)
             return torch.stack(
                 [
@@ -154,7 +154,7 @@ class WaveNet(Network):
                 ]
             )
         hidden = F.relu(self.input_projection(x))
-        hidden = self.stack(hidden, step, local, condition.vector)
+        hidden = self.stack(hidden, step, local, condition.vector, condition.mask)
         return self.output_projection(F.relu(self.skip_projection(hidden)))
 
     def _goes_in_blocks(self, x: Signal) -> bool:

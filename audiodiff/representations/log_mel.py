@@ -1,5 +1,7 @@
 """The bands of a mel spectrogram as the channels of a signal at the frame rate."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,10 +38,10 @@ class LogMelRepresentation(Representation):
     def hop_length(self) -> int:
         return self.dialect.hop_length
 
-    def fit(self, audio: Waveform) -> None:
-        mel = self._mel(audio)
-        self.mean.copy_(mel.mean(dim=(0, 2)))
-        self.std.copy_(mel.std(dim=(0, 2)).clamp(min=1e-3))
+    def fit(self, clips: Sequence[Waveform]) -> None:
+        frames = torch.cat([self._mel(clip).mT.flatten(0, 1) for clip in clips])
+        self.mean.copy_(frames.mean(dim=0))
+        self.std.copy_(frames.std(dim=0).clamp(min=1e-3))
 
     def encode(self, audio: Waveform) -> Signal:
         return (self._mel(audio) - affine(self.mean)) / affine(self.std)

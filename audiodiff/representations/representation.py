@@ -1,6 +1,7 @@
 """Between audio and the signal that is diffused."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ class Representation(nn.Module, ABC):
         return 1
 
     @abstractmethod
-    def fit(self, audio: Waveform) -> None:
-        """Take statistics from the training data, before the first step."""
+    def fit(self, clips: Sequence[Waveform]) -> None:
+        """Take statistics from the training data, before the first step: from clips, each with its own length."""
 
     @abstractmethod
     def encode(self, audio: Waveform) -> Signal:

@@ -1,5 +1,7 @@
 """The waveform itself."""
 
+from collections.abc import Sequence
+
 from audiodiff.errors import ParameterError
 from audiodiff.representations.representation import Representation
 from audiodiff.types import Mel, Noise, Signal, Waveform
@@ -31,7 +33,7 @@ class WaveformRepresentation(Representation):
     def makes_mel(self) -> bool:
         return False
 
-    def fit(self, audio: Waveform) -> None:
+    def fit(self, clips: Sequence[Waveform]) -> None:
         """Need nothing."""
 
     def encode(self, audio: Waveform) -> Signal:

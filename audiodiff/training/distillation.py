@@ -19,7 +19,7 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
-from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.training.step import Exact, Losses, TrainingStep
 from audiodiff.types import Denoise, Sigma, Signal
 
 Step = Callable[[Denoise, Signal, Sigma, Sigma], Signal]
@@ -93,17 +93,16 @@ class Progressive(Distillation):
         self._steps = halves(synthesizer.sampler.grid, n_steps)
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        audio = batch.audio
-        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
-            x0, condition = self.synthesizer.example(audio)
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
             sigma, middle, end = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
-            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+            x = self._noisy(x0, sigma, condition, generator)
         with torch.no_grad():
             teacher = self._bound_teacher(condition)
             target = two_steps(teacher, teacher, x, sigma, middle, end)
         prediction = self.synthesizer.denoiser(x, sigma, condition)
-        with torch.autocast(audio.device.type, enabled=False):
-            losses = self.objective(prediction, target, x, sigma)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            losses = self._losses(prediction, target, x, sigma, condition)
         return losses, losses.detach(), sigma
 
 
@@ -143,11 +142,10 @@ class Consistency(Distillation):
         self._step = step
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        audio = batch.audio
-        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
-            x0, condition = self.synthesizer.example(audio)
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
             sigma, sigma_next = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
-            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+            x = self._noisy(x0, sigma, condition, generator)
         with own_target():
             landing = self._step(self._bound_teacher(condition), x, sigma, sigma_next)
             # At sigma' = 0 another level stands in, and its result is not used.
@@ -155,8 +153,8 @@ class Consistency(Distillation):
             onward = self.synthesizer.denoiser.bind(condition)(landing, level)
             target = torch.where(pad_dims_like(sigma_next, x) > 0.0, onward, landing)
         prediction = self.synthesizer.denoiser(x, sigma, condition)
-        with torch.autocast(audio.device.type, enabled=False):
-            losses = self.objective(prediction, target, x, sigma)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            losses = self._losses(prediction, target, x, sigma, condition)
         return losses, losses.detach(), sigma
 
 
@@ -192,18 +190,17 @@ class Reflow(Distillation):
         self._solver = solver
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        audio = batch.audio
         first = float(self._levels[0])
-        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
-            like, condition = self.synthesizer.example(audio)
-            x_first = first * noise_like(like, generator)
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            like, condition = self._example(batch, generator)
+            x_first = self._noisy(torch.zeros_like(like), like.new_full((len(like),), first), condition, generator)
             sigma = self.density(len(like), generator=generator).to(like)
         with torch.no_grad():
             x0 = self._solver(self._bound_teacher(condition), x_first, self._levels)
             x = x0 + pad_dims_like(sigma / first, x0) * (x_first - x0)
         prediction = self.synthesizer.denoiser(x, sigma, condition)
-        with torch.autocast(audio.device.type, enabled=False):
-            return self._weighted(self.objective(prediction, x0, x, sigma), sigma)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
 
 @contextmanager

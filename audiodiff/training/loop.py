@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from audiodiff.errors import ParameterError, TrainingError, check_whole
+from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
@@ -133,11 +134,11 @@ def fit(
             seen: list[Tensor] = []
             for micro in range(settings.accumulate):
                 asked = time.perf_counter()
-                audio = fabric.to_device(next(stream)["audio"])
+                batch = _examples(next(stream), fabric=fabric, model=module.synthesizer)
                 waited += time.perf_counter() - asked
                 more = fabric.world_size > 1 and micro + 1 < settings.accumulate
                 with fabric.no_backward_sync(wrapped, enabled=more):  # pyright: ignore[reportArgumentType]
-                    losses, plain, sigma = wrapped(Exact(audio), generator)
+                    losses, plain, sigma = wrapped(batch, generator)
                     fabric.backward(losses.mean() / settings.accumulate)
                 loss += losses.detach().mean() / settings.accumulate
                 levels.add(plain, sigma)
@@ -169,6 +170,13 @@ def fit(
                 break
     spent = max(time.perf_counter() - began, 1e-9)
     return Outcome(step=step, signal=interrupt.signal, metrics=metrics, data_wait=waited / spent)
+
+
+def _examples(batch: Batch, *, fabric: Fabric, model: Synthesizer) -> Exact:
+    """Bring a batch to the device, without padding that all its examples have."""
+    hop = 1 if model.dialect is None else model.dialect.hop_length
+    length = -(-int(batch["n_valid"].max()) // hop) * hop
+    return Exact(fabric.to_device(batch["audio"][..., :length]), batch["n_valid"], fabric.to_device(batch["labels"]))
 
 
 def _is_number(value: object, *, above: float) -> bool:

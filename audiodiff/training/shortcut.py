@@ -6,14 +6,13 @@ from dataclasses import fields
 import torch
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.jumps import halves, two_steps
 from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.distillation import own_target
-from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.training.step import Exact, Losses, TrainingStep
 from audiodiff.types import Sigma, Signal
 
 
@@ -61,20 +60,19 @@ class Shortcut(TrainingStep):
         self._share = share
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        audio = batch.audio
-        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
-            x0, condition = self.synthesizer.example(audio)
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
             n_jumps = min(len(x0) - 1, math.ceil(self._share * len(x0)))
             sigma = self.density(len(x0) - n_jumps, generator=generator).to(x0.device).double()
             start, middle, end, shortest = self._draw(n_jumps, generator=generator, device=x0.device)
             sigma, sigma_next = torch.cat([start, sigma]), torch.cat([end, sigma])
-            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+            x = self._noisy(x0, sigma, condition, generator)
         with own_target():
             jumped = self._jumped(x[:n_jumps], _first(condition, n_jumps), start, middle, end, shortest)
             target = torch.cat([jumped, x0[n_jumps:]])
         prediction = self.synthesizer.denoiser(x, sigma, condition, sigma_next=sigma_next)
-        with torch.autocast(audio.device.type, enabled=False):
-            losses = self.objective(prediction, target, x, sigma)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            losses = self._losses(prediction, target, x, sigma, condition)
             denoising, _, _ = self._weighted(losses[n_jumps:], sigma[n_jumps:])
         return torch.cat([losses[:n_jumps], denoising]), losses.detach(), sigma
 

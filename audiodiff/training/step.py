@@ -4,10 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.process import share
@@ -18,10 +20,23 @@ Losses = Float[Tensor, "batch"]
 
 
 class Exact:
-    """Carry audio into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees."""
+    """Carry a batch into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees.
 
-    def __init__(self, audio: Waveform) -> None:
+    Args:
+        audio: the examples.
+        n_valid: samples of each before its padding; None where there is none.
+        labels: places of their labels in the conditioner's vocabularies, -1 where not known; None where there are none.
+    """
+
+    def __init__(
+        self,
+        audio: Waveform,
+        n_valid: Int[Tensor, "batch"] | None = None,
+        labels: Int[Tensor, "batch labels"] | None = None,
+    ) -> None:
         self.audio = audio
+        self.n_valid = n_valid
+        self.labels = labels
 
 
 class TrainingStep(nn.Module, ABC):
@@ -47,6 +62,23 @@ class TrainingStep(nn.Module, ABC):
         """Return what the weights depend on beyond the configuration and the data, by name, for an exact resume."""
         return {}
 
+    def _example(self, batch: Exact, generator: torch.Generator) -> tuple[Signal, Condition]:
+        """Return the clean signals x0, zero where they are padding, and a condition of which parts may be left out."""
+        x0, condition = self.synthesizer.example(batch.audio, n_valid=batch.n_valid, labels=batch.labels)
+        return x0, self.synthesizer.conditioner.dropped(condition, generator)
+
+    def _noisy(self, x0: Signal, sigma: Sigma, condition: Condition, generator: torch.Generator) -> Signal:
+        """Return x0 + sigma * eps, zero in the padding."""
+        x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+        return x if condition.mask is None else x * condition.mask.unsqueeze(1)
+
+    def _losses(self, prediction: Prediction, target: Signal, x: Signal, sigma: Sigma, condition: Condition) -> Losses:
+        """Return the objective of each example, as the mean over what is not padding: there, all of these are zero."""
+        losses = self.objective(prediction, target, x, sigma)
+        if condition.mask is None:
+            return losses
+        return losses / condition.mask.to(losses).mean(dim=1)
+
     def _weighted(self, losses: Losses, sigma: Sigma) -> tuple[Losses, Losses, Sigma]:
         """Weigh losses whose sigma was drawn from the density."""
         plain = losses.detach()
@@ -59,15 +91,14 @@ class Denoising(TrainingStep):
     """Noise clean signals, denoise them, and say how wrong that was."""
 
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        audio = batch.audio
         # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
-        with torch.autocast(audio.device.type, enabled=False), torch.no_grad():
-            x0, condition = self.synthesizer.example(audio)
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
             sigma = self.density(len(x0), generator=generator).to(x0)
-            x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+            x = self._noisy(x0, sigma, condition, generator)
         prediction = self.synthesizer.denoiser(x, sigma, condition)
-        with torch.autocast(audio.device.type, enabled=False):
-            return self._weighted(self.objective(prediction, x0, x, sigma), sigma)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
 
 def noise_like(x: Signal, generator: torch.Generator) -> Signal:

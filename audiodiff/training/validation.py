@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from audiodiff.data.dataset import CropDataset, load_whole
+from audiodiff.data.loader import collate
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import ParameterError, check_whole
+from audiodiff.labels import LabelSet
 from audiodiff.metrics import score, select
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
@@ -122,9 +124,13 @@ class Validation:
 
     def _loss(self) -> float:
         device = self._module.synthesizer.device
-        audio = torch.stack([self._crops[k]["audio"] for k in range(self._settings.n_loss_examples)]).to(device)
+        batch = collate([self._crops[k] for k in range(self._settings.n_loss_examples)])
         generator = torch.Generator().manual_seed(0)
-        losses = [self._module(Exact(part), generator)[0] for part in audio.split(8)]
+        parts = (batch[name].split(8) for name in ("audio", "n_valid", "labels"))
+        losses = [
+            self._module(Exact(audio.to(device), n_valid, labels.to(device)), generator)[0]
+            for audio, n_valid, labels in zip(*parts, strict=True)
+        ]
         return float(torch.cat(losses).mean())
 
     def _vocode(self, step: int) -> Mapping[str, float]:
@@ -147,11 +153,23 @@ class Validation:
         model, settings = self._module.synthesizer, self._settings
         if settings.n_examples == 0:
             return
-        audio = model.generate(
-            batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
-        )
+        if model.labels is None:
+            audio = model.generate(
+                batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
+            )
+        else:
+            rows = self._crops.label_indices
+            spread = rows[:: max(1, len(rows) // max(1, settings.n_examples))][: settings.n_examples]
+            shown = [_assignment(row, model.labels) for row in spread.tolist()]
+            audio = model.generate(labels=shown, iterations=settings.iterations, seed=0)
         for index, clip in enumerate(audio.cpu()):
             self._log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
+
+
+def _assignment(indices: Sequence[int], labels: LabelSet) -> dict[str, str]:
+    """Return the labels that are known of a recording."""
+    places = zip(labels.vocabularies.items(), indices, strict=True)
+    return {name: known[index] for (name, known), index in places if index >= 0}
 
 
 def _finite_mean(values: Sequence[float]) -> float | None:
