@@ -92,8 +92,9 @@ class Plain(Objective):
 class SpectrallyWeighted(Objective):
     """Compute the band energies of D - x0, each divided by the root of that of x0, averaged over bands and frames.
 
-    The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. The
-    bands are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
+    The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. Where
+    no condition tells how loud x0 is, such a weight draws D to the quiet ones of all x0 that x may have come from.
+    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it. The bands are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
 
     Args:
         n_fft: length of the frames and of their periodic Hann window, in samples.
@@ -101,6 +102,7 @@ class SpectrallyWeighted(Objective):
         n_bands: number of bands.
         lowest_weight: where the signal is loud.
         highest_weight: where it is silent.
+        by_noisy: take E from x, noise and all, and not from x0: for models that are not told a mel.
 
     Source: Yao et al. 2026 (Flow2GAN), spectral energy-adaptive loss scaling.
     """
@@ -110,6 +112,7 @@ class SpectrallyWeighted(Objective):
     n_bands: int = 256
     lowest_weight: float = 0.01
     highest_weight: float = 100.0
+    by_noisy: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_length <= self.n_fft:
@@ -139,6 +142,7 @@ class SpectrallyWeighted(Objective):
         return self._bands.to(signal) @ (spectrum.real**2 + spectrum.imag**2)
 
     def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
-        weight = torch.clamp((self._energies(x0) + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
+        loudness = self._energies(x if self.by_noisy else x0)
+        weight = torch.clamp((loudness + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
         error = weight * self._energies(prediction.denoised - x0)
         return error.reshape(x0.shape[0], -1).mean(dim=1)
