@@ -94,7 +94,8 @@ class SpectrallyWeighted(Objective):
 
     The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. Where
     no condition tells how loud x0 is, such a weight draws D to the quiet ones of all x0 that x may have come from.
-    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it. The bands are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
+    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it. The bands
+    are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
 
     Args:
         n_fft: length of the frames and of their periodic Hann window, in samples.
