@@ -71,21 +71,20 @@ def checked_labels(
     Raises:
         ParameterError: for labels of a model without them, one that is not known, or another number of them.
     """
-    if labels is None:
-        return [{}] * (1 if batch is None else batch)
-    if known is None:
-        raise ParameterError("labels are given, and this model was trained without: leave them out")
-    if isinstance(labels, Mapping):
-        known.vectors([labels])
-        return [labels] * (1 if batch is None else batch)
-    if batch not in (None, len(labels)):
-        raise ParameterError(
-            f"batch={batch}, and there are labels of {len(labels)} examples: give batch or a list, not both"
-        )
-    if len(labels) == 0:
+    rows: list[Mapping[str, LabelValue]]
+    if labels is None or isinstance(labels, Mapping):
+        rows = [labels or {}] * (1 if batch is None else batch)
+    elif batch not in (None, len(labels)):
+        raise ParameterError(f"batch={batch}, and there are labels of {len(labels)} examples: leave batch out")
+    else:
+        rows = list(labels)
+    if not rows:
         raise ParameterError("labels=[] must be the labels of one example or more")
-    known.vectors(labels)
-    return list(labels)
+    if known is not None:
+        known.vectors(rows)
+    elif any(rows):
+        raise ParameterError("labels are given, and this model was trained without: leave them out")
+    return rows
 
 
 def natural_n_samples(n_frames: int, *, dialect: MelDialect) -> int:

@@ -31,7 +31,7 @@ def coloured(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_a_mel_comes_back_from_its_signal(name: str):
     representation = LogMelRepresentation(dialect=dialect(name))
     audio = coloured(2, 1, 30 * representation.dialect.hop_length)
-    representation.fit(audio)
+    representation.fit([audio])
     signal = representation.encode(audio)
     assert signal.shape == (2, representation.channels, representation.length(audio.shape[-1]))
     start, mel = representation.decode(signal, noise=BlockNoise(0, [0, 1]), n_samples=audio.shape[-1])
@@ -46,7 +46,7 @@ def test_a_mel_comes_back_from_its_signal(name: str):
 def test_the_fitted_data_have_mean_0_and_variance_1_in_every_band(name: str):
     representation = LogMelRepresentation(dialect=dialect(name))
     audio = coloured(4, 1, 60 * representation.dialect.hop_length)
-    representation.fit(audio)
+    representation.fit([audio])
     signal = representation.encode(audio)
     torch.testing.assert_close(signal.mean(dim=(0, 2)), torch.zeros(representation.channels), rtol=0, atol=1e-3)
     moved = representation.std > 2e-3
@@ -57,7 +57,7 @@ def test_the_fitted_data_have_mean_0_and_variance_1_in_every_band(name: str):
 
 def test_silence_in_a_band_does_not_divide_by_zero():
     representation = LogMelRepresentation(dialect=dialect("hifigan"))
-    representation.fit(torch.zeros(1, 1, 4096))
+    representation.fit([torch.zeros(1, 1, 4096)])
     assert bool((representation.encode(torch.zeros(1, 1, 4096)) == 0).all())
     assert bool(torch.isfinite(representation.encode(coloured(1, 1, 4096))).all())
 
@@ -77,7 +77,7 @@ def test_the_statistics_are_part_of_the_weights():
 def test_a_waveform_comes_back_from_its_signal(n_channels: int, gain: float):
     representation = WaveformRepresentation(n_channels=n_channels, gain=gain)
     audio = coloured(2, n_channels, 1001)
-    representation.fit(audio)
+    representation.fit([audio])
     signal = representation.encode(audio)
     torch.testing.assert_close(signal, gain * audio)
     assert representation.length(1001) == 1001
