@@ -62,6 +62,8 @@ def plain(config: Any) -> dict[str, Any]:
     with readable("the configuration does not resolve"):
         resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
+    # An empty mapping in a file would be one that the command line can add nothing to.
+    resolved["data"]["labels"] = resolved["data"]["labels"] or {}
     return {str(key): value for key, value in resolved.items()}
 
 
