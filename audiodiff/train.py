@@ -12,7 +12,7 @@ import torch
 import audiodiff
 from audiodiff import checkpoint, compose, sweep_table
 from audiodiff.conditioners.labels import LabelConditioner
-from audiodiff.data import label_set, speech_folder
+from audiodiff.data import label_set, resampling, speech_folder
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan, load_entries
@@ -283,6 +283,9 @@ def _announce(
     run: Path, *, synthesizer: Synthesizer, dataset: CropDataset, held_out: CropDataset, fabric: "Fabric"
 ) -> None:
     n_parameters = sum(parameter.numel() for parameter in synthesizer.parameters())
+    changed = resampling(dataset.entries, sample_rate=dataset.sample_rate)
+    if changed is not None:
+        say(changed)
     say(
         f"{n_parameters / 1e6:.2f} M parameters, {len(dataset.entries)} recordings to train on, "
         f"{len(held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {run}"
@@ -296,7 +299,9 @@ def _scan(config: Mapping[str, Any]) -> Scan:
     root = speech_folder() if data["root"] == "embedded" else compose.absolute(data["root"])
     if not root.exists():
         raise DataError(f"data.root={data['root']} does not exist (as {root})")
-    scan = load_entries(root, on_bad=data["on_bad"])
+    scan = load_entries(
+        root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=list(data["labels"].values())
+    )
     if scan.skipped:
         say(f"skipped {len(scan.skipped)} files that cannot be used, {scan.skipped[0].path.name} for one")
     for split in ("train", "val"):

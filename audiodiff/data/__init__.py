@@ -13,6 +13,7 @@ from audiodiff.data.dataset import CropDataset, Example, WholeDataset, load_whol
 from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import Batch, StepIndices, batches, collate
 from audiodiff.data.manifest import Entry, read_manifest, vocabulary, write_manifest
+from audiodiff.data.rates import resampling
 from audiodiff.data.scanning import SILENCE_PEAK, BadFile, Scan, divide, load_entries, scan, scan_folder
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "load_entries",
     "load_whole",
     "read_manifest",
+    "resampling",
     "scan",
     "scan_folder",
     "speech_folder",
