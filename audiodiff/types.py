@@ -33,6 +33,9 @@ MelStretch: TypeAlias = Float[Tensor, "1 n_mels _"]
 AudioStretch: TypeAlias = Float[Tensor, "1 channels _"]
 """Some samples of a sound of which more come."""
 
+Clip: TypeAlias = Float[Tensor, "_ channels _"]
+"""Audio, one of several that have lengths of their own."""
+
 
 class Reach(NamedTuple):
     """How far an output looks: what lies at most that much before or after it may change it."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
 from audiodiff.representations.representation import Representation, affine
-from audiodiff.types import Mel, Noise, Signal, Waveform
+from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 
 
 class LogMelRepresentation(Representation):
@@ -38,7 +38,7 @@ class LogMelRepresentation(Representation):
     def hop_length(self) -> int:
         return self.dialect.hop_length
 
-    def fit(self, clips: Sequence[Waveform]) -> None:
+    def fit(self, clips: Sequence[Clip]) -> None:
         frames = torch.cat([self._mel(clip).mT.flatten(0, 1) for clip in clips])
         self.mean.copy_(frames.mean(dim=0))
         self.std.copy_(frames.std(dim=0).clamp(min=1e-3))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from audiodiff.types import Mel, Noise, Signal, Waveform
+from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 
 
 class Representation(nn.Module, ABC):
@@ -32,7 +32,7 @@ class Representation(nn.Module, ABC):
         return 1
 
     @abstractmethod
-    def fit(self, clips: Sequence[Waveform]) -> None:
+    def fit(self, clips: Sequence[Clip]) -> None:
         """Take statistics from the training data, before the first step: from clips, each with its own length."""
 
     @abstractmethod

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from audiodiff.errors import ParameterError
 from audiodiff.representations.representation import Representation
-from audiodiff.types import Mel, Noise, Signal, Waveform
+from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 
 
 class WaveformRepresentation(Representation):
@@ -33,7 +33,7 @@ class WaveformRepresentation(Representation):
     def makes_mel(self) -> bool:
         return False
 
-    def fit(self, clips: Sequence[Waveform]) -> None:
+    def fit(self, clips: Sequence[Clip]) -> None:
         """Need nothing."""
 
     def encode(self, audio: Waveform) -> Signal:
