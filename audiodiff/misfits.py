@@ -155,6 +155,15 @@ def of_objective(config: Config, *, process: Process) -> Iterator[str]:
     """Compare the loss with the process, the density and the network's output that it was derived for."""
     objective, drawn = config["objective"], _densities(config["density"])
     kind, weighting, power = (_kind(node) for node in (objective, objective.get("weighting"), objective.get("power")))
+    if (
+        kind == "SpectrallyWeighted"
+        and not objective.get("by_noisy")
+        and _kind(config["conditioner"]) != "MelConditioner"
+    ):
+        yield (
+            "objective=spectral weighs errors by how loud the truth is, and no mel tells the network that: it would "
+            "learn the quietest of all sounds; set objective.by_noisy=true"
+        )
     hybrid, learns = kind == "Hybrid", _learns_variance(config)
     if hybrid and not isinstance(process, DiscreteVP):
         yield (

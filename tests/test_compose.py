@@ -17,13 +17,14 @@ RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (compose.recipe_r
 TEACHER = "train.init_from="
 STUDENTS = ("techniques/progressive", "techniques/consistency", "techniques/reflow")
 # What else has to be chosen for an option to fit; after TEACHER goes the folder of a trained model.
+FAIR = "objective.by_noisy=true"
 COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
 ALSO = {
-    "audio=plain": ("conditioner=none", "network=spectral_unconditional"),
-    "conditioner=labels": ("network=wavenet", "data.labels={class: folder}"),
-    "conditioner=none": ("network=spectral_unconditional",),
-    "network=spectral_unconditional": ("conditioner=none",),
-    "network=wavenet": ("conditioner=none",),
+    "audio=plain": (FAIR, "conditioner=none", "network=spectral_unconditional"),
+    "conditioner=labels": (FAIR, "network=wavenet", "data.labels={class: folder}"),
+    "conditioner=none": (FAIR, "network=spectral_unconditional"),
+    "network=spectral_unconditional": (FAIR, "conditioner=none"),
+    "network=wavenet": (FAIR, "conditioner=none"),
     "network=diffwave": COUNTING,
     "representation=log_mel": (
         "conditioner=none",
@@ -74,7 +75,7 @@ def composed(*overrides: str) -> dict:
 
 
 def built(config: dict) -> TrainingStep:
-    labels = LabelSet({name: ("one", "other") for name in config["data"]["labels"]})
+    labels = LabelSet(dict.fromkeys(config["data"]["labels"], ("one", "other")))
     return compose.build_training_step(compose.with_labels(config, labels))
 
 
@@ -137,7 +138,7 @@ MISFITS = {
     "data.crop_frames=null": "data.crop_frames=None and data.crop_seconds=None: set exactly one of them",
     "data.crop_seconds=1.0": "data.crop_frames=64 and data.crop_seconds=1.0: set exactly one of them",
     "data.n_channels=2": "data.n_channels=2 must be 1: a mel spectrogram is made from mono audio",
-    "data.n_channels=2 conditioner=none network=spectral_unconditional": "channels=2 must be 1",
+    "data.n_channels=2 conditioner=none objective.by_noisy=true network=spectral_unconditional": "channels=2 must be 1",
     "network=diffwave process=diffwave50 network.in_channels=2": "set network.in_channels=1",
     "representation=log_mel conditioner=none network=wavenet objective=plain_l2": "set network.in_channels=80",
     "network=diffwave": "counts 50 steps and the clock of the noise level is continuous: choose process=",
@@ -148,9 +149,11 @@ MISFITS = {
     "density=log_normal network=diffwave process=diffwave50": "noise levels that the steps of the process do not reach",
     "sampler=discrete": "visits the steps of a process that counts them, this one does not: choose flow",
     "sampler=diffwave_fast process=vp_linear sampler.n_steps=8": "n_steps=8 must be 6",
+    "conditioner=none network=spectral_unconditional": "set objective.by_noisy=true",
+    "conditioner=labels objective=plain_l2": "say where they are found, as in 'data.labels={digit: label}'",
     "network=wavenet": "this network does not listen: choose network=spectral or network=diffwave, or conditioner=none",
-    "conditioner=none": "of 80 bands): choose conditioner=mel, or network=spectral_unconditional",
-    "conditioner=none network=diffwave process=diffwave50": "needs 80 features of it): choose conditioner=mel, or",
+    "conditioner=none objective.by_noisy=true": "of 80 bands): choose conditioner=mel, or network=",
+    "conditioner=none objective=plain_l2 network=diffwave process=diffwave50": "80 features of it): choose",
     "sampler=karras network=diffwave process=diffwave50": "starts at sigma=80, and the clock of the process ends at "
     "sigma=1.605, beyond which the network knows no noise level: choose sampler=flow",
     "process=ve preconditioning=velocity": "the network's target would grow with the noise, up to sigma=80; choose",
