@@ -38,6 +38,19 @@ WAYS = {
         "validation=loss",
         "model.n_iterations=1",
     ),
+    "labels of short clips": (
+        "representation=log_mel",
+        "conditioner=labels",
+        "data.labels={class: folder}",
+        "data.balance=class",
+        "data.alike=2",
+        "data.crop_frames=90",
+        "network=wavenet",
+        "network.in_channels=80",
+        "objective=plain_l2",
+        "validation=loss",
+        "model.n_iterations=1",
+    ),
 }
 
 
