@@ -1,39 +1,82 @@
-"""The model named `none`: mel inversion without training."""
+"""The models named `none` and `griffin-lim`: mel inversion without training."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.solvers import Solver
-from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, margin_frames
+from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, griffin_lim, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
-from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined
+from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
+from audiodiff.second_stage import SecondStage
 from audiodiff.types import AudioStretch, Mel, MelStretch, Reach, Waveform
 
 START_LEVEL = 0.1
 """RMS of the white noise that an inversion starts from; the first iteration brings it to the level of the mel."""
 
 
-class MelInverter(nn.Module):
-    """Invert mel spectrograms of one dialect by the accelerated mel constraint, from white noise.
+@dataclass(frozen=True)
+class Inversion:
+    """A way to invert mels.
+
+    Args:
+        name: of the model that inverts in this way.
+        invert: (start, mel, *, dialect, n_iterations, first_frame, on_step) -> audio.
+        margin_frames: (n_iterations) -> frames around a window that make its samples those of the longer signal; None
+            where only a whole can be inverted.
+    """
+
+    name: str
+    invert: Callable[..., Float[Tensor, "batch time"]]
+    margin_frames: Callable[[int], int] | None
+
+
+def _griffin_lim(
+    start: Float[Tensor, "batch time"],
+    mel: Mel,
+    *,
+    dialect: MelDialect,
+    n_iterations: int,
+    first_frame: int,
+    on_step: Callable[..., None] | None,
+) -> Float[Tensor, "batch time"]:
+    assert first_frame == 0
+    return griffin_lim(mel, start, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
+
+
+CONSTRAINT = Inversion("none", constrain, margin_frames)
+INVERSIONS = {way.name: way for way in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
+"""The ways to invert mels, by the names that `audiodiff.load` knows them by."""
+
+
+class MelInverter(SecondStage):
+    """Invert mel spectrograms of one dialect from white noise, unless told otherwise by the accelerated mel constraint.
 
     Args:
         dialect: the contract that every mel has to keep.
         n_iterations: iterations unless a call asks for another number.
+        inversion: the way.
     """
+
+    dialect: MelDialect
 
     _place: torch.Tensor
 
-    def __init__(self, *, dialect: MelDialect, n_iterations: int = DEFAULT_ITERATIONS) -> None:
+    def __init__(
+        self, *, dialect: MelDialect, n_iterations: int = DEFAULT_ITERATIONS, inversion: Inversion = CONSTRAINT
+    ) -> None:
         super().__init__()
         self.dialect = dialect
         self.n_iterations = n_iterations
+        self.inversion = inversion
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
@@ -45,6 +88,11 @@ class MelInverter(nn.Module):
     def needs_mel(self) -> bool:
         """True: there is nothing to make sound from but a mel."""
         return True
+
+    @property
+    def n_steps(self) -> int:
+        """0: nothing is sampled."""
+        return 0
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +118,7 @@ class MelInverter(nn.Module):
         Raises:
             ParameterError: if an argument is not None.
         """
-        _refuse(
+        self._refuse(
             steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
         )
 
@@ -118,8 +166,10 @@ class MelInverter(nn.Module):
             MelError: if the mel breaks its contract.
         """
         if mel is None:
-            raise ParameterError("mel=None: model 'none' has no training and inverts a mel; give one, or audio")
-        _refuse(batch=batch, seconds=seconds)
+            raise ParameterError(
+                f"mel=None: model {self.inversion.name!r} has no training and inverts a mel; give one, or audio"
+            )
+        self._refuse(batch=batch, seconds=seconds)
         self.check_sampling(
             steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
         )
@@ -173,15 +223,18 @@ class MelInverter(nn.Module):
             MelError: when a stretch is reached that breaks its contract.
         """
         if mels is None:
-            raise ParameterError("mels=None: model 'none' has no training and inverts a mel; give one, or audio")
+            raise ParameterError(
+                f"mels=None: model {self.inversion.name!r} has no training and inverts a mel; give one, or audio"
+            )
         self.check_sampling(
             steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
         )
-        n_iterations = self._checked_iterations(iterations)
+        n_iterations = self.checked_iterations(iterations)
         items = checked_items(items, batch=batch)
-        pieces = list(self._cut(n_iterations).pieces(n_samples, sample_rate=self.sample_rate))
+        cut = self.cut(n_iterations=n_iterations)
+        pieces = whole(n_samples) if cut is None else list(cut.pieces(n_samples, sample_rate=self.sample_rate))
         report = CountedSteps(on_step, total=batch * len(pieces) * n_iterations)
-        renders = [self._renderer(seed=seed, item=item, n_iterations=n_iterations, on_step=report) for item in items]
+        renders = [self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=report) for item in items]
         checked = (checked_mel(mel, dialect=self.dialect).to(self.device) for mel in mels)
         return in_pieces(in_parts(renders, at_once=1), checked, pieces, dialect=self.dialect)
 
@@ -207,11 +260,14 @@ class MelInverter(nn.Module):
         Raises:
             ParameterError: if a number is out of its range.
         """
-        n_iterations = self._checked_iterations(iterations)
+        n_iterations = self.checked_iterations(iterations)
+        cut = self.cut(n_iterations=n_iterations)
+        if cut is None:
+            raise ParameterError(f"model {self.inversion.name!r} looks at the whole sound: stream with model 'none'")
         return Stream(
-            self._renderer(seed=seed, item=item, n_iterations=n_iterations, on_step=None),
+            self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None),
             dialect=self.dialect,
-            cut=self._cut(n_iterations),
+            cut=cut,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )
@@ -225,27 +281,39 @@ class MelInverter(nn.Module):
         """
         return self.open_stream(**options).over(mels)
 
-    def _cut(self, n_iterations: int) -> Cut:
+    def cut(self, *, n_iterations: int) -> Cut | None:
+        """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
+        if self.inversion.margin_frames is None:
+            return None
         hop = self.dialect.hop_length
-        margin = margin_frames(n_iterations) * hop
+        margin = self.inversion.margin_frames(n_iterations) * hop
         return Cut(margin=Reach(margin, margin), grain=hop)
 
-    def _checked_iterations(self, iterations: int | None) -> int:
+    def checked_iterations(self, iterations: int | None) -> int:
+        """Return the number of iterations, the model's where None.
+
+        Raises:
+            ParameterError: if it is less than 1.
+        """
         n_iterations = self.n_iterations if iterations is None else iterations
         check_whole(n_iterations, name="iterations", least=0)
         if n_iterations == 0:
-            raise ParameterError(f"iterations={n_iterations} must be at least 1: model 'none' starts from noise")
+            raise ParameterError(
+                f"iterations={n_iterations} must be at least 1: model {self.inversion.name!r} starts from noise"
+            )
         return n_iterations
 
-    def _renderer(self, *, seed: int, item: int, n_iterations: int, on_step: Callable[[int], None] | None) -> Renderer:
-        """Return what computes a window of one example."""
+    def renderer(
+        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
+    ) -> Renderer:
+        """Return what makes the sound of a window of mels."""
 
         @torch.no_grad()
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
             assert mel is not None
-            noise = BlockNoise(seed, [item], offset=first_sample)
-            start = START_LEVEL * noise(mel.new_zeros(1, 1, n_samples), -1)[:, 0]
-            return constrain(
+            noise = BlockNoise(seed, items, offset=first_sample)
+            start = START_LEVEL * noise(mel.new_zeros(len(items), 1, n_samples), -1)[:, 0]
+            return self.inversion.invert(
                 start,
                 mel,
                 dialect=self.dialect,
@@ -256,9 +324,10 @@ class MelInverter(nn.Module):
 
         return render
 
-
-def _refuse(**values: object) -> None:
-    for name, value in values.items():
-        if value is not None:
-            shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name
-            raise ParameterError(f"{shown} has no meaning for model 'none': it only inverts the given mel")
+    def _refuse(self, **values: object) -> None:
+        for name, value in values.items():
+            if value is not None:
+                shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name
+                raise ParameterError(
+                    f"{shown} has no meaning for model {self.inversion.name!r}: it only inverts the given mel"
+                )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.condition import Condition
@@ -36,13 +36,14 @@ from audiodiff.generation_arguments import (
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.representations.representation import Representation
+from audiodiff.second_stage import SecondStage
 from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Reach, Signal, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
 
 
-class Synthesizer(nn.Module):
+class Synthesizer(SecondStage):
     """Make sound: from nothing, from labels, or from a mel spectrogram.
 
     Args:
@@ -67,7 +68,7 @@ class Synthesizer(nn.Module):
         sampler: Sampler,
         dialect: MelDialect | None = None,
         n_iterations: int = 0,
-        vocoder: "Synthesizer | None" = None,
+        vocoder: SecondStage | None = None,
     ) -> None:
         super().__init__()
         if dialect is not None and dialect.sample_rate != sample_rate:
@@ -83,14 +84,17 @@ class Synthesizer(nn.Module):
         self.denoiser = denoiser
         self.sampler = share(denoiser.schedule, sampler)
         self.n_iterations = n_iterations
-        self.vocoder = vocoder
-        if vocoder is not None:
-            self._check_vocoder(vocoder)
+        self.vocoder = self.checked_vocoder(vocoder)
 
     @property
     def needs_mel(self) -> bool:
         """Whether `generate` has to be given a mel spectrogram."""
         return self.conditioner.needs_mel
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of its sampler."""
+        return self.sampler.n_steps
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +128,9 @@ class Synthesizer(nn.Module):
         encoded = [self.representation.encode(clip) for clip in clips]
         length = self.representation.length(audio.shape[-1])
         x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])
-        return x0, replace(condition, mask=_mask([signal.shape[-1] for signal in encoded], like=x0))
+        return x0, replace(
+            condition, mask=_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
+        )
 
     def mel(self, audio: Waveform) -> Mel:
         """Analyse mono audio at the model's rate, (batch, 1, time)."""
@@ -308,7 +314,7 @@ class Synthesizer(nn.Module):
         if not self.needs_mel and mels is not None:
             raise ParameterError("mels is given, and this model takes none: it generates from nothing, or from labels")
         told = checked_labels(labels, batch=batch, known=self.labels)
-        n_iterations = self._n_iterations(iterations)
+        n_iterations = self.checked_iterations(iterations)
         sampler, scale = self._settled(
             steps=steps,
             solver=solver,
@@ -331,7 +337,7 @@ class Synthesizer(nn.Module):
         equal = min(lengths) == longest
         cut = self._cut(sampler, n_iterations=n_iterations, guide=guide) if equal else None
         pieces = whole(longest) if cut is None else list(cut.pieces(longest, sample_rate=self.sample_rate))
-        n_steps = sampler.n_steps + (0 if self.vocoder is None else self.vocoder.sampler.n_steps)
+        n_steps = sampler.n_steps + (0 if self.vocoder is None else self.vocoder.n_steps)
         report = CountedSteps(on_step, total=len(parts) * len(pieces) * (n_steps + n_iterations))
         renders = [
             self._renderer(
@@ -383,7 +389,7 @@ class Synthesizer(nn.Module):
         """
         if not self.needs_mel or self.dialect is None:
             raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
-        n_iterations = self._n_iterations(iterations)
+        n_iterations = self.checked_iterations(iterations)
         sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=False)
         cut = self._cut(sampler, n_iterations=n_iterations, guide=None)
         if cut is None:
@@ -409,6 +415,57 @@ class Synthesizer(nn.Module):
         """
         return self.open_stream(**options).over(mels)
 
+    def checked_vocoder(self, vocoder: SecondStage | None) -> SecondStage | None:
+        """Return a second stage, having refused one that cannot take what this model makes.
+
+        Raises:
+            ParameterError: if this model makes no mel, or the second stage takes none.
+            MelError: if its dialect is another one.
+        """
+        if vocoder is None:
+            return None
+        if not self.representation.makes_mel or self.dialect is None:
+            raise ParameterError("vocoder is given, and this model makes no mel spectrograms: it is finished without")
+        if not vocoder.needs_mel or vocoder.dialect is None:
+            raise ParameterError("vocoder takes no mel spectrogram: give a model that was trained with conditioner=mel")
+        ensure_same(vocoder.dialect, self.dialect, name="vocoder", remedy="give a vocoder of the first stage's dialect")
+        return vocoder
+
+    def checked_iterations(self, iterations: int | None) -> int:
+        """Return how often the mel constraint is to be applied, which is 0 where there is no mel.
+
+        Raises:
+            ParameterError: if a model of mels could not be heard, or one without is to be constrained.
+        """
+        if self.vocoder is not None:
+            return self.vocoder.checked_iterations(iterations)
+        if not (self.needs_mel or self.representation.makes_mel):
+            if iterations:
+                raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
+            return 0
+        n_iterations = self.n_iterations if iterations is None else iterations
+        check_whole(n_iterations, name="iterations", least=0)
+        if n_iterations == 0 and self.representation.makes_mel:
+            raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
+        return n_iterations
+
+    def cut(self, *, n_iterations: int) -> Cut | None:
+        """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
+        return self._cut(self.sampler, n_iterations=n_iterations, guide=None)
+
+    def renderer(
+        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
+    ) -> Renderer:
+        """Return what makes the sound of a window of mels."""
+        return self._renderer(
+            self.sampler,
+            guidance=(1.0, None, None),
+            n_iterations=n_iterations,
+            seed=seed,
+            items=items,
+            on_step=on_step,
+        )
+
     def _cut(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> Cut | None:
         """Return how a sound of this model may be cut, or None where the solver looks at the whole."""
         in_a_row = evaluations_in_a_row(sampler.solver, sampler.n_steps)
@@ -420,7 +477,7 @@ class Synthesizer(nn.Module):
         before, after = (in_a_row * hop * max(sides) for sides in zip(*reaches, strict=True))
         grain = hop * math.lcm(*(network.grain for network in networks))
         if self.vocoder is not None:
-            second = self.vocoder._cut(self.vocoder.sampler, n_iterations=n_iterations, guide=None)
+            second = self.vocoder.cut(n_iterations=n_iterations)
             if second is None:
                 return None
             before, after = before + second.margin.before, after + second.margin.after
@@ -463,9 +520,7 @@ class Synthesizer(nn.Module):
             n_each = [self.representation.length(n) for n in lengths]
             condition = self._told(labels, n=len(items))
             if min(n_each) < max(n_each):
-                condition = replace(
-                    condition, mask=_mask(n_each, like=torch.zeros(1, 1, max(n_each), device=self.device))
-                )
+                condition = replace(condition, mask=_mask(n_each, n_steps=max(n_each), device=self.device))
             signals = sampled(condition, BlockNoise(seed, items), n_steps=max(n_each))
             sounds = [
                 sounding(signal[None, :, :n_steps], condition, items=[item], n_samples=length, first_sample=0)
@@ -488,14 +543,7 @@ class Synthesizer(nn.Module):
             audio, target = self.representation.decode(signal, noise=noise, n_samples=n_samples)
             target = condition.frames if target is None else target
             if self.vocoder is not None:
-                second = self.vocoder._renderer(
-                    self.vocoder.sampler,
-                    guidance=(1.0, None, None),
-                    n_iterations=n_iterations,
-                    seed=seed,
-                    items=items,
-                    on_step=on_step,
-                )
+                second = self.vocoder.renderer(n_iterations=n_iterations, seed=seed, items=items, on_step=on_step)
                 return second(target, n_samples=n_samples, first_sample=first_sample)
             if n_iterations == 0 or target is None or self.dialect is None:
                 return audio
@@ -527,14 +575,6 @@ class Synthesizer(nn.Module):
         if labels is None or self.labels is None:
             return self.conditioner.null(n)
         return Condition(vector=self.labels.vectors(labels).to(self.device))
-
-    def _check_vocoder(self, vocoder: "Synthesizer") -> None:
-        """Refuse a second stage that cannot take what this model makes."""
-        if not self.representation.makes_mel or self.dialect is None:
-            raise ParameterError("vocoder is given, and this model makes no mel spectrograms: it is finished without")
-        if not vocoder.needs_mel or vocoder.dialect is None:
-            raise ParameterError("vocoder takes no mel spectrogram: give a model that was trained with conditioner=mel")
-        ensure_same(vocoder.dialect, self.dialect, name="vocoder", remedy="give a vocoder of the first stage's dialect")
 
     @torch.no_grad()
     def _settled(
@@ -612,21 +652,7 @@ class Synthesizer(nn.Module):
             return null
         return replace(null, frames=null.frames.to(self.device).expand_as(condition.frames))
 
-    def _n_iterations(self, iterations: int | None) -> int:
-        """Return how often the mel constraint is to be applied, which is 0 where there is no mel."""
-        if not (self.needs_mel or self.representation.makes_mel):
-            if iterations:
-                raise ParameterError(f"iterations={iterations} needs a mel spectrogram, and this model has none")
-            return 0
-        last = self if self.vocoder is None else self.vocoder
-        n_iterations = last.n_iterations if iterations is None else iterations
-        check_whole(n_iterations, name="iterations", least=0)
-        if n_iterations == 0 and last.representation.makes_mel:
-            raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
-        return n_iterations
 
-
-def _mask(lengths: Sequence[int], *, like: Signal) -> Bool[Tensor, "batch signal_time"]:
-    """Return True for the first so many time steps of each example, as many in all as `like` has."""
-    ends = torch.tensor(lengths, device=like.device)
-    return torch.arange(like.shape[-1], device=like.device) < ends[:, None]
+def _mask(lengths: Sequence[int], *, n_steps: int, device: torch.device) -> Bool[Tensor, "batch signal_time"]:
+    """Return True for the first so many time steps of each example, of n_steps in all."""
+    return torch.arange(n_steps, device=device) < torch.tensor(lengths, device=device)[:, None]

@@ -101,6 +101,7 @@ def griffin_lim(
     dialect: MelDialect,
     n_iterations: int = 64,
     momentum: float = 0.99,
+    on_step: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Invert a mel by the baseline: pseudo-inverse magnitudes, then torchaudio's Griffin-Lim (Perraudin et al. 2013).
 
@@ -111,6 +112,7 @@ def griffin_lim(
     Args:
         start: audio whose phases to begin with; its level does not matter.
         n_iterations: 0 gives the magnitudes of the mel and the phases of start.
+        on_step: as in `constrain`.
 
     Raises:
         MelError: if the mel is not of the dialect.
@@ -120,21 +122,23 @@ def griffin_lim(
     if not 0 <= momentum < 1:
         raise ParameterError(f"momentum={momentum} must lie in [0, 1)")
     stft, length = dialect.stft, start.shape[-1]
-    step = momentum / (1 + momentum)
-    results: list[Tensor] = []
     with torch.no_grad():
         inverse = torch.linalg.pinv(dialect.filters()).to(mel)
-        for signal, target in zip(start, mel, strict=True):
-            magnitude = (inverse @ dialect.amplitude(target)).clamp_(min=0).mT.contiguous()
-            spectrum = torch.polar(magnitude, stft.analyse(signal).angle())
-            previous = torch.zeros_like(spectrum)
-            for _ in range(n_iterations):
-                rebuilt = stft.analyse(stft.synthesise(spectrum, length=length))
-                spectrum = rebuilt - step * previous
-                spectrum *= magnitude / spectrum.abs().clamp_(min=1e-16)
-                previous = rebuilt
-            results.append(stft.synthesise(spectrum, length=length))
-    return torch.stack(results)
+        magnitudes = [(inverse @ dialect.amplitude(target)).clamp_(min=0).mT.contiguous() for target in mel]
+        spectra = [
+            torch.polar(magnitude, stft.analyse(signal).angle())
+            for magnitude, signal in zip(magnitudes, start, strict=True)
+        ]
+        previous = [torch.zeros_like(spectrum) for spectrum in spectra]
+        for step in range(n_iterations):
+            for item, magnitude in enumerate(magnitudes):
+                rebuilt = stft.analyse(stft.synthesise(spectra[item], length=length))
+                spectrum = rebuilt - momentum / (1 + momentum) * previous[item]
+                spectra[item] = spectrum.mul_(magnitude / spectrum.abs().clamp_(min=1e-16))
+                previous[item] = rebuilt
+            if on_step is not None:
+                on_step(step + 1)
+        return torch.stack([stft.synthesise(spectrum, length=length) for spectrum in spectra])
 
 
 class _State:
