@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.diffusion.grid import Grid
-from audiodiff.diffusion.noise import BlockNoise
+from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, griffin_lim, margin_frames
 from audiodiff.dsp.mel import MelDialect
@@ -137,7 +137,7 @@ class MelInverter(SecondStage):
         guide: nn.Module | None = None,
         guidance: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Waveform:
@@ -194,7 +194,7 @@ class MelInverter(SecondStage):
         guide: nn.Module | None = None,
         guidance: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Waveform]:
@@ -244,7 +244,7 @@ class MelInverter(SecondStage):
         chunk_frames: int | None = None,
         ahead_frames: int | None = None,
         iterations: int | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         item: int = 0,
     ) -> Stream:
         """Return a stream that takes mel frames as they come, and gives audio.
@@ -304,14 +304,14 @@ class MelInverter(SecondStage):
         return n_iterations
 
     def renderer(
-        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
+        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
     ) -> Renderer:
         """Return what makes the sound of a window of mels."""
 
         @torch.no_grad()
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
             assert mel is not None
-            noise = BlockNoise(seed, items, offset=first_sample)
+            noise = noise_of(seed, items, offset=first_sample)
             start = START_LEVEL * noise(mel.new_zeros(len(items), 1, n_samples), -1)[:, 0]
             return self.inversion.invert(
                 start,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from audiodiff.diffusion.noise import Seed
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.pieces import Cut, Renderer
 
@@ -39,6 +40,6 @@ class SecondStage(nn.Module, ABC):
 
     @abstractmethod
     def renderer(
-        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
+        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
     ) -> Renderer:
         """Return what makes the sound of a window of mels."""

@@ -15,7 +15,7 @@ from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.guidance import classifier_free
-from audiodiff.diffusion.noise import BlockNoise
+from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
@@ -37,7 +37,7 @@ from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.representations.representation import Representation
 from audiodiff.second_stage import SecondStage
-from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Reach, Signal, Waveform
+from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Noise, Reach, Signal, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
@@ -178,7 +178,7 @@ class Synthesizer(SecondStage):
         guide: "Synthesizer | None" = None,
         guidance: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Waveform:
@@ -200,7 +200,7 @@ class Synthesizer(SecondStage):
             guide: a weaker model of the same kind, an earlier checkpoint for one, to be guided away from.
             guidance: scale of the guidance, by the guide or, without one, by the null condition; 1 is none.
             guidance_interval: (lo, hi), the noise levels lo < sigma <= hi that are guided; None is all.
-            seed: of the sampling noise.
+            seed: of the sampling noise: a number, or a `SeedBlend`, a place between two.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each step of the sampler and each iteration.
 
@@ -244,7 +244,7 @@ class Synthesizer(SecondStage):
         return joined(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
 
     def lengths(
-        self, labels: Sequence[Mapping[str, LabelValue]], *, seed: int = 0, items: Sequence[int] | None = None
+        self, labels: Sequence[Mapping[str, LabelValue]], *, seed: Seed = 0, items: Sequence[int] | None = None
     ) -> list[int]:
         """Return the numbers of samples that `generate` gives results of these labels when it is not told how long.
 
@@ -257,7 +257,7 @@ class Synthesizer(SecondStage):
         default = checked_length(None, seconds=None, sample_rate=self.sample_rate)
         if self.labels is None:
             return [default] * len(labels)
-        draws = BlockNoise(seed, items)(torch.zeros(len(labels), 1, 1), DURATION_STEP)[:, 0, 0]
+        draws = noise_of(seed, items)(torch.zeros(len(labels), 1, 1), DURATION_STEP)[:, 0, 0]
         seconds = self.conditioner.seconds(self.labels.vectors(labels).to(self.device), draws.to(self.device))
         if seconds is None:
             return [default] * len(labels)
@@ -279,7 +279,7 @@ class Synthesizer(SecondStage):
         guide: "Synthesizer | None" = None,
         guidance: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Waveform]:
@@ -368,7 +368,7 @@ class Synthesizer(SecondStage):
         iterations: int | None = None,
         solver: str | Solver | None = None,
         grid: str | Grid | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         item: int = 0,
     ) -> Stream:
         """Return a stream that takes mel frames as they come, and gives audio.
@@ -454,7 +454,7 @@ class Synthesizer(SecondStage):
         return self._cut(self.sampler, n_iterations=n_iterations, guide=None)
 
     def renderer(
-        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
+        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
     ) -> Renderer:
         """Return what makes the sound of a window of mels."""
         return self._renderer(
@@ -494,7 +494,7 @@ class Synthesizer(SecondStage):
         *,
         guidance: tuple[float, tuple[float, float] | None, "Synthesizer | None"],
         n_iterations: int,
-        seed: int,
+        seed: Seed,
         items: Sequence[int],
         on_step: Callable[..., None] | None,
         labels: Sequence[Mapping[str, LabelValue]] | None = None,
@@ -510,7 +510,7 @@ class Synthesizer(SecondStage):
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
             if lengths is not None:
                 return unequal(n_samples)
-            noise = BlockNoise(seed, items, offset=first_sample // self.representation.hop_length)
+            noise = noise_of(seed, items, offset=first_sample // self.representation.hop_length)
             condition = self._told(labels, n=len(items)) if mel is None else Condition(frames=mel)
             signal = sampled(condition, noise, n_steps=self.representation.length(n_samples))
             return sounding(signal, condition, items=items, n_samples=n_samples, first_sample=first_sample)
@@ -521,14 +521,14 @@ class Synthesizer(SecondStage):
             condition = self._told(labels, n=len(items))
             if min(n_each) < max(n_each):
                 condition = replace(condition, mask=_mask(n_each, n_steps=max(n_each), device=self.device))
-            signals = sampled(condition, BlockNoise(seed, items), n_steps=max(n_each))
+            signals = sampled(condition, noise_of(seed, items), n_steps=max(n_each))
             sounds = [
                 sounding(signal[None, :, :n_steps], condition, items=[item], n_samples=length, first_sample=0)
                 for signal, item, n_steps, length in zip(signals, items, n_each, lengths, strict=True)
             ]
             return torch.cat([F.pad(sound, (0, n_samples - sound.shape[-1])) for sound in sounds])
 
-        def sampled(condition: Condition, noise: BlockNoise, *, n_steps: int) -> Signal:
+        def sampled(condition: Condition, noise: Noise, *, n_steps: int) -> Signal:
             like = torch.zeros(len(items), self.representation.channels, n_steps)
             denoise: Denoise = self.denoiser.bind(condition)
             if scale != 1.0:
@@ -539,7 +539,7 @@ class Synthesizer(SecondStage):
         def sounding(
             signal: Signal, condition: Condition, *, items: Sequence[int], n_samples: int, first_sample: int
         ) -> Waveform:
-            noise = BlockNoise(seed, items, offset=first_sample)
+            noise = noise_of(seed, items, offset=first_sample)
             audio, target = self.representation.decode(signal, noise=noise, n_samples=n_samples)
             target = condition.frames if target is None else target
             if self.vocoder is not None:

@@ -124,7 +124,11 @@ class SeedBlend:
         return {seed: weight for seed, weight in parts.items() if weight > 0.0}
 
 
-def noise_of(seed: int | SeedBlend, items: Sequence[int], *, offset: int = 0) -> Noise:
+Seed = int | SeedBlend
+"""Of noise: a whole number, or a place between two."""
+
+
+def noise_of(seed: Seed, items: Sequence[int], *, offset: int = 0) -> Noise:
     """Return the noise of a seed, or of a place between two; items and offset as for BlockNoise."""
     if not isinstance(seed, SeedBlend):
         return BlockNoise(seed, items, offset)
