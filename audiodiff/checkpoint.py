@@ -15,8 +15,9 @@ import audiodiff
 from audiodiff.devices import device_named
 from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import MelDialect, dialect, ensure_same
-from audiodiff.errors import CheckpointError
-from audiodiff.inverter import MelInverter
+from audiodiff.errors import CheckpointError, MelError, ParameterError
+from audiodiff.inverter import CONSTRAINT, INVERSIONS, MelInverter
+from audiodiff.second_stage import SecondStage
 from audiodiff.synthesizer import Synthesizer
 
 FORMAT = 1
@@ -138,7 +139,7 @@ def find(where: str | os.PathLike[str]) -> Path:
         if not path.exists() and shipped.is_dir():
             path = shipped
     if not (path / CONFIG).is_file():
-        names = ", ".join(sorted(["none", *(p.name for p in _shipped().glob("*") if p.is_dir())]))
+        names = ", ".join(sorted([*INVERSIONS, *(p.name for p in _shipped().glob("*") if p.is_dir())]))
         what = f"holds no {CONFIG}" if path.exists() else "does not exist"
         raise CheckpointError(
             f"model={str(where)!r} {what}: give a run folder, one of its checkpoints, or a model by name ({names})"
@@ -151,18 +152,23 @@ def load(
     *,
     device: str | torch.device = "auto",
     dialect: str | MelDialect | None = None,
+    vocoder: str | os.PathLike[str] | None = None,
 ) -> Synthesizer | MelInverter:
     """Load a model for use.
 
     Args:
-        where: a checkpoint, a run folder, or a name; `none` inverts mels without training.
+        where: a checkpoint, a run folder, or a name; `none` inverts mels without training, by the mel constraint, and
+            `griffin-lim` by that.
         device: as torch names it, or "auto": the GPU if there is one.
         dialect: of the mels that will be given: which one `none` inverts (hifigan unless given), and what a trained
             model is checked against.
+        vocoder: what makes sound of the mels that the model makes, another such place or name; None leaves that to
+            what is in the checkpoint, a vocoder or else the mel constraint.
 
     Raises:
         CheckpointError: if it is missing, damaged, unsafe or not of this package, with the field that does not fit.
-        MelError: if a trained model's dialect is not the one asked for.
+        MelError: if a trained model's dialect is not the one asked for, or the vocoder's not the model's.
+        ParameterError: if a vocoder is given to a model that makes no mel, or the vocoder takes none.
 
     Example:
         >>> load("none", dialect="tacotron2").sample_rate
@@ -170,8 +176,10 @@ def load(
     """
     wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
     target = device_named(device)
-    if str(where) == "none":
-        return MelInverter(dialect=wanted or _default_dialect()).to(target)
+    if str(where) in INVERSIONS:
+        if vocoder is not None:
+            raise ParameterError(f"vocoder={str(vocoder)!r} has no meaning for model {str(where)!r}, which takes mels")
+        return MelInverter(dialect=wanted or _default_dialect(), inversion=INVERSIONS[str(where)]).to(target)
     folder = find(where)
     config = read_config(folder)
     model = build(config["model"], where=folder)
@@ -188,7 +196,54 @@ def load(
             name=f"model {str(where)!r}",
             remedy="give mels of the model's own dialect, or choose another model",
         )
+    if vocoder is not None:
+        model.vocoder = second_stage(vocoder, first=model)
     return model.to(target).eval()
+
+
+def second_stage(where: str | os.PathLike[str], *, first: Synthesizer) -> SecondStage | None:
+    """Load what is to make sound of the mels of a model; None means the mel constraint, which `none` names.
+
+    Raises:
+        CheckpointError: as `load`.
+        MelError: if the dialects are not the same, with every field that differs.
+        ParameterError: if the first stage makes no mel, or the second takes none.
+    """
+    if not first.representation.makes_mel:
+        raise ParameterError(
+            f"vocoder={str(where)!r}: the first stage makes no mel spectrograms, so a second has nothing to do: give a "
+            "model that was trained with representation=log_mel"
+        )
+    if str(where) == CONSTRAINT.name:
+        return None
+    stage = load(where, device="cpu", dialect=first.dialect if str(where) in INVERSIONS else None)
+    if not stage.needs_mel or stage.dialect is None or first.dialect is None:
+        raise ParameterError(
+            f"vocoder={str(where)!r} takes no mel spectrogram: give a model that was trained with conditioner=mel"
+        )
+    own, other = _plain(first.dialect), _plain(stage.dialect)
+    # One set of numbers may have two names.
+    differing = [
+        f"{name} is {own[name]}, the vocoder's {other[name]}"
+        for name in own
+        if name != "name" and own[name] != other[name]
+    ]
+    if differing:
+        raise MelError(
+            f"vocoder={str(where)!r} is of another mel dialect than the first stage:\n  " + "\n  ".join(differing)
+        )
+    return first.checked_vocoder(stage)
+
+
+def compact(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state with its matrices in bfloat16, half the bytes, for a model that is to be given away.
+
+    Vectors stay as they are, and so does what is no weight. Loading brings everything back to float32.
+    """
+    matrices = {name for name, weight in model.named_parameters() if weight.ndim > 1}
+    return {
+        name: tensor.to(torch.bfloat16) if name in matrices else tensor for name, tensor in model.state_dict().items()
+    }
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -281,7 +336,7 @@ def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Pat
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Give a model its weights from a file.
+    """Give a model its weights from a file, whatever the precision that they are stored in.
 
     Raises:
         CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.

@@ -1,4 +1,4 @@
-"""The command line: `audiodiff train | generate | evaluate | mel | schedule | demo`, and `generate-wav`."""
+"""The command line: `audiodiff train | generate | evaluate | mel | schedule | join | demo`, and `generate-wav`."""
 
 # Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
 import functools
@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
     "mel": "Make mel spectrograms, or tell which dialect one can be.",
     "schedule": "Find the noise levels with which a model is best in few steps.",
+    "join": "Put a model of mel spectrograms and a vocoder into one checkpoint.",
     "demo": "Do all of it on embedded speech, in minutes.",
 }
 MODULES = {
@@ -27,6 +28,7 @@ MODULES = {
     "evaluate": "audiodiff.evaluate",
     "mel": "audiodiff.mel_command",
     "schedule": "audiodiff.schedule_command",
+    "join": "audiodiff.join_command",
     "demo": "audiodiff.demo",
 }
 INTERRUPTED = 130

@@ -15,7 +15,7 @@ from audiodiff.cli import main
 
 MAIN = "from audiodiff.cli import main; main()"
 GENERATE_WAV = "import sys; sys.argv[0] = 'generate-wav'; from audiodiff.cli import generate_wav; generate_wav()"
-COMMANDS = ("train", "generate", "evaluate", "mel", "schedule", "demo")
+COMMANDS = ("train", "generate", "evaluate", "mel", "schedule", "join", "demo")
 
 
 def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
