@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from audiodiff import audio_io
 from audiodiff.diffusion.grid import GRIDS
+from audiodiff.diffusion.noise import SeedBlend
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect
@@ -22,6 +24,7 @@ from audiodiff.file_sources import Source, is_mel, mel_source, read_mel, recordi
 from audiodiff.generation_arguments import checked_length
 from audiodiff.inverter import MelInverter
 from audiodiff.messages import progress, say
+from audiodiff.overview import Overview
 from audiodiff.pieces import Frames
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Mel, Waveform
@@ -48,8 +51,8 @@ class Settings:
         guide: a weaker model to be guided away from.
         guidance: scale of the guidance; None is no guidance.
         guidance_interval: the noise levels that are guided; None is all.
-        seed: of the noise.
-        batch_size: signals of equal length that are computed together.
+        seed: of the noise of what has an input; a wish has its own.
+        batch_size: signals that are computed together: of equal length, or made from nothing.
         rate: of the files that are written, Hz; None is the model's.
         subtype: of the samples that are written, as soundfile names it; None is 16-bit.
     """
@@ -100,7 +103,8 @@ class Prepared:
     @property
     def items(self) -> list[int]:
         """Numbers that key the noise of each signal."""
-        return [self.job.index * CHANNELS_PER_ITEM + channel for channel in range(self.n_signals)]
+        number = self.job.index if self.job.wish is None else self.job.wish.item
+        return [number * CHANNELS_PER_ITEM + channel for channel in range(self.n_signals)]
 
     def result(self, *, model_rate: int, rate: int) -> contextlib.AbstractContextManager[FileResult]:
         """Open the file that is made of it."""
@@ -112,7 +116,12 @@ class Prepared:
 
 
 def generate_files(
-    model: Model, jobs: Sequence[Job], settings: Settings, *, seconds: float | None = None
+    model: Model,
+    jobs: Sequence[Job],
+    settings: Settings,
+    *,
+    seconds: float | None = None,
+    overview: Overview | None = None,
 ) -> list[Path]:
     """Make and write the files.
 
@@ -120,7 +129,8 @@ def generate_files(
         model: from `audiodiff.load`.
         jobs: the files to be made, from `audiodiff.file_plan`.
         settings: how to generate.
-        seconds: length of what is generated from nothing; 1 where None.
+        seconds: length of what is generated from nothing; None is what the model says.
+        overview: of what is generated from nothing, written when all of it is.
 
     Returns: the files, in the order of the jobs.
 
@@ -130,10 +140,11 @@ def generate_files(
     if model.needs_mel and any(job.source is None for job in jobs):
         raise ParameterError(
             "this model needs an input, a recording or a mel spectrogram; models that were trained unconditionally "
-            "(recipes folder/unconditional, sc09/unconditional, quickstart/mel) generate from nothing: --model RUN"
+            "(recipes folder/unconditional, sc09/unconditional, quickstart/mel) or with labels (folder/class) generate "
+            "from nothing: --model RUN"
         )
     if not model.needs_mel and any(job.source is not None for job in jobs):
-        raise ParameterError("this model is unconditional and takes no input; see -n and --seconds")
+        raise ParameterError("this model is unconditional and takes no input; see -n, --label and --seconds")
     model.check_sampling(
         steps=settings.steps,
         solver=settings.solver,
@@ -144,14 +155,19 @@ def generate_files(
     )
     for job in jobs:
         _check_source(job, model)
+    lengths = _lengths(model, jobs, seconds=seconds)
     _check_target(jobs[0], model, settings)
+    if overview is not None:
+        overview.remove()
     n_scaled = 0
     with progress("generating", total=len(jobs)) as bar:
-        prepared = (_prepare(model, job, seconds=seconds) for job in jobs)
+        prepared = (_prepare(model, job, n_samples=n) for job, n in zip(jobs, lengths, strict=True))
         for group in _groups(prepared, batch_size=settings.batch_size):
             for scaled in _made(model, group, settings, bar.within):
                 n_scaled += scaled
                 bar.advance()
+    if overview is not None:
+        overview.write(jobs)
     if n_scaled:
         which = "the result was" if len(jobs) == 1 else f"{n_scaled} of {len(jobs)} results were"
         say(f"{which} above full scale and scaled down to fit (--float keeps the level)")
@@ -182,9 +198,29 @@ def _check_target(job: Job, model: Model, settings: Settings) -> None:
         trial.unlink(missing_ok=True)
 
 
-def _prepare(model: Model, job: Job, *, seconds: float | None) -> Prepared:
+def _lengths(model: Model, jobs: Sequence[Job], *, seconds: float | None) -> list[int | None]:
+    """Return the number of samples of what is made from nothing, and None for what has a source."""
+    if seconds is not None:
+        return [checked_length(None, seconds=seconds, sample_rate=model.sample_rate)] * len(jobs)
+    lengths: list[int | None] = [None] * len(jobs)
+    of_seed: dict[int | SeedBlend, list[int]] = {}
+    for place, job in enumerate(jobs):
+        if job.wish is not None:
+            of_seed.setdefault(job.wish.seed, []).append(place)
+    for seed, places in of_seed.items():
+        assert isinstance(model, Synthesizer)
+        wanted = [wish for place in places if (wish := jobs[place].wish) is not None]
+        items = [wish.item * CHANNELS_PER_ITEM for wish in wanted]
+        drawn = model.lengths([wish.labels for wish in wanted], seed=seed, items=items)
+        for place, n_samples in zip(places, drawn, strict=True):
+            lengths[place] = n_samples
+    return lengths
+
+
+def _prepare(model: Model, job: Job, *, n_samples: int | None) -> Prepared:
     if job.source is None:
-        return Prepared(job, None, checked_length(None, seconds=seconds, sample_rate=model.sample_rate))
+        assert n_samples is not None
+        return Prepared(job, None, n_samples)
     assert model.dialect is not None
     if is_mel(job.source):
         source = mel_source(job.source, dialect=model.dialect)
@@ -194,15 +230,19 @@ def _prepare(model: Model, job: Job, *, seconds: float | None) -> Prepared:
 
 
 def _groups(all_prepared: Iterable[Prepared], *, batch_size: int) -> Iterator[list[Prepared]]:
-    """Yield groups of one length as soon as they fill a batch, and all groups when too many signals wait."""
-    waiting: dict[int, list[Prepared]] = {}
+    """Yield what is computed together as soon as it fills a batch, and all groups when too many signals wait.
+
+    A group is of one length, or of one seed where it is made from nothing.
+    """
+    waiting: dict[object, list[Prepared]] = {}
     n_waiting = 0
     for prepared in all_prepared:
-        group = waiting.setdefault(prepared.n_samples, [])
+        key = prepared.n_samples if prepared.job.wish is None else ("seed", prepared.job.wish.seed)
+        group = waiting.setdefault(key, [])
         group.append(prepared)
         n_waiting += prepared.n_signals
         if sum(each.n_signals for each in group) >= batch_size:
-            ready = [waiting.pop(prepared.n_samples)]
+            ready = [waiting.pop(key)]
         elif n_waiting >= MAX_BATCHES_WAITING * batch_size:
             ready, waiting = list(waiting.values()), {}
         else:
@@ -216,7 +256,7 @@ def _groups(all_prepared: Iterable[Prepared], *, batch_size: int) -> Iterator[li
 def _made(
     model: Model, group: Sequence[Prepared], settings: Settings, on_step: Callable[[int, int], None]
 ) -> Iterator[bool]:
-    """Make the files of a group, whose signals all have one length; yield whether each had to be lowered in level."""
+    """Make the files of a group; yield whether each had to be lowered in level."""
     rate = _rate(model, settings)
     with contextlib.ExitStack() as stack:
         results = [stack.enter_context(each.result(model_rate=model.sample_rate, rate=rate)) for each in group]
@@ -233,29 +273,32 @@ def _pieces(
 ) -> Iterator[Waveform]:
     """Yield all signals of a group, a few seconds at a time."""
     items = [item for prepared in group for item in prepared.items]
-    return model.generate_pieces(
-        _together(group, dialect=model.dialect),
-        batch=len(items),
-        at_once=settings.batch_size,
-        n_samples=group[0].n_samples,
-        steps=settings.steps,
-        iterations=settings.iterations,
-        solver=settings.solver,
-        grid=settings.grid,
-        guide=settings.guide,
-        guidance=settings.guidance,
-        guidance_interval=settings.guidance_interval,
-        seed=settings.seed,
-        items=items,
-        on_step=on_step,
-    )
+    how: dict[str, Any] = {
+        "batch": len(items),
+        "at_once": settings.batch_size,
+        "steps": settings.steps,
+        "iterations": settings.iterations,
+        "solver": settings.solver,
+        "grid": settings.grid,
+        "guide": settings.guide,
+        "guidance": settings.guidance,
+        "guidance_interval": settings.guidance_interval,
+        "items": items,
+        "on_step": on_step,
+    }
+    asked = [prepared.job.wish for prepared in group if prepared.job.wish is not None]
+    if not asked:
+        mels = _together(group, dialect=model.dialect)
+        return model.generate_pieces(mels, n_samples=group[0].n_samples, seed=settings.seed, **how)
+    assert isinstance(model, Synthesizer)
+    lengths = [prepared.n_samples for prepared in group]
+    labels = [wish.labels for wish in asked]
+    return model.generate_pieces(labels=labels, n_samples=lengths, seed=asked[0].seed, **how)
 
 
-def _together(group: Sequence[Prepared], *, dialect: MelDialect | None) -> Iterator[Mel] | None:
-    """Return the mels of all signals of a group, in stretches; None where there are none."""
+def _together(group: Sequence[Prepared], *, dialect: MelDialect | None) -> Iterator[Mel]:
+    """Return the mels of all signals of a group, in stretches."""
     sources = [prepared.source for prepared in group if prepared.source is not None]
-    if not sources:
-        return None
     assert dialect is not None
     all_frames = [Frames(source.mels()) for source in sources]
     n_frames = dialect.n_frames(sources[0].n_samples)

@@ -3,11 +3,12 @@
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audiodiff import audio_io
 from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.label_arguments import Wish
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class Job:
         index: its number in the list, from 0.
         source: the file that it is made from; None where it is made from nothing.
         target: the file to write.
+        wish: what it is to be, where it is made from nothing.
     """
 
     index: int
     source: Path | None
     target: Path
+    wish: Wish | None = None
 
 
 def plan_from_files(
@@ -53,11 +56,13 @@ def plan_from_files(
     return _settled(found, out=out, out_suffixes=out_suffixes, force=force)
 
 
-def plan_from_nothing(count: int, *, out: Path, out_suffixes: Sequence[str], new_suffix: str, force: bool) -> list[Job]:
-    """Plan `count` results that are made from nothing, numbered from 0; arguments as for plan_from_files."""
-    width = len(str(count - 1))
-    names = [Path(f"generated_{index:0{width}d}{new_suffix}") for index in range(count)]
-    return _settled([(None, name) for name in names], out=out, out_suffixes=out_suffixes, force=force)
+def plan_from_nothing(
+    wishes: Sequence[Wish], *, out: Path, out_suffixes: Sequence[str], new_suffix: str, force: bool
+) -> list[Job]:
+    """Plan a result for every wish, named as it says; other arguments as for plan_from_files."""
+    found = [(None, Path(f"{wish.name}{new_suffix}")) for wish in wishes]
+    jobs = _settled(found, out=out, out_suffixes=out_suffixes, force=force)
+    return [replace(job, wish=wish) for job, wish in zip(jobs, wishes, strict=True)]
 
 
 def make_folder(target: Path) -> None:

@@ -1,67 +1,34 @@
 """`audiodiff generate`, also `generate-wav`: the command."""
 
-import os
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import torch
 import typer
 
-from audiodiff import audio_io, checkpoint
+from audiodiff import checkpoint
 from audiodiff.devices import device_named
 from audiodiff.diffusion.grid import GRIDS
 from audiodiff.diffusion.solvers import REGISTRY as SOLVERS
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
-from audiodiff.dsp.mel_file import MEL_SUFFIXES, load_mel
+from audiodiff.dsp.mel_file import load_mel
 from audiodiff.errors import CheckpointError, ParameterError
-from audiodiff.file_generation import Model, Settings, generate_files
-from audiodiff.file_plan import Job, plan_from_files, plan_from_nothing
+from audiodiff.file_generation import Settings, generate_files
+from audiodiff.file_plan import Job
 from audiodiff.file_result import FLOAT
 from audiodiff.file_sources import is_mel
+from audiodiff.generate_live import is_live, stream
+from audiodiff.generate_request import Request, plan_from_inputs
 from audiodiff.generation_arguments import solver_options
-from audiodiff.live import ByteSource, LiveInput, run_live
+from audiodiff.label_arguments import read_seed
 from audiodiff.messages import say
 from audiodiff.synthesizer import Synthesizer
 
 DEFAULT_OUT = Path("generated")
-STANDARD = "-"
-"""Standard input, or standard output."""
-
-
-def plan(inputs: Sequence[str], *, out: Path, count: int | None, force: bool) -> list[Job]:
-    """Say which files are to be made, having checked that none is in the way.
-
-    Args:
-        inputs: recordings, mels, folders or globs of them; none, to generate from nothing.
-        out: a file or a folder.
-        count: how many to generate from nothing; 1 where None.
-        force: replace files that exist.
-
-    Raises:
-        AudioFileError: if an input is missing or an output exists.
-        ParameterError: if the outputs cannot be what is asked for.
-    """
-    if inputs:
-        if count is not None:
-            raise ParameterError(f"--count {count} has no meaning with an input; another --seed gives another version")
-        return plan_from_files(
-            inputs,
-            suffixes=(*audio_io.AUDIO_SUFFIXES, *MEL_SUFFIXES),
-            out=out,
-            out_suffixes=audio_io.AUDIO_SUFFIXES,
-            new_suffix=".wav",
-            force=force,
-        )
-    n = 1 if count is None else count
-    if n < 1:
-        raise ParameterError(f"--count {n} must be at least 1")
-    return plan_from_nothing(n, out=out, out_suffixes=audio_io.AUDIO_SUFFIXES, new_suffix=".wav", force=force)
 
 
 def stated_dialect(jobs: Sequence[Job]) -> MelDialect | None:
@@ -98,58 +65,6 @@ def _guide(where: str, *, device: torch.device) -> Synthesizer:
     if not isinstance(guide, Synthesizer):
         raise ParameterError(f"--guide {where} is not trained, and has nothing to guide by: give a run or a checkpoint")
     return guide
-
-
-def _check_standard(
-    inputs: Sequence[str], *, out: Path, only_live: dict[str, object], never_live: Sequence[str]
-) -> bool:
-    """Return whether standard input goes to standard output, having refused what goes with one of them alone."""
-    if STANDARD not in inputs:
-        if str(out) == STANDARD:
-            raise ParameterError("--out - writes what is made of the input -, live; with other inputs give a file")
-        given = [name for name, value in only_live.items() if value is not None]
-        if given:
-            raise ParameterError(f"{given[0]} has no meaning without the input -, standard input")
-        return False
-    if len(inputs) > 1:
-        raise ParameterError("the input -, standard input, must be the only one")
-    if str(out) != STANDARD:
-        raise ParameterError("the input -, standard input, goes to standard output: give --out -")
-    if never_live:
-        raise ParameterError(f"{never_live[0]} has no meaning with the input -, standard input")
-    return True
-
-
-def _run_live(
-    model: Model, settings: Settings, *, kind: str, in_rate: int | None, chunk: int | None, ahead: int | None
-) -> None:
-    """Stream from standard input to standard output; whoever stops it is told nothing, as by other filters."""
-    if kind not in get_args(LiveInput):
-        raise ParameterError(f"--stdin {kind} must be one of {', '.join(get_args(LiveInput))}")
-    if in_rate is not None and kind != "pcm":
-        raise ParameterError(f"--stdin-rate {in_rate} has no meaning with --stdin {kind}")
-    model.check_sampling(steps=settings.steps, solver=settings.solver, grid=settings.grid)
-    options = {"iterations": settings.iterations, "seed": settings.seed, "chunk_frames": chunk, "ahead_frames": ahead}
-    if isinstance(model, Synthesizer):
-        options |= {"steps": settings.steps, "solver": settings.solver, "grid": settings.grid}
-    stream = model.open_stream(**options)
-    assert model.dialect is not None
-    try:
-        run_live(
-            stream,
-            dialect=model.dialect,
-            source=cast(ByteSource, sys.stdin.buffer),
-            target=sys.stdout.buffer,
-            kind=cast(LiveInput, kind),
-            in_rate=model.sample_rate if in_rate is None else in_rate,
-            out_rate=model.sample_rate if settings.rate is None else settings.rate,
-        )
-    except BrokenPipeError:
-        # What is still to be flushed goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
-    except KeyboardInterrupt:
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def generate_command(
@@ -224,26 +139,50 @@ def generate_command(
         tuple[float, float] | None,
         typer.Option(metavar="LO HI", help="Guide at noise levels sigma from LO to HI only.", show_default="all"),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="For a model that knows labels, what the sound is to be: digit=7; several, digit=0,1,2 or digit=all; "
+            "or the way from one to another, digit=3:7. May be given for several labels, and all combinations are "
+            "made. A comma or colon within a value has a backslash before it.",
+            show_default="any",
+        ),
+    ] = None,
+    between: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Sounds on the way between two labels or two seeds, both ends among them."),
+    ] = None,
     seed: Annotated[
-        int,
+        str,
         typer.Option(
             metavar="N",
             help="The same seed gives the same samples, whatever the batch size. Noise is drawn for the seed and the "
-            "number of the file in the list: a file has other noise when others come before it.",
+            "number of the file in the list: a file has other noise when others come before it. A:B is the way "
+            "between the noises of two seeds, for what is generated from nothing.",
         ),
-    ] = 0,
+    ] = "0",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
     batch_size: Annotated[
         int, typer.Option(metavar="N", help="Signals of equal length that are computed together.")
     ] = 1,
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", metavar="N", help="How many to generate from nothing.", show_default="1"),
+        typer.Option(
+            "--count", "-n", metavar="N", help="How many to generate from nothing, of each label.", show_default="1"
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Length of what is generated from nothing.", show_default="1"),
+        typer.Option(
+            metavar="SECONDS",
+            help="Length of what is generated from nothing.",
+            show_default="as long as such sounds are, or 1",
+        ),
     ] = None,
+    no_sheet: Annotated[
+        bool, typer.Option("--no-sheet", help="Draw no contact sheet of several that are generated from nothing.")
+    ] = False,
     rate: Annotated[
         int | None,
         typer.Option(metavar="HZ", help="Sample rate of the files that are written.", show_default="the model's"),
@@ -275,10 +214,11 @@ def generate_command(
         ),
     ] = None,
 ) -> None:
-    """Make sound from recordings (analysis, then synthesis), from mel spectrograms, or from nothing.
+    """Make sound from recordings (analysis, then synthesis), from mel spectrograms, from labels, or from nothing.
 
     A result is as long as its input to the sample, and has its channels, which are made one by one. It has the
-    model's sample rate unless --rate asks for another. A result above full scale is scaled to fit.
+    model's sample rate unless --rate asks for another. A result above full scale is scaled to fit. Beside several
+    that are made from nothing lie manifest.csv, which says what each is, and contact_sheet.png, their spectrograms.
 
     \b
     Examples:
@@ -287,6 +227,14 @@ def generate_command(
       generate-wav speech.wav -o copy.wav --model runs/mine   a trained vocoder
       generate-wav --model runs/mine -n 8 --seconds 2 -o new  an unconditional model
       generate-wav - -o - --stdin mel                         live: frames in, samples out
+
+    \b
+    Labels:
+      generate-wav --model digits-8k --label digit=7 -o seven.wav
+      generate-wav --model digits-8k --label digit=all --label speaker=theo,lucas -n 4 -o grid
+      generate-wav --model digits-8k --label digit=7 --guidance 2 -n 16 -o sevens
+      generate-wav --model digits-8k --label digit=3:7 --between 5 -o three-to-seven
+      generate-wav --model digits-8k --label digit=7 --seed 1:2 --between 5 -o other-noise
 
     \b
     How to sample:
@@ -299,8 +247,10 @@ def generate_command(
         raise ParameterError(f"--seconds {seconds} has no meaning with an input, which says how long")
     if guide is not None and guidance is None:
         raise ParameterError(f"--guide {guide} needs --guidance, which says how strong it is to be: --guidance 2, say")
+    request = Request(label or [], seed=read_seed(seed), between=between, count=count, has_sheet=not no_sheet)
+    if inputs:
+        request.refuse("has no meaning with an input, of which one sound is made")
     no_live = {
-        "--count": count,
         "--float": float_,
         "--force": force,
         "--guide": guide,
@@ -308,7 +258,7 @@ def generate_command(
         "--guidance-interval": guidance_interval,
         "--batch-size": batch_size != 1,
     }
-    live = _check_standard(
+    live = is_live(
         inputs,
         out=out,
         only_live={
@@ -326,12 +276,13 @@ def generate_command(
         grid=grid,
         guidance=guidance,
         guidance_interval=guidance_interval,
-        seed=seed,
+        seed=request.seed if isinstance(request.seed, int) else 0,
         batch_size=batch_size,
         rate=rate,
         subtype=FLOAT if float_ else None,
     )
-    jobs = [] if live else plan(inputs, out=out, count=count, force=force)
+    jobs = plan_from_inputs(inputs, out=out, force=force) if inputs and not live else []
+    overview = None
     wanted: str | MelDialect | None = dialect
     if model == "none" and dialect is None:
         wanted = stated_dialect(jobs)
@@ -341,12 +292,15 @@ def generate_command(
     if loaded.dialect is None and dialect is not None:
         raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
     if live:
-        _run_live(loaded, settings, kind=stdin or "pcm", in_rate=stdin_rate, chunk=chunk_frames, ahead=look_ahead)
+        stream(loaded, settings, kind=stdin or "pcm", in_rate=stdin_rate, chunk=chunk_frames, ahead=look_ahead)
         return
     if dialect is None and loaded.dialect is not None and (bare := bare_mels(jobs)):
         which = bare[0].name if len(bare) == 1 else f"{bare[0].name} and {len(bare) - 1} more"
         say(
             f"no dialect is stated by {which}: taken as {loaded.dialect.name} (see --dialect and audiodiff mel --check)"
         )
-    written = generate_files(loaded, jobs, settings, seconds=seconds)
-    say(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} files to {out}")
+    if not inputs:
+        jobs, overview = request.plan(loaded, out=out, force=force)
+    written = generate_files(loaded, jobs, settings, seconds=seconds, overview=overview)
+    beside = "" if overview is None else f", and {' and '.join(path.name for path in overview.targets)} beside them"
+    say(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} files to {out}{beside}")

@@ -134,6 +134,17 @@ def check_between(between: int | None, *, values: Iterable[Values], seed: int | 
         raise ParameterError(f"--between {between} must be at least 2, the ends of the way")
 
 
+def grid_shape(chosen: Mapping[str, Values], *, between: int | None, count: int | None) -> tuple[int, ...]:
+    """Return the numbers along the axes of the grid of `wishes`, the last that of the sounds of a cell.
+
+    Example:
+        >>> grid_shape({"digit": ("0", "1"), "speaker": Way("ann", "bob")}, between=5, count=None)
+        (2, 5, 1)
+    """
+    named = [len(values) for values in chosen.values() if not isinstance(values, Way)]
+    return (*named, *([] if between is None else [between]), 1 if count is None else count)
+
+
 def wishes(
     chosen: Mapping[str, Values], *, labels: LabelSet | None, seed: int | Way, between: int | None, count: int | None
 ) -> list[Wish]:
