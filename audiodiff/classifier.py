@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         vocabularies: Mapping[str, Sequence[str]],
         columns: Mapping[str, str],
         n_mels: int = 40,
-        channels: Sequence[int] = (32, 64, 96, 128),
+        channels: Sequence[int] = (16, 32, 64, 96),
         n_features: int = 64,
         dropout: float = 0.2,
     ) -> None:
@@ -120,9 +120,10 @@ class Classifier(nn.Module):
         """Listen to sounds, the first n_valid samples of each, which zeros follow."""
         n_frames = n_valid // self.front.hop_length + 1
         x = self._log_mel(audio, n_valid)
-        x = x * _mask(n_frames, n=x.shape[-1])
+        # The windows of the first frames behind the end reach back into the sound.
+        x = x * _mask(n_frames, n=x.shape[-1])[:, None, None]
         for index, block in enumerate(self.blocks):
-            x = block(x) * _mask(n_frames, n=x.shape[-1])
+            x = block(x, _mask(n_frames, n=x.shape[-1]))
             if index + 1 < len(self.blocks):
                 # Nothing is negative, so that the zeros behind the end change no maximum.
                 x = F.max_pool2d(x, 2, ceil_mode=True)
@@ -144,19 +145,24 @@ class Classifier(nn.Module):
 
 
 class _Block(nn.Module):
-    """A convolution, normalised over its channels at every place: alike for any length, and for any batch."""
+    """A convolution, normalised per channel over the frames that hold sound; 0 in all others."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(before, after, 3, padding=1)
-        self.norm = nn.LayerNorm(after)
+        self.convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm1d(after)
 
-    def forward(self, x: Float[Tensor, "batch before bands frames"]) -> Float[Tensor, "batch after bands frames"]:
-        return F.relu(self.norm(self.convolution(x).movedim(1, -1)).movedim(-1, 1))
+    def forward(
+        self, x: Float[Tensor, "batch before bands frames"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch after bands frames"]:
+        frames = self.convolution(x).permute(0, 3, 1, 2)  # (batch, frames, after, bands)
+        result = torch.zeros_like(frames)
+        result[mask] = F.relu(self.norm(frames[mask]))
+        return result.permute(0, 2, 3, 1)
 
 
-def _mask(n_frames: Int[Tensor, "batch"], *, n: int) -> Bool[Tensor, "batch 1 1 frames"]:
-    return (torch.arange(n, device=n_frames.device) < n_frames[:, None])[:, None, None]
+def _mask(n_frames: Int[Tensor, "batch"], *, n: int) -> Bool[Tensor, "batch frames"]:
+    return torch.arange(n, device=n_frames.device) < n_frames[:, None]
 
 
 def _key(name: str) -> str:
@@ -235,9 +241,7 @@ def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier
     return classifier.to(device_named(device)).eval()
 
 
-def listen(
-    classifier: Classifier, clips: Sequence[Float[Tensor, "channels _"]], *, batch_seconds: float = 30.0
-) -> Heard:
+def listen(classifier: Classifier, clips: Sequence[Float[Tensor, "_ _"]], *, batch_seconds: float = 30.0) -> Heard:
     """Listen to sounds of any lengths, in batches of little padding.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from audiodiff.messages import ProgressBar, progress, say
 from audiodiff.metrics.export import write_csv, write_json
 from audiodiff.metrics.files import evaluate_all, listed, pair_files, worthwhile_workers
 from audiodiff.metrics.report import Row, Summary, summarise
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MAX_LENGTH_DIFFERENCE_SECONDS = 0.1
 _ROWS_SHOWN = 50
@@ -117,9 +120,7 @@ def evaluate_paths(
     minimums, maximums = minimums or {}, maximums or {}
     chosen = metrics.select(None if names is None else [*names, *minimums, *maximums])
     targets = () if out is None else (Path(out, "metrics.csv"), Path(out, "metrics.json"))
-    for target in targets:
-        if target.exists() and not force:
-            raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
+    _refuse_existing(targets, force=force)
     if not 0 <= max_length_difference_seconds < math.inf:
         raise ParameterError(f"max_length_difference_seconds={max_length_difference_seconds} must not be negative")
 
@@ -176,11 +177,11 @@ def evaluate_paths(
 
 def evaluate_command(
     reference: Annotated[
-        Path, typer.Argument(metavar="REFERENCE", help="The truth: a file, or a folder searched to any depth.")
-    ],
+        Path | None, typer.Argument(metavar="REFERENCE", help="The truth: a file, or a folder searched to any depth.")
+    ] = None,
     estimate: Annotated[
-        Path, typer.Argument(metavar="ESTIMATE", help="What is judged: a file, or a folder with the same names.")
-    ],
+        Path | None, typer.Argument(metavar="ESTIMATE", help="What is judged: a file, or a folder with the same names.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write metrics.csv and metrics.json into this folder.")
     ] = None,
@@ -201,8 +202,24 @@ def evaluate_command(
     workers: Annotated[
         int | None, typer.Option(help="Processes; without it, more than one for more than 5 minutes of audio.")
     ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Sounds that have no reference, with their manifest.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH[:SPLIT]", help="Real sounds to compare --generated with, split into train and test."
+        ),
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What listens to them: a recipe */classifier trains it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws by which --generated and real sounds come to one count.")] = 0,
 ) -> None:
     """Compare estimates with their references: signal-to-noise ratios, PESQ, STOI and spectral distances.
+
+    Or, with --generated, compare sounds that have no reference with real ones, as a classifier hears them: whether the
+    labels that were asked for are heard, FID, IS, mIS, AM, distance to the training set, diversity within a class.
 
     Files of two folders are paired by relative path, the suffix apart. An estimate of another rate is resampled; a
     longer file is trimmed, up to --max-length-difference. A file without a value (silent, too short, refused) is
@@ -212,6 +229,10 @@ def evaluate_command(
     the sign and the phase, which a vocoder is free to choose: for vocoders they mean little, and good ones have -2
     to -7 dB. They are for enhancement and restoration. PESQ, STOI and ESTOI are models of speech, not of music.
 
+    The manifest of --generated names files in the column path and what was asked for in a column for each label, as
+    generate-wav --label writes it. FID is biased by the number of sounds and depends on the classifier: compare it
+    with the rows of real sounds, at the same count.
+
     Exit code: 0; 1 if a gate (--min, --max) fails; 2 if nothing could be compared.
 
     \b
@@ -219,7 +240,24 @@ def evaluate_command(
       audiodiff evaluate speech.wav vocoded.wav
       audiodiff evaluate recordings/ generated/ -o results
       audiodiff evaluate recordings/ generated/ --metrics pesq_wb,lsd --min pesq_wb=2.5 --max lsd=1
+      audiodiff evaluate --generated digits/ --against fsdd/ --classifier runs/classifier -o results
     """
+    options = {"--generated": generated, "--against": against, "--classifier": classifier}
+    if any(value is not None for value in options.values()):
+        others = {"--metrics": names, "--min": minimums, "--max": maximums, "REFERENCE": reference}
+        _refuse_others(
+            [name for name, value in others.items() if value], missing=[k for k, v in options.items() if v is None]
+        )
+        assert generated is not None
+        assert against is not None
+        assert classifier is not None
+        _evaluate_generated(generated, against, classifier, out=out, force=force, seed=seed)
+        return
+    if reference is None or estimate is None:
+        raise ParameterError(
+            "give REFERENCE and ESTIMATE, two files or two folders; or, for sounds without a reference, --generated, "
+            "--against and --classifier"
+        )
     with ExitStack() as stack:
         bars: list[ProgressBar] = []
 
@@ -251,15 +289,57 @@ def evaluate_command(
         raise typer.Exit(1)
 
 
-def show(report: EvaluationReport) -> None:
-    """Print the tables on standard output, and what is not in them."""
+def _refuse_others(given: Sequence[str], *, missing: Sequence[str]) -> None:
+    """Keep the two uses of the command apart."""
+    if given:
+        raise ParameterError(f"{', '.join(given)}: not together with --generated, which has no reference to be like")
+    if missing:
+        raise ParameterError(
+            f"{', '.join(missing)} must be given too: --generated, --against and --classifier belong together"
+        )
+
+
+def _evaluate_generated(
+    generated: Path, against: str, classifier: Path, *, out: Path | None, force: bool, seed: int
+) -> None:
+    from audiodiff.evaluate_generated import evaluate_generated
+    from audiodiff.metrics import generative_report
+
+    targets = [] if out is None else [out / name for name in generative_report.FILES]
+    _refuse_existing(targets, force=force)
+    report = evaluate_generated(generated, against, classifier, seed=seed)
+    console = _console()
+    console.print(generative_report.heard_line(report) + "\n", markup=False)
+    for table in generative_report.tables(report):
+        console.print(table)
+        console.print()
+    for note in (*generative_report.confusions(report), *report.notes):
+        console.print(note, markup=False)
+    if out is not None:
+        about = {"audiodiff": __version__, "generated": str(generated), "against": against, "seed": seed}
+        generative_report.write(report, out, about={**about, "classifier": str(classifier)})
+        say(f"wrote {', '.join(str(target) for target in targets)}")
+
+
+def _refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
+    for target in targets:
+        if target.exists() and not force:
+            raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
+
+
+def _console() -> "Console":
+    """Return standard output, as wide as it takes where it is no terminal."""
     from rich.console import Console
 
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=_WIDTH_OF_A_PIPE)
+
+
+def show(report: EvaluationReport) -> None:
+    """Print the tables on standard output, and what is not in them."""
     from audiodiff.metrics.table import exclusions, row_tables, summary_table
 
-    console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        console = Console(soft_wrap=True, highlight=False, width=_WIDTH_OF_A_PIPE)
+    console = _console()
     for table in row_tables(report.rows[:_ROWS_SHOWN], width=console.width):
         console.print(table)
         console.print()

@@ -35,7 +35,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
                 "; ".join(row.notes),
             ]
         )
-    _write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue())
 
 
 def write_json(
@@ -75,7 +75,7 @@ def write_json(
             for row in rows
         ],
     }
-    _write_whole(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _number(value: float) -> float | str | None:
@@ -89,7 +89,12 @@ def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        AudioFileError: if it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from audiodiff.errors import ParameterError
 
 _SUM_TOLERANCE = 1e-4
+_ROWS_AT_ONCE = 1024
 
 
 def frechet_distance(first: Float[Tensor, "n features"], second: Float[Tensor, "m features"]) -> float:
@@ -89,7 +90,7 @@ def modified_inception_score(log_probabilities: Float[Tensor, "n classes"]) -> f
     return math.exp(((n * own - crossed) / (n * (n - 1))).item())
 
 
-def am_score(log_probabilities: Float[Tensor, "n classes"], real: Float[Tensor, "m classes"]) -> float:
+def am_score(log_probabilities: Float[Tensor, "n classes"], real: Float[Tensor, "m real_classes"]) -> float:
     """Compute KL(p_real(y) || p(y)) + mean_x H(p(y|x)), in nats: 0 is best.
 
     Args:
@@ -159,14 +160,16 @@ def nearest_distances(
     embeddings: Float[Tensor, "n features"], among: Float[Tensor, "m features"]
 ) -> Float[Tensor, "n"]:
     """Compute the Euclidean distance from each embedding to the nearest of a set that does not hold it."""
-    return _distances(embeddings, among).amin(-1)
+    return torch.cat([_distances(some, among).amin(-1) for some in embeddings.split(_ROWS_AT_ONCE)])
 
 
 def nearest_other_distances(embeddings: Float[Tensor, "n features"]) -> Float[Tensor, "n"]:
     """Compute the Euclidean distance from each embedding to the nearest of the others."""
     if len(embeddings) < 2:
         raise ParameterError(f"{len(embeddings)} embeddings must be two or more")
-    return _distances(embeddings, embeddings).fill_diagonal_(math.inf).amin(-1)
+    # The nearest of all is itself, at 0.
+    parts = [_distances(some, embeddings).topk(2, largest=False).values for some in embeddings.split(_ROWS_AT_ONCE)]
+    return torch.cat(parts)[:, 1]
 
 
 def closer_p_value(distances: Float[Tensor, "n"], real: Float[Tensor, "m"]) -> float:
