@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -86,7 +87,7 @@ class LabelConditioner(Conditioner):
         keeps_any, keeps_each = draws[:, :1] >= self.dropout, draws[:, 1:] >= self.dropout_each
         sizes = torch.tensor([len(known) for known in self.labels.vocabularies.values()], device=draws.device)
         keeps = keeps_any & keeps_each.repeat_interleave(sizes, dim=1)
-        return Condition(vector=vector * keeps.to(vector))
+        return replace(condition, vector=vector * keeps.to(vector))
 
     def fit_durations(
         self, seconds: Float[Tensor, "sounds"], labels: Int[Tensor, "sounds labels"], *, longest: float

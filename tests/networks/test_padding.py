@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audiodiff.condition import Condition
-from audiodiff.conditioners.none import NoConditioner
+from audiodiff.conditioners.labels import LabelConditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
 from audiodiff.diffusion.grid import TimeUniform
@@ -76,7 +76,7 @@ def model(representation: Representation, network: Network) -> Synthesizer:
         sample_rate=8000,
         dialect=getattr(representation, "dialect", None),
         representation=representation,
-        conditioner=NoConditioner(),
+        conditioner=LabelConditioner({"digit": ["0", "1"]}, dropout=0.5),
         denoiser=Denoiser(with_weights(network), Velocity(PROCESS)),
         sampler=Sampler(solver("euler"), grid, 2),
         n_iterations=1,
@@ -87,12 +87,16 @@ def mel_model() -> Synthesizer:
     small = dialect("hifigan", sample_rate=8000, n_fft=64, win_length=64, hop_length=16, n_mels=8, f_max=4000.0)
     representation = LogMelRepresentation(dialect=small)
     representation.mean.fill_(-5.0)
-    return model(representation, WaveNet(Sinusoidal(), in_channels=8, channels=8, n_layers=2, dilation_cycle=2))
+    return model(
+        representation,
+        WaveNet(Sinusoidal(), in_channels=8, channels=8, n_layers=2, dilation_cycle=2, vector_features=2),
+    )
 
 
 def wave_model() -> Synthesizer:
     return model(
-        WaveformRepresentation(), WaveNet(Sinusoidal(), in_channels=1, channels=8, n_layers=2, dilation_cycle=2)
+        WaveformRepresentation(),
+        WaveNet(Sinusoidal(), in_channels=1, channels=8, n_layers=2, dilation_cycle=2, vector_features=2),
     )
 
 
