@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from audiodiff import audio_io
-from audiodiff.data import Entry, load_entries, read_manifest
+from audiodiff.data import Entry, label_indices, label_set, load_entries, read_manifest
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NAMES = ("ljspeech", "sc09", "music", "folder")
+NAMES = ("ljspeech", "sc09", "music", "folder", "drums")
 
 
 def _script(name: str) -> ModuleType:
@@ -93,6 +93,58 @@ def test_sc09_takes_digits_with_their_speakers_and_official_split(tmp_path: Path
     assert {row.label for row in rows.values()} == set(script.DIGITS)
     assert {(row.speaker, row.split) for row in rows.values()} == {("0a7c", "train"), ("b433", "val"), ("ffd2", "test")}
     assert len(load_entries(tmp_path / "digits.csv", split="test").entries) == 10
+
+
+def test_sc09_has_a_label_that_all_splits_share(tmp_path: Path):
+    script = _script("sc09")
+    for word in script.DIGITS:
+        for speaker in ("0a7c", "b433"):
+            _sound(tmp_path / word / f"{speaker}_nohash_0.wav")
+    (tmp_path / "validation_list.txt").write_text("".join(f"{word}/b433_nohash_0.wav\n" for word in script.DIGITS))
+    (tmp_path / "testing_list.txt").write_text("")
+    assert script.main([str(tmp_path)]) == 0
+    found = load_entries(tmp_path)
+    labels = label_set(found.split("train"), {"digit": "label"})
+    assert set(labels.vocabularies["digit"]) == set(script.DIGITS)
+    assert label_indices(found.split("val"), labels, {"digit": "label"}).min() == 0
+
+
+def test_drums_are_beginnings_of_every_class_and_every_class_is_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, n in (("kick", 12), ("rim", 1), ("crash", 3)):
+        for index in range(n):
+            _sound(tmp_path / "kit" / name / f"{index}.wav", seconds=2.5 if name == "crash" else 0.15)
+    _sound(tmp_path / "kit" / "crash" / "late.wav", seconds=2.5, silent_from=0.0)
+    _sound(tmp_path / "kit" / "crash" / "short.wav", seconds=0.05)
+    assert _script("drums").main([str(tmp_path), "--val-fraction", "0.9", "--seconds", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "rim: 1 train, 0 val" in shown.out
+    assert "16 sounds, 2 left out" in shown.out
+    assert "late.wav: is silent" in shown.err
+    assert "short.wav: is 0.050 s long" in shown.err
+    found = load_entries(tmp_path / "one_shots.csv")
+    assert {entry.label for entry in found.split("train")} == {"kick", "rim", "crash"}
+    assert {(entry.label, entry.first_sample, entry.n_samples) for entry in found.entries} == {
+        ("kick", 0, 1200),
+        ("rim", 0, 1200),
+        ("crash", 0, 8000),
+    }
+
+
+def test_drums_of_a_manifest_keep_its_labels_and_columns(tmp_path: Path):
+    for index in range(4):
+        _sound(tmp_path / "all" / f"{index}.wav")
+    rows = "".join(f"all/{index}.wav,{'kick' if index % 2 else 'tom'},kit {index},CC0\n" for index in range(4))
+    (tmp_path / "manifest.csv").write_text(f"path,label,speaker,licence\n{rows}")
+    assert _script("drums").main([str(tmp_path)]) == 0
+    entries = read_manifest(tmp_path / "one_shots.csv")
+    assert [(entry.label, entry.speaker, entry.value("licence")) for entry in entries] == [
+        ("tom", "kit 0", "CC0"),
+        ("kick", "kit 1", "CC0"),
+        ("tom", "kit 2", "CC0"),
+        ("kick", "kit 3", "CC0"),
+    ]
 
 
 def test_music_is_cut_into_stretches_without_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -4,8 +4,8 @@
     audiodiff train recipes=folder/vocoder data.root=my_recordings
 
 A folder trains without this. A manifest fixes the split, leaves out broken and silent files once and for all, and adds
-what can be found: the label is the folder that a file lies in, relative to the root; the text is a .txt or .lab file
-of the same name beside it.
+what can be found: the label is the folder that a file lies in, relative to the root, and every label keeps a file to
+train on; the text is a .txt or .lab file of the same name beside it.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def read(root: Path, *, val_fraction: float, min_seconds: float) -> tuple[list[E
     good, bad = scan([described(path, root=root) for path in audio_io.find(root)], min_seconds=min_seconds)
     if not good:
         raise DataError(f"{root}: none of its {len(bad)} files can be used; the first: {bad[0].path}: {bad[0].reason}")
-    return divide(good, folder=root, val_fraction=val_fraction), bad
+    return divide(good, folder=root, val_fraction=val_fraction, columns=["label"]), bad
 
 
 def described(path: Path, *, root: Path) -> Entry:

@@ -1,7 +1,7 @@
 """Write a manifest for SC09, the spoken digits of Speech Commands v0.02, with its official split.
 
     python prepare.py speech_commands_v0.02
-    audiodiff train recipes=sc09/unconditional data.root=speech_commands_v0.02
+    audiodiff train recipes=sc09/class data.root=speech_commands_v0.02
 
 The label is the digit's word, the speaker the hash in the file name. validation_list.txt and testing_list.txt are the
 official split, in which no speaker stands on two sides.
