@@ -131,18 +131,19 @@ def uses_mel(config: Mapping[str, Any]) -> bool:
 
 
 def with_labels(config: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-    """Tell the conditioner the values that labels have, where it takes any, and the network how many features that are.
+    """Tell the conditioner and the method the values that labels have, and the network how many features that are.
 
     Args:
         config: resolved.
         labels: those of the training data.
     """
     filled = copy.deepcopy(dict(config))
+    found = {name: list(known) for name, known in labels.vocabularies.items()}
+    if "vocabularies" in config["method"]:
+        filled["method"]["vocabularies"] = config["method"]["vocabularies"] or found
     if "vocabularies" not in config["conditioner"]:
         return filled
-    vocabularies = config["conditioner"]["vocabularies"] or {
-        name: list(known) for name, known in labels.vocabularies.items()
-    }
+    vocabularies = config["conditioner"]["vocabularies"] or found
     n_features = LabelSet(vocabularies).n_features
     horizon = config["model"]["denoiser"]["horizon"]
     if horizon is not None:

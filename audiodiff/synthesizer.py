@@ -125,6 +125,12 @@ class Synthesizer(SecondStage):
             return self.representation.encode(audio), condition
         # Each by itself: at its end, an analysis is not to see the padding.
         clips = [clip[None, :, :n] for clip, n in zip(audio, n_valid.tolist(), strict=True)]
+        if condition.frames is not None:
+            n_frames = condition.frames.shape[-1]
+            frames = [own for clip in clips if (own := self.conditioner(clip).frames) is not None]
+            # A network that interpolates between frames sees the last one beyond it, as without padding.
+            padded = [F.pad(own, (0, n_frames - own.shape[-1]), mode="replicate") for own in frames]
+            condition = replace(condition, frames=torch.cat(padded))
         encoded = [self.representation.encode(clip) for clip in clips]
         length = self.representation.length(audio.shape[-1])
         x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])

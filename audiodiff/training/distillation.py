@@ -4,7 +4,6 @@ Teacher and student see the same condition. What a step draws comes from its gen
 changes, so that a resume is as exact as that of any other training.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,6 +18,7 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.state import weights_digest
 from audiodiff.training.step import Exact, Losses, TrainingStep
 from audiodiff.types import Denoise, Sigma, Signal
 
@@ -51,10 +51,7 @@ class Distillation(TrainingStep):
 
     def dependencies(self) -> Mapping[str, str]:
         """Return the digest of the teacher's weights."""
-        found = hashlib.sha256()
-        for name, tensor in sorted(self.teacher.state_dict().items()):
-            found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return {"teacher": found.hexdigest()[:16]}
+        return {"teacher": weights_digest(self.teacher)}
 
     def _bound_teacher(self, condition: Condition) -> Denoise:
         # Whoever switches the student between training and evaluation switches all that is inside this module.

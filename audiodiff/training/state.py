@@ -6,6 +6,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import nn
 
 from audiodiff import checkpoint
 from audiodiff.data.manifest import Entry
@@ -73,6 +74,14 @@ def exactness(
         | {f"machine.{name}": value for name, value in machine.items()}
         | {f"the method's {name}": value for name, value in method.items()}
     )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a short digest of a model's weights."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def digest(entries: Iterable[Entry], *, columns: Collection[str] = ()) -> str:

@@ -1,0 +1,189 @@
+"""A vocoder fine-tuned on the mels that the stage before it makes, which are not those of recordings.
+
+A generated mel has no recording. But the mel of a recording, noised to a level and denoised again by the first stage,
+is a mel as that stage makes them and still goes with the sound (as in SDEdit): the more noise, the more of it is made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from audiodiff import checkpoint
+from audiodiff.condition import Condition
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.grid import Grid
+from audiodiff.diffusion.jumps import euler_step
+from audiodiff.diffusion.objective import Objective
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.labels import LabelSet
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.state import weights_digest
+from audiodiff.training.step import Exact, Losses, TrainingStep
+from audiodiff.types import Mel, Sigma
+
+N_LEVELS = 256
+"""Steps of the first stage's grid between which noise levels are interpolated."""
+
+
+class OnGeneratedMels(TrainingStep):
+    """Denoise sounds as `Denoising`, told mels that the first stage has noised and denoised.
+
+    Args:
+        synthesizer: the vocoder; `train.init_from` says which one it begins as.
+        objective: the loss of a prediction.
+        density: the distribution of the vocoder's sigma.
+        first_stage: the trained model of mels.
+        vocabularies: of the labels that the training data tells; those that the first stage knows are told to it.
+        sigma_max: greatest level that a mel is noised to, in the first stage's signal. Levels are drawn evenly in the
+            clock of its sampler, from here to 0.
+        n_steps: Euler steps with which the first stage denoises it, evenly in the same clock.
+        share_true: probability that an example keeps the mel of its recording.
+
+    Raises:
+        ParameterError: if the first stage makes no mel, a number is out of its range, or the synthesizer takes no mel.
+        MelError: if the two stages have different mel dialects.
+
+    Source: Meng et al. 2022 (SDEdit), algorithm 1, for the noised and denoised mels.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        first_stage: Synthesizer,
+        vocabularies: Mapping[str, Sequence[str]] | None,
+        sigma_max: float,
+        n_steps: int,
+        share_true: float,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density)
+        first_stage.checked_vocoder(synthesizer)
+        check_whole(n_steps, name="method.n_steps", least=1)
+        highest = float(_fine(first_stage.sampler.grid)[0])
+        if not 0.0 < sigma_max <= highest:
+            raise ParameterError(
+                f"method.sigma_max={sigma_max} must be positive and at most {highest:.4g}, where the first stage's "
+                "sampling starts"
+            )
+        if not 0.0 <= share_true <= 1.0:
+            raise ParameterError(f"method.share_true={share_true} must lie in [0, 1]")
+        self.first_stage = first_stage
+        self._places = _places(LabelSet(vocabularies or {}), known=first_stage.labels)
+        self.sigma_max = sigma_max
+        self.n_steps = n_steps
+        self.share_true = share_true
+
+    def dependencies(self) -> Mapping[str, str]:
+        """Return the digest of the first stage's weights."""
+        return {"first_stage": weights_digest(self.first_stage)}
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
+            condition = replace(condition, frames=self._remade(batch, condition, generator))
+            sigma = self.density(len(x0), generator=generator).to(x0)
+            x = self._noisy(x0, sigma, condition, generator)
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
+
+    def _remade(self, batch: Exact, condition: Condition, generator: torch.Generator) -> Mel:
+        """Return the mels that the vocoder is told."""
+        true = condition.frames
+        assert true is not None
+        # Whoever switches the vocoder between training and evaluation switches all that is inside this module.
+        first = self.first_stage.eval()
+        signal, told = first.example(batch.audio, n_valid=batch.n_valid, labels=self._known(batch.labels))
+        chance, keeps = torch.rand(2, len(true), generator=generator, device=generator.device).cpu()
+        levels = levels_below(self.sigma_max, chance, grid=first.sampler.grid, n_steps=self.n_steps).to(signal.device)
+        x = self._noisy(signal, levels[0], told, generator)
+        denoise = first.denoiser.bind(told)
+        for sigma, sigma_next in pairwise(levels):
+            x = euler_step(denoise, x, sigma, sigma_next)
+        _, made = first.representation.decode(x, noise=lambda like, _: like, n_samples=batch.audio.shape[-1])
+        assert made is not None
+        if told.mask is not None:
+            made = torch.where(told.mask.unsqueeze(1), made, true)
+        return torch.where((keeps < self.share_true).to(true.device)[:, None, None], true, made)
+
+    def _known(self, labels: Int[Tensor, "batch labels"] | None) -> Int[Tensor, "batch first_stage_labels"] | None:
+        """Return labels of the training data as the first stage numbers them."""
+        if labels is None or self._places is None:
+            return None
+        unknown = labels.new_full((len(labels),), -1)
+        return torch.stack(
+            [
+                unknown if column is None else torch.tensor([*places, -1], device=labels.device)[labels[:, column]]
+                for column, places in self._places
+            ],
+            dim=1,
+        )
+
+
+def levels_below(
+    sigma_max: float, chance: Float[Tensor, "batch"], *, grid: Grid, n_steps: int
+) -> Float[Tensor, "levels batch"]:
+    """Return noise levels from one up to sigma_max down to 0, for each example, even in the clock of a grid.
+
+    Args:
+        sigma_max: the greatest first level.
+        chance: where the first level of each lies on the way from sigma_max, 0, to 0, 1.
+        grid: whose steps are the clock.
+        n_steps: from the first level to 0.
+
+    Example:
+        >>> from audiodiff.diffusion.grid import TimeUniform
+        >>> from audiodiff.diffusion.process import Flow
+        >>> grid = TimeUniform(Flow(noise_scale=1.0), t_start=0.8)
+        >>> levels_below(1.0, torch.tensor([0.0, 0.5]), grid=grid, n_steps=2).T  # t = 1/2, 1/4, 0 and 1/4, 1/8, 0
+        tensor([[1.0000, 0.3333, 0.0000],
+                [0.3333, 0.1429, 0.0000]], dtype=torch.float64)
+    """
+    sigmas = _fine(grid).numpy()
+    clock = numpy.linspace(0.0, 1.0, len(sigmas))
+    start = float(numpy.interp(sigma_max, sigmas[::-1], clock[::-1]))
+    first = start + (1.0 - start) * chance.double().numpy()
+    at = first + (1.0 - first) * numpy.linspace(0.0, 1.0, n_steps + 1)[:, None]
+    return torch.from_numpy(numpy.interp(at, clock, sigmas))
+
+
+def first_stage(where: str | None) -> Synthesizer:
+    """Load the trained model of mels, which is not to change.
+
+    Args:
+        where: its checkpoint, or the run folder.
+
+    Raises:
+        ParameterError: if there is none.
+        CheckpointError: if it is missing or damaged.
+    """
+    if where is None:
+        raise ParameterError("a first stage is needed: give the run folder of a model of mels, first_stage.where=RUN")
+    model = checkpoint.load(where, device="cpu")
+    if not isinstance(model, Synthesizer):
+        raise ParameterError(f"first_stage.where={where} has no network: give the run folder of a trained model")
+    model.vocoder = None
+    return model.requires_grad_(False)
+
+
+def _fine(grid: Grid) -> Float[Tensor, "levels"]:
+    return grid(grid.only_steps or N_LEVELS)
+
+
+def _places(told: LabelSet, *, known: LabelSet | None) -> list[tuple[int | None, list[int]]] | None:
+    """Return for each label that a model knows its column in the data, and its place of each of the data's values."""
+    if known is None:
+        return None
+    found: list[tuple[int | None, list[int]]] = []
+    for name, values in known.vocabularies.items():
+        own = told.vocabularies.get(name, ())
+        column = told.names.index(name) if name in told.names else None
+        found.append((column, [values.index(value) if value in values else -1 for value in own]))
+    return found
