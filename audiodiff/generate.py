@@ -24,6 +24,7 @@ from audiodiff.file_sources import is_mel
 from audiodiff.generate_live import is_live, stream
 from audiodiff.generate_request import Request, plan_from_inputs
 from audiodiff.generation_arguments import solver_options
+from audiodiff.inverter import INVERSIONS
 from audiodiff.label_arguments import read_seed
 from audiodiff.messages import say
 from audiodiff.synthesizer import Synthesizer
@@ -81,6 +82,15 @@ def generate_command(
         str,
         typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name; 'none' inverts mels, untrained."),
     ] = "none",
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="What makes sound of the mels that MODEL makes: a vocoder, 'none' for the mel constraint, or "
+            "'griffin-lim'.",
+            show_default="the model's",
+        ),
+    ] = None,
     dialect: Annotated[
         str | None,
         typer.Option(
@@ -226,6 +236,7 @@ def generate_command(
       generate-wav mels/ -o wavs --dialect tacotron2          a folder of mels
       generate-wav speech.wav -o copy.wav --model runs/mine   a trained vocoder
       generate-wav --model runs/mine -n 8 --seconds 2 -o new  an unconditional model
+      generate-wav --model runs/mel --vocoder runs/mine       a model of mels, and a vocoder to make sound of them
       generate-wav - -o - --stdin mel                         live: frames in, samples out
 
     \b
@@ -284,9 +295,9 @@ def generate_command(
     jobs = plan_from_inputs(inputs, out=out, force=force) if inputs and not live else []
     overview = None
     wanted: str | MelDialect | None = dialect
-    if model == "none" and dialect is None:
+    if model in INVERSIONS and dialect is None:
         wanted = stated_dialect(jobs)
-    loaded = checkpoint.load(model, device=device_named(device), dialect=wanted)
+    loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
     if guide is not None:
         settings = replace(settings, guide=_guide(guide, device=loaded.device))
     if loaded.dialect is None and dialect is not None:

@@ -19,8 +19,8 @@ RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.
 SLOW = {"sc09/unconditional", "sc09/class", "fsdd/diffwave"}
 STUDENTS = {f"techniques/{name}" for name in ("progressive", "consistency", "reflow", "shortcut")}
 """They start from a trained quickstart/vocoder."""
-
-
+FINE_TUNED = {"fsdd/vocoder_finetune"}
+"""It starts from fsdd/vocoder, and a model of mels makes what it is told."""
 CLASSIFIERS = {"fsdd/classifier"}
 """They make no sound."""
 
@@ -54,6 +54,18 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> tuple[Path, Path]:
+    """Train a model of mels and a vocoder for two steps."""
+    torch.set_num_threads(1)
+    runs = tmp_path_factory.mktemp("digits")
+    for recipe in ("mel", "vocoder"):
+        config = composed(f"fsdd/{recipe}")
+        config["data"]["root"] = str(labelled)
+        train(config, run=runs / recipe)
+    return runs / "mel", runs / "vocoder"
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -67,6 +79,9 @@ def test_two_steps_of_a_recipe_end_in_a_model_that_makes_sound(
 ):
     torch.set_num_threads(1)
     more = [f"train.init_from={request.getfixturevalue('teacher')}"] if recipe in STUDENTS else []
+    if recipe in FINE_TUNED:
+        first, second = request.getfixturevalue("digits")
+        more = [f"train.init_from={second}", f"method.first_stage.where={first}"]
     config = composed(recipe, *more)
     if config["data"]["labels"]:
         config["data"]["root"] = str(labelled)

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import audiodiff
-from audiodiff import checkpoint
-from audiodiff.cli import main
+from audiodiff import audio_io, checkpoint
+from audiodiff.cli import generate_wav, main
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import griffin_lim
 from audiodiff.dsp.mel import MelDialect
@@ -230,3 +230,28 @@ def test_help_shows_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         main()
     assert exited.value.code == 0
     assert "audiodiff join runs/mel runs/vocoder -o digits" in capsys.readouterr().out
+
+
+def test_a_command_takes_the_second_stage_that_is_asked_for(
+    joined: Path, stages: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = {}
+    for name, where, options in (
+        ("joined", joined, ()),
+        ("given", stages[0], ("--vocoder", str(stages[1]))),
+        ("left out", joined, ("--vocoder", "none")),
+        ("alone", stages[0], ()),
+        ("griffin-lim", joined, ("--vocoder", "griffin-lim", "--iterations", "2")),
+    ):
+        out = tmp_path / f"{name}.wav"
+        monkeypatch.setattr(
+            "sys.argv", ["generate-wav", "--model", str(where), "--seconds", "0.4", "--float", "-o", str(out), *options]
+        )
+        with pytest.raises(SystemExit) as exited:
+            generate_wav()
+        assert exited.value.code == 0
+        made[name] = audio_io.read(out)[0]
+    assert torch.equal(made["joined"], made["given"])
+    assert torch.equal(made["left out"], made["alone"])
+    assert not torch.equal(made["joined"], made["alone"])
+    assert not torch.equal(made["griffin-lim"], made["alone"])

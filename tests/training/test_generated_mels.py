@@ -43,13 +43,15 @@ Function = Callable[[Tensor, Tensor, Condition], Tensor]
 class Known(Network):
     """A network that is a given denoiser, and keeps what it was told."""
 
-    reach = Reach(0, 0)
-
     def __init__(self, function: Function) -> None:
         super().__init__()
         self.function = function
         self.unused = nn.Parameter(torch.zeros(()))
         self.told: list[Condition] = []
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(0, 0)
 
     def encode(self, condition: Condition) -> Condition:
         self.told.append(condition)
