@@ -141,8 +141,14 @@ class SpectralWaveNet(Network):
             envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude)
         # Roughly standardised, whatever the dialect's own compression.
         features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
+        n_frames = envelope.shape[-1]
+        inside = None
+        if condition.mask is not None:
+            inside = condition.mask[:, :: self.stft.hop_length][:, :n_frames]
+            inside = F.pad(inside, (0, n_frames - inside.shape[-1])).unsqueeze(1)
         for layer in self.mel_encoder:
-            features = layer(features)[..., : envelope.shape[-1]]
+            features = features if inside is None else features * inside
+            features = layer(features)[..., :n_frames]
         return Condition(vector=vector, frames=features, signal=envelope)
 
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
