@@ -1,12 +1,11 @@
 """A trained model: representation + conditioner + denoiser + sampler."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,12 +13,10 @@ from audiodiff.condition import Condition
 from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import Grid
-from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
-from audiodiff.dsp.inversion import constrain, margin_frames
+from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
@@ -35,9 +32,10 @@ from audiodiff.generation_arguments import (
 )
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
+from audiodiff.rendering import Guidance, Parts, Rendering, cut_of, prefix_mask
 from audiodiff.representations.representation import Representation
 from audiodiff.second_stage import SecondStage
-from audiodiff.types import AudioStretch, Denoise, Mel, MelStretch, Noise, Reach, Signal, Waveform
+from audiodiff.types import AudioStretch, Mel, MelStretch, Signal, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
@@ -102,6 +100,11 @@ class Synthesizer(SecondStage):
         return next(self.parameters()).device
 
     @property
+    def parts(self) -> Parts:
+        """What generation is made of."""
+        return Parts(self.representation, self.conditioner, self.denoiser, self.dialect, self.vocoder)
+
+    @property
     def labels(self) -> LabelSet | None:
         """The labels that `generate` can be told, if any."""
         return self.conditioner.labels
@@ -135,7 +138,7 @@ class Synthesizer(SecondStage):
         length = self.representation.length(audio.shape[-1])
         x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])
         return x0, replace(
-            condition, mask=_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
+            condition, mask=prefix_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
         )
 
     def mel(self, audio: Waveform) -> Mel:
@@ -474,25 +477,8 @@ class Synthesizer(SecondStage):
 
     def _cut(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> Cut | None:
         """Return how a sound of this model may be cut, or None where the solver looks at the whole."""
-        in_a_row = evaluations_in_a_row(sampler.solver, sampler.n_steps)
-        if in_a_row is None:
-            return None
-        networks = [model.denoiser.network for model in (self, guide) if model is not None]
-        hop = self.representation.hop_length
-        reaches = [network.reach for network in networks]
-        before, after = (in_a_row * hop * max(sides) for sides in zip(*reaches, strict=True))
-        grain = hop * math.lcm(*(network.grain for network in networks))
-        if self.vocoder is not None:
-            second = self.vocoder.cut(n_iterations=n_iterations)
-            if second is None:
-                return None
-            before, after = before + second.margin.before, after + second.margin.after
-            grain = math.lcm(grain, second.grain)
-        elif self.dialect is not None:
-            margin = margin_frames(n_iterations) * self.dialect.hop_length
-            before, after = before + margin, after + margin
-            grain = math.lcm(grain, self.dialect.hop_length)
-        return Cut(margin=Reach(before, after), grain=grain)
+        guided = None if guide is None else guide.parts
+        return cut_of(self.parts, sampler=sampler, n_iterations=n_iterations, guide=guided)
 
     def _renderer(
         self,
@@ -506,63 +492,19 @@ class Synthesizer(SecondStage):
         labels: Sequence[Mapping[str, LabelValue]] | None = None,
         lengths: Sequence[int] | None = None,
     ) -> Renderer:
-        """Return what computes a window of examples, its noise keyed by where it lies.
-
-        With lengths, the window is all of each example, and ends in zeros.
-        """
+        """Return what computes a window of examples."""
         scale, interval, guide = guidance
-
-        @torch.no_grad()
-        def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
-            if lengths is not None:
-                return unequal(n_samples)
-            noise = noise_of(seed, items, offset=first_sample // self.representation.hop_length)
-            condition = self._told(labels, n=len(items)) if mel is None else Condition(frames=mel)
-            signal = sampled(condition, noise, n_steps=self.representation.length(n_samples))
-            return sounding(signal, condition, items=items, n_samples=n_samples, first_sample=first_sample)
-
-        def unequal(n_samples: int) -> Waveform:
-            assert lengths is not None
-            n_each = [self.representation.length(n) for n in lengths]
-            condition = self._told(labels, n=len(items))
-            if min(n_each) < max(n_each):
-                condition = replace(condition, mask=_mask(n_each, n_steps=max(n_each), device=self.device))
-            signals = sampled(condition, noise_of(seed, items), n_steps=max(n_each))
-            sounds = [
-                sounding(signal[None, :, :n_steps], condition, items=[item], n_samples=length, first_sample=0)
-                for signal, item, n_steps, length in zip(signals, items, n_each, lengths, strict=True)
-            ]
-            return torch.cat([F.pad(sound, (0, n_samples - sound.shape[-1])) for sound in sounds])
-
-        def sampled(condition: Condition, noise: Noise, *, n_steps: int) -> Signal:
-            like = torch.zeros(len(items), self.representation.channels, n_steps)
-            denoise: Denoise = self.denoiser.bind(condition)
-            if scale != 1.0:
-                model, told = (self, self._null(condition, n=len(like))) if guide is None else (guide, condition)
-                denoise = classifier_free(denoise, model.denoiser.bind(told), scale=scale, interval=interval)
-            return sampler(denoise, like.to(self.device), noise, on_step=on_step)
-
-        def sounding(
-            signal: Signal, condition: Condition, *, items: Sequence[int], n_samples: int, first_sample: int
-        ) -> Waveform:
-            noise = noise_of(seed, items, offset=first_sample)
-            audio, target = self.representation.decode(signal, noise=noise, n_samples=n_samples)
-            target = condition.frames if target is None else target
-            if self.vocoder is not None:
-                second = self.vocoder.renderer(n_iterations=n_iterations, seed=seed, items=items, on_step=on_step)
-                return second(target, n_samples=n_samples, first_sample=first_sample)
-            if n_iterations == 0 or target is None or self.dialect is None:
-                return audio
-            return constrain(
-                audio[:, 0],
-                target,
-                dialect=self.dialect,
-                n_iterations=n_iterations,
-                first_frame=first_sample // self.dialect.hop_length,
-                on_step=on_step,
-            )[:, None]
-
-        return render
+        return Rendering(
+            self.parts,
+            sampler=sampler,
+            guidance=Guidance(scale, interval, None if guide is None else guide.parts),
+            n_iterations=n_iterations,
+            seed=seed,
+            items=items,
+            on_step=on_step,
+            labels=labels,
+            lengths=lengths,
+        )
 
     def _checked_mel(
         self, mel: Mel | None, *, batch: int | None, seconds: float | None, n_samples: int | None
@@ -575,12 +517,6 @@ class Synthesizer(SecondStage):
                 raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
         mel = checked_mel(mel, dialect=self.dialect).to(self.device)
         return mel, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-
-    def _told(self, labels: Sequence[Mapping[str, LabelValue]] | None, *, n: int) -> Condition:
-        """Return what the network is told of examples without a mel."""
-        if labels is None or self.labels is None:
-            return self.conditioner.null(n)
-        return Condition(vector=self.labels.vectors(labels).to(self.device))
 
     @torch.no_grad()
     def _settled(
@@ -628,6 +564,7 @@ class Synthesizer(SecondStage):
             ("conditioner", type(self.conditioner).__name__, type(guide.conditioner).__name__),
             ("representation", type(self.representation).__name__, type(guide.representation).__name__),
             ("channels", self.representation.channels, guide.representation.channels),
+            ("labels", self.labels, guide.labels),
             ("device", self.device, guide.device),
         ):
             if own != other:
@@ -650,15 +587,3 @@ class Synthesizer(SecondStage):
                 f"guide was made for levels up to sigma={highest:.4g}, and sampling starts at sigma={first:.4g}: give "
                 "a guide of the same process, or another grid"
             )
-
-    def _null(self, condition: Condition, *, n: int) -> Condition:
-        """Return the condition that says nothing, as long as the one that says something."""
-        null = replace(self.conditioner.null(n), mask=condition.mask)
-        if null.frames is None or condition.frames is None:
-            return null
-        return replace(null, frames=null.frames.to(self.device).expand_as(condition.frames))
-
-
-def _mask(lengths: Sequence[int], *, n_steps: int, device: torch.device) -> Bool[Tensor, "batch signal_time"]:
-    """Return True for the first so many time steps of each example, of n_steps in all."""
-    return torch.arange(n_steps, device=device) < torch.tensor(lengths, device=device)[:, None]

@@ -128,3 +128,11 @@ def test_labels_that_mean_nothing_are_refused(options: dict[str, Any], said: str
 def test_a_model_without_labels_refuses_them():
     with pytest.raises(ParameterError, match="trained without"):
         tiny.synthesizer(tiny.UNCONDITIONAL).generate(labels={"digit": "1"})
+
+
+def test_a_guide_that_knows_other_labels_is_refused():
+    other = tiny.synthesizer(
+        [*tiny.UNCONDITIONAL, "conditioner=labels", "conditioner.vocabularies={a: [b]}", "network.vector_features=1"]
+    )
+    with pytest.raises(ParameterError, match="guide has labels="):
+        model(WAVEFORM).generate(labels={"digit": "1"}, guide=other, guidance=2.0)
