@@ -14,7 +14,7 @@ from audiodiff.training.step import TrainingStep
 
 SMALL = ("network.channels=8", "network.n_layers=2", "data.root=embedded")
 RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (compose.recipe_root() / "recipes").glob("*/*.yaml"))
-TEACHER = "train.init_from="
+TEACHER, FIRST_STAGE = "train.init_from=", "method.first_stage.where="
 STUDENTS = ("techniques/progressive", "techniques/consistency", "techniques/reflow")
 # What else has to be chosen for an option to fit; after TEACHER goes the folder of a trained model.
 FAIR = "objective.by_noisy=true"
@@ -48,6 +48,7 @@ ALSO = {
     "method=consistency": ("sampler.solver.name=consistency", TEACHER),
     "method=progressive": ("sampler.n_steps=4", TEACHER),
     "method=reflow": (TEACHER,),
+    "method=on_generated_mels": (FIRST_STAGE,),
     "method=shortcut": (
         "sampler.n_steps=2",
         "sampler.solver.name=shortcut",
@@ -68,6 +69,18 @@ OPTIONS = sorted(
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("teacher") / "model", list(SMALL))
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("first_stage") / "model", tiny.LOG_MEL)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    vocabularies = "conditioner.vocabularies={digit: [one, other], speaker: [one, other]}"
+    overrides = ["recipes=fsdd/mel", *SMALL, vocabularies, "network.vector_features=4"]
+    return tiny.save(tmp_path_factory.mktemp("digits") / "model", overrides)
 
 
 def composed(*overrides: str) -> dict:
@@ -92,8 +105,10 @@ def test_the_recipes_are_those_that_are_promised():
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if not recipe.endswith("/classifier")])
-def test_every_recipe_composes_and_builds(recipe: str, teacher: Path):
+def test_every_recipe_composes_and_builds(recipe: str, teacher: Path, digits: Path):
     more = (f"{TEACHER}{teacher}",) if recipe in STUDENTS else ()
+    if recipe == "fsdd/vocoder_finetune":
+        more = (f"{FIRST_STAGE}{digits}",)
     config = composed(f"recipes={recipe}", *more)
     module = built(config)
     assert module.synthesizer.sample_rate == config["audio"]["sample_rate"]
@@ -102,8 +117,9 @@ def test_every_recipe_composes_and_builds(recipe: str, teacher: Path):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_every_group_composes_and_builds(option: str, teacher: Path):
-    also = (f"{TEACHER}{teacher}" if other == TEACHER else other for other in ALSO.get(option, ()))
+def test_every_option_of_every_group_composes_and_builds(option: str, teacher: Path, first_stage: Path):
+    found = {TEACHER: teacher, FIRST_STAGE: first_stage}
+    also = (f"{other}{found[other]}" if other in found else other for other in ALSO.get(option, ()))
     config = composed(option, *also)
     built(config)
     for name in ("optimizer", "schedule", "logger"):
