@@ -14,12 +14,10 @@ from torch import Tensor
 import audiodiff
 from audiodiff import checkpoint, classifier, compose
 from audiodiff.classifier import Classifier
-from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import batches
 from audiodiff.data.manifest import Entry
-from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.devices import device_named
 from audiodiff.errors import ParameterError, TrainingError, check_whole
 from audiodiff.messages import progress, say
@@ -82,7 +80,7 @@ class ClassifierTraining:
         """
         steps, batch_size, seed, sample_rate = _checked(config, run=run)
         columns = dict(config["data"]["labels"])
-        scan = _scan(config)
+        scan = compose.recordings(config)
         labels = label_set(scan.split("train"), columns)
         for name, known in labels.vocabularies.items():
             if len(known) < 2:
@@ -238,14 +236,6 @@ def _checked(config: Mapping[str, Any], *, run: Path) -> tuple[int, int, int, in
     if (run / "checkpoints" / checkpoint.LATEST).exists():
         raise TrainingError(f"hydra.run.dir={run} holds the checkpoints of an earlier run: choose another folder")
     return train["steps"], train["batch_size"], config["seed"], config["audio"]["sample_rate"]
-
-
-def _scan(config: Mapping[str, Any]) -> Scan:
-    root = config["data"]["root"]
-    if root is None:
-        raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
-    place = speech_folder() if root == "embedded" else compose.absolute(root)
-    return load_entries(place, on_bad=config["data"]["on_bad"])
 
 
 def _device(config: Mapping[str, Any]) -> torch.device:

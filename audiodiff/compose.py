@@ -12,9 +12,11 @@ import torch
 
 from audiodiff import misfits
 from audiodiff.checkpoint import innermost
+from audiodiff.data import speech_folder
+from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import AudiodiffError, ParameterError, check_whole
+from audiodiff.errors import AudiodiffError, DataError, ParameterError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.training.step import Exact, TrainingStep
 
@@ -128,6 +130,23 @@ def crop_samples(config: Mapping[str, Any]) -> int:
 def uses_mel(config: Mapping[str, Any]) -> bool:
     """Return whether the model sees or makes mel spectrograms."""
     return config["audio"].get("dialect") is not None
+
+
+def recordings(config: Mapping[str, Any]) -> Scan:
+    """Scan the recordings of a training configuration.
+
+    Raises:
+        ParameterError: if it names none.
+        DataError: if they are missing, or cannot be used.
+    """
+    data = config["data"]
+    if data["root"] is None:
+        raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
+    root = speech_folder() if data["root"] == "embedded" else absolute(data["root"])
+    if not root.exists():
+        raise DataError(f"data.root={data['root']} does not exist (as {root})")
+    columns = list(data["labels"].values())
+    return load_entries(root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=columns)
 
 
 def with_labels(config: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:

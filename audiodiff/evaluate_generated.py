@@ -70,7 +70,7 @@ def evaluate_generated(
     entries = _generated(Path(generated), model)
     asked = _asked(entries, model)
     root, split = _place(str(against))
-    scan = load_entries(root, on_bad="skip")
+    scan = load_entries(root, on_bad="skip", columns=list(model.columns.values()))
     split = split or next((name for name in TESTED if name in scan.splits), TESTED[0])
     if split == TRAIN:
         raise ParameterError(f"against={against}: the split {TRAIN} is what generators learn from; name another")

@@ -14,10 +14,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from audiodiff import checkpoint, compose
-from audiodiff.data import speech_folder
 from audiodiff.data.dataset import load_whole
 from audiodiff.data.manifest import Entry
-from audiodiff.data.scanning import load_entries
 from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import AudiodiffError, ParameterError, TrainingError, check_whole
 from audiodiff.messages import fail, say
@@ -109,7 +107,7 @@ class SweepTable(Callback):
             return
         rows = quality(
             model,
-            _held_out(config)[: self._n_examples],
+            compose.recordings(config).split("val")[: self._n_examples],
             solvers=self._solvers,
             steps=self._steps,
             metrics=self._metrics,
@@ -233,12 +231,6 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequen
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _held_out(config: Mapping[str, Any]) -> tuple[Entry, ...]:
-    root = config["data"]["root"]
-    place = speech_folder() if root == "embedded" else compose.absolute(root)
-    return load_entries(place, on_bad=config["data"]["on_bad"]).split("val")
 
 
 def _mean_of_numbers(values: Sequence[float]) -> float:

@@ -12,10 +12,10 @@ import torch
 import audiodiff
 from audiodiff import checkpoint, compose, sweep_table
 from audiodiff.conditioners.labels import LabelConditioner
-from audiodiff.data import label_set, resampling, speech_folder
+from audiodiff.data import label_set, resampling
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
-from audiodiff.data.scanning import Scan, load_entries
+from audiodiff.data.scanning import Scan
 from audiodiff.diffusion.density import Density
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError, check_whole
 from audiodiff.labels import LabelSet
@@ -293,22 +293,14 @@ def _announce(
 
 
 def _scan(config: Mapping[str, Any]) -> Scan:
-    data = config["data"]
-    if data["root"] is None:
-        raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
-    root = speech_folder() if data["root"] == "embedded" else compose.absolute(data["root"])
-    if not root.exists():
-        raise DataError(f"data.root={data['root']} does not exist (as {root})")
-    scan = load_entries(
-        root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=list(data["labels"].values())
-    )
+    scan = compose.recordings(config)
     if scan.skipped:
         say(f"skipped {len(scan.skipped)} files that cannot be used, {scan.skipped[0].path.name} for one")
     for split in ("train", "val"):
         if split not in scan.splits:
             raise DataError(
-                f"{root}: no recording is in the split {split!r} (there is {', '.join(scan.splits)}): "
-                "training needs at least one to learn from and one to be measured on"
+                f"{config['data']['root']}: no recording is in the split {split!r} (there is "
+                f"{', '.join(scan.splits)}): training needs at least one to learn from and one to be measured on"
             )
     return scan
 
