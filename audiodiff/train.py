@@ -263,7 +263,7 @@ def _save(
         mel_dialect=synthesizer.dialect,
         weights=ema.state_dict(),
         metrics={"step": step, "validation": dict(metrics)},
-        card=_card(config, step=step, metrics=metrics, n_train=n_train, needs_mel=synthesizer.needs_mel),
+        card=_card(config, step=step, metrics=metrics, n_train=n_train, model=synthesizer),
         training_state={
             "step": step,
             "model": synthesizer.state_dict(),
@@ -323,17 +323,26 @@ def _report(outcome: loop.Outcome, *, run: Path, steps: int) -> None:
         say(f"stopped by {outcome.signal} after step {outcome.step} of {steps}; go on with train.resume={run}")
 
 
-def _card(config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float], n_train: int, needs_mel: bool) -> str:
+def _card(
+    config: Mapping[str, Any], *, step: int, metrics: Mapping[str, float], n_train: int, model: Synthesizer
+) -> str:
     dialect = config["audio"].get("dialect")
     measured = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items()) or "| not measured yet | |"
     origin = "new weights" if config["train"]["init_from"] is None else f"the weights of {config['train']['init_from']}"
-    use = "INPUT --model FOLDER --out FILE.wav" if needs_mel else "--model FOLDER --seconds 2 --out FILE.wav"
+    known = {} if model.labels is None else model.labels.vocabularies
+    labels = "".join(f"- label {name}: {', '.join(values)}\n" for name, values in known.items())
+    if model.needs_mel:
+        use = "INPUT --model FOLDER --out FILE.wav"
+    elif known:
+        use = " ".join(["--model FOLDER", *(f"--label {name}={values[0]}" for name, values in known.items()), "-n 8"])
+    else:
+        use = "--model FOLDER --seconds 2 --out FILE.wav"
     return f"""# Model card
 
 - audiodiff {audiodiff.__version__}, {step} steps from {origin}, seed {config["seed"]}
 - audio: {config["audio"]["sample_rate"]} Hz, mel dialect: {"none" if dialect is None else dialect["name"]}
 - data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
-- use: `generate-wav {use}`, or `audiodiff.load("FOLDER").generate(...)`
+{labels}- use: `generate-wav {use}`, or `audiodiff.load("FOLDER").generate(...)`
 
 | on held-out recordings | |
 |---|---|
