@@ -68,7 +68,8 @@ def evaluate_generated(
     """
     model = classifier.load(Path(where), device=device)
     entries = _generated(Path(generated), model)
-    asked = _asked(entries, model)
+    is_listed = any((Path(generated) / name).is_file() for name in MANIFEST_NAMES)
+    asked = _asked(entries, model, is_listed=is_listed)
     root, split = _place(str(against))
     scan = load_entries(root, on_bad="skip", columns=list(model.columns.values()))
     split = split or next((name for name in TESTED if name in scan.splits), TESTED[0])
@@ -118,14 +119,19 @@ def _generated(folder: Path, model: Classifier) -> list[Entry]:
     return entries
 
 
-def _asked(entries: Sequence[Entry], model: Classifier) -> Int[Tensor, "n labels"]:
-    """Return the values that were asked for, from columns named as the labels, or else as in training."""
-    columns = {
-        name: next((own for own in (name, f"label_{name}") if any(entry.value(own) for entry in entries)), column)
-        for name, column in model.columns.items()
-    }
+def _asked(entries: Sequence[Entry], model: Classifier, *, is_listed: bool) -> Int[Tensor, "n labels"]:
+    """Return the values that were asked for, from columns named as the labels, or else as in training.
+
+    The folder of files that a manifest lists says nothing of them.
+    """
+    columns: dict[str, str] = {}
+    for name, column in model.columns.items():
+        places = [f"label_{name}", name, *([] if is_listed and column == "folder" else [column])]
+        found = next((place for place in places if any(entry.value(place) for entry in entries)), None)
+        if found is not None:
+            columns[name] = found
     rows = [_indices(entry, columns, model=model) for entry in entries]
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(columns))
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(model.columns))
 
 
 def _indices(entry: Entry, columns: Mapping[str, str], *, model: Classifier) -> list[int]:

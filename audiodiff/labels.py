@@ -15,7 +15,7 @@ LabelValue = str | Mapping[str, float] | None
 _N_NAMED = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelSet:
     """The labels that a model or a data set knows.
 
@@ -43,6 +43,17 @@ class LabelSet:
         for name, known in self.vocabularies.items():
             if not known or len(set(known)) != len(known):
                 raise ParameterError(f"the label {name!r} must have one or more different values: {list(known)}")
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with their order, which is that of the vector."""
+        return isinstance(other, LabelSet) and self._ordered == other._ordered
+
+    def __hash__(self) -> int:
+        return hash(self._ordered)
+
+    @property
+    def _ordered(self) -> tuple[tuple[str, Sequence[str]], ...]:
+        return tuple(self.vocabularies.items())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import Solver
+from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import (
@@ -222,7 +222,8 @@ class Synthesizer(SecondStage):
         lengths: int | Sequence[int]
         if self.needs_mel:
             mel, lengths = self._checked_mel(mel, batch=batch, seconds=seconds, n_samples=n_samples)
-            n_examples, told = len(mel), None
+            n_examples = len(mel)
+            told = checked_labels(labels, batch=n_examples, known=self.labels)
         elif mel is not None:
             raise ParameterError("mel is given, and this model takes none: it generates from nothing, or from labels")
         else:
@@ -335,8 +336,6 @@ class Synthesizer(SecondStage):
         items = checked_items(items, batch=batch)
         # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
         # little from batches, so there each example is computed alone and is the same to the bit in any batch.
-        size = 1 if self.device.type == "cpu" else at_once or batch
-        parts = [items[first : first + size] for first in range(0, batch, size)]
         lengths = [n_samples] * batch if isinstance(n_samples, int) else list(n_samples)
         if len(lengths) != batch:
             raise ParameterError(
@@ -344,10 +343,15 @@ class Synthesizer(SecondStage):
             )
         longest = max(lengths)
         equal = min(lengths) == longest
+        # A solver that looks at the whole sound would look at its padding as well.
+        alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
+        size = 1 if self.device.type == "cpu" or alone else at_once or batch
+        parts = [items[first : first + size] for first in range(0, batch, size)]
         cut = self._cut(sampler, n_iterations=n_iterations, guide=guide) if equal else None
         pieces = whole(longest) if cut is None else list(cut.pieces(longest, sample_rate=self.sample_rate))
-        n_steps = sampler.n_steps + (0 if self.vocoder is None else self.vocoder.n_steps)
-        report = CountedSteps(on_step, total=len(parts) * len(pieces) * (n_steps + n_iterations))
+        n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
+        n_made = len(parts) * len(pieces) if equal else batch
+        report = CountedSteps(on_step, total=len(parts) * len(pieces) * sampler.n_steps + n_made * n_last)
         renders = [
             self._renderer(
                 sampler,

@@ -200,7 +200,10 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
 
 def _fit_statistics(synthesizer: Synthesizer, dataset: CropDataset) -> None:
     """Take from the training data what is known of it before the first step."""
-    examples = [dataset[k] for k in range(min(N_FIT_EXAMPLES, dataset.n_per_epoch))]
+    n_fit = min(N_FIT_EXAMPLES, dataset.n_per_epoch)
+    # Draws of like length stand together: some of all lengths.
+    stride = 1 if dataset.alike == 1 else dataset.n_per_epoch // n_fit
+    examples = [dataset[k * stride] for k in range(n_fit)]
     synthesizer.representation.fit([example["audio"][None, :, : example["n_valid"]] for example in examples])
     if isinstance(synthesizer.conditioner, LabelConditioner):
         synthesizer.conditioner.fit_durations(

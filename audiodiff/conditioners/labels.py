@@ -60,8 +60,9 @@ class LabelConditioner(Conditioner):
         self.labels = LabelSet(vocabularies)
         self.dropout = dropout
         self.dropout_each = dropout_each
-        # The mean of log(seconds), the effect of each value of each label on it, and the remainder's deviation.
-        self.register_buffer("duration_effects", torch.zeros(self.labels.n_features + 2))
+        # The mean of log(seconds), the effect of each value of each label on it, how far the effects of each label are
+        # spread, and the remainder's deviation.
+        self.register_buffer("duration_effects", torch.zeros(self.labels.n_features + len(self.labels.names) + 2))
         self.register_buffer("duration_range", torch.zeros(2))
 
     @property
@@ -104,9 +105,19 @@ class LabelConditioner(Conditioner):
         # The mean is free; effects of a label are known only up to a constant, which this keeps small.
         ridge = RIDGE * torch.eye(told.shape[1], dtype=torch.float64)
         ridge[0, 0] = 1e-9
-        effects = torch.linalg.solve(told.T @ told + ridge, told.T @ target)
-        remainder = (target - told @ effects).square().mean().sqrt()
-        self.duration_effects.copy_(torch.cat([effects, remainder[None]]))
+        solved = torch.linalg.solve(told.T @ told + ridge, told.T @ target)
+        remainder = (target - told @ solved).square().mean().sqrt()
+        mean, effects = solved[0], solved[1:]
+        # Centred on what is heard most, so that a label that is left open adds nothing but its spread.
+        shares = told[:, 1:].mean(dim=0)
+        spreads: list[Tensor] = []
+        for place in self.labels.of_each():
+            share = shares[place] / shares[place].sum().clamp(min=1e-12)
+            centre = (share * effects[place]).sum()
+            effects[place] -= centre
+            mean = mean + centre
+            spreads.append((share * effects[place].square()).sum().sqrt())
+        self.duration_effects.copy_(torch.cat([mean[None], effects, torch.stack(spreads), remainder[None]]))
         self.duration_range.copy_(torch.stack([target.min(), target.max()]).exp())
 
     def seconds(
@@ -114,11 +125,16 @@ class LabelConditioner(Conditioner):
     ) -> Float[Tensor, "batch"] | None:
         """Return how long sounds of these labels are: longer where the draw, from N(0, 1), is greater.
 
-        It lies within the durations in training. None where none were learnt.
+        A label that is left open may have any value that training heard, as often as it did. The result lies within the
+        durations in training. None where none were learnt.
         """
         if float(self.duration_range[1]) == 0.0:
             return None
-        effects = self.duration_effects.double()
-        mean = effects[0] + vectors.to(effects) @ effects[1:-1]
+        known = self.duration_effects.double()
+        n_features = self.labels.n_features
+        mean, effects, spreads, remainder = known.split([1, n_features, len(self.labels.names), 1])
+        told = vectors.to(known)
+        open_shares = torch.stack([1.0 - told[:, place].sum(dim=1) for place in self.labels.of_each()], dim=1)
+        deviation = (remainder.square() + open_shares.clamp(min=0.0) @ spreads.square()).sqrt()
         shortest, longest = (math.log(float(bound)) for bound in self.duration_range)
-        return (mean + effects[-1] * draws.to(effects)).clamp(shortest, longest).exp()
+        return (mean + told @ effects + deviation * draws.to(known)).clamp(shortest, longest).exp()

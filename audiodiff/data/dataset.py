@@ -94,6 +94,7 @@ class CropDataset(Dataset[Example]):
         self.n_channels = n_channels
         self.crop_samples = crop_samples
         self.seed = seed
+        self.alike = alike
         self.labels = labels or _NO_LABELS
         if balance is not None and balance not in self.labels.names:
             raise ParameterError(

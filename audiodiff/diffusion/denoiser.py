@@ -189,6 +189,8 @@ class Denoiser(nn.Module):
                 )
             raw, fraction = raw.chunk(2, dim=1)
             fraction = 0.5 * (fraction + 1.0)
+            if inside is not None:
+                fraction = fraction * inside
         denoised = pad_dims_like(scalings.c_skip, x) * x + pad_dims_like(scalings.c_out, x) * raw
         return Prediction(raw, denoised, scalings, fraction)
 

@@ -81,7 +81,8 @@ def modified_inception_score(log_probabilities: Float[Tensor, "n classes"]) -> f
         ParameterError: if there are fewer than two rows, or they are not finite logarithms of probabilities.
 
     Source:
-        Gurumurthy et al. 2017, "DeLiGAN: generative adversarial networks for diverse and limited data", section 5.
+        Gurumurthy et al. 2017, "DeLiGAN: generative adversarial networks for diverse and limited data", section 5,
+        within each class; over all pairs as Kong et al. 2021 (DiffWave) give it.
     """
     told = _checked(log_probabilities, least=2)
     n = len(told)

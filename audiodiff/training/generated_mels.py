@@ -110,7 +110,9 @@ class OnGeneratedMels(TrainingStep):
         _, made = first.representation.decode(x, noise=lambda like, _: like, n_samples=batch.audio.shape[-1])
         assert made is not None
         if told.mask is not None:
-            made = torch.where(told.mask.unsqueeze(1), made, true)
+            # Behind a clip's end its last frame goes on, as that of the recording does.
+            last = (told.mask.sum(dim=1) - 1).reshape(-1, 1, 1).expand(-1, made.shape[1], 1)
+            made = torch.where(told.mask.unsqueeze(1), made, made.gather(2, last))
         return torch.where((keeps < self.share_true).to(true.device)[:, None, None], true, made)
 
     def _known(self, labels: Int[Tensor, "batch labels"] | None) -> Int[Tensor, "batch first_stage_labels"] | None:

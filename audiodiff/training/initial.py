@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audiodiff import checkpoint
 from audiodiff.errors import CheckpointError, TrainingError
+from audiodiff.labels import LabelSet
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
 
@@ -38,9 +39,13 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
         folder = checkpoint.find(where)
         saved = checkpoint.read_config(folder)["model"]
         _refuse_other(where, _differing_fields(flatten(saved), flatten(model)))
-        weights = checkpoint.load(folder, device="cpu").state_dict()
+        trained = checkpoint.load(folder, device="cpu")
+        weights = trained.state_dict()
     except CheckpointError as error:
         raise CheckpointError(f"train.init_from: {error}") from error
+    known = trained.labels if isinstance(trained, Synthesizer) else None
+    if known != synthesizer.labels:
+        _refuse_other(where, [f"labels were {_said(known)}, are {_said(synthesizer.labels)}"])
     own = synthesizer.state_dict()
     if synthesizer.denoiser.horizon is not None:
         added = {name: value for name, value in own.items() if any(part in name for part in ADDED)}
@@ -65,6 +70,12 @@ def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Ite
         before = saved.get(name, LATER.get(name))
         if not free and before != model[name]:
             yield f"model.{name} was {before}, is {model[name]}"
+
+
+def _said(labels: LabelSet | None) -> str:
+    return (
+        "none" if labels is None else ", ".join(f"{name}={list(known)}" for name, known in labels.vocabularies.items())
+    )
 
 
 def _shape(tensor: Tensor | None) -> str:

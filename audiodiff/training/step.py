@@ -73,7 +73,10 @@ class TrainingStep(nn.Module, ABC):
         return x if condition.mask is None else x * condition.mask.unsqueeze(1)
 
     def _losses(self, prediction: Prediction, target: Signal, x: Signal, sigma: Sigma, condition: Condition) -> Losses:
-        """Return the objective of each example, as the mean over what is not padding: there, all of these are zero."""
+        """Return the objective of each example, as the mean over what is not padding: there, all of these are zero.
+
+        Of an objective of frames, the few that reach over a clip's end count a little more than alone.
+        """
         losses = self.objective(prediction, target, x, sigma)
         if condition.mask is None:
             return losses
