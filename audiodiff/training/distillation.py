@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import torch
 
-from audiodiff import checkpoint
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.density import Density
@@ -18,6 +17,7 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.initial import frozen
 from audiodiff.training.state import weights_digest
 from audiodiff.training.step import Exact, Losses, TrainingStep
 from audiodiff.types import Denoise, Sigma, Signal
@@ -221,7 +221,4 @@ def teacher(where: str | None) -> Synthesizer:
     """
     if where is None:
         raise ParameterError("a student needs a trained teacher: give its run folder, train.init_from=RUN")
-    model = checkpoint.load(where, device="cpu")
-    if not isinstance(model, Synthesizer):
-        raise ParameterError(f"train.init_from={where} has no network: give the run folder of a trained model")
-    return model.requires_grad_(False)
+    return frozen(where, name="train.init_from")

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audiodiff import checkpoint
 from audiodiff.condition import Condition
 from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.grid import Grid
@@ -22,6 +21,7 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.initial import frozen
 from audiodiff.training.state import weights_digest
 from audiodiff.training.step import Exact, Losses, TrainingStep
 from audiodiff.types import Mel, Sigma
@@ -168,11 +168,9 @@ def first_stage(where: str | None) -> Synthesizer:
     """
     if where is None:
         raise ParameterError("a first stage is needed: give the run folder of a model of mels, first_stage.where=RUN")
-    model = checkpoint.load(where, device="cpu")
-    if not isinstance(model, Synthesizer):
-        raise ParameterError(f"first_stage.where={where} has no network: give the run folder of a trained model")
+    model = frozen(where, name="first_stage.where")
     model.vocoder = None
-    return model.requires_grad_(False)
+    return model
 
 
 def _fine(grid: Grid) -> Float[Tensor, "levels"]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from audiodiff import checkpoint
-from audiodiff.errors import CheckpointError, TrainingError
+from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.labels import LabelSet
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
@@ -61,6 +61,23 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
         ),
     )
     synthesizer.load_state_dict(weights)
+
+
+def frozen(where: str, *, name: str) -> Synthesizer:
+    """Load a trained model that is not to change.
+
+    Args:
+        where: its checkpoint, or the run folder.
+        name: of the setting that says where, for errors.
+
+    Raises:
+        ParameterError: if it has no network.
+        CheckpointError: if it is missing or damaged.
+    """
+    model = checkpoint.load(where, device="cpu")
+    if not isinstance(model, Synthesizer):
+        raise ParameterError(f"{name}={where} has no network: give the run folder of a trained model")
+    return model.requires_grad_(False)
 
 
 def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[str]:

@@ -193,7 +193,9 @@ def test_what_follows_a_clip_changes_no_mel_of_it():
 
 
 def test_what_cannot_be_is_refused_by_name():
-    nothing: Function = lambda x, sigma, condition: 0.0 * x  # noqa: E731
+    def nothing(x: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return 0.0 * x
+
     with pytest.raises(ParameterError, match=r"method\.sigma_max=200.0 must be positive and at most 99"):
         step(nothing, sigma_max=200.0)
     with pytest.raises(ParameterError, match=r"method\.share_true=1.5"):
