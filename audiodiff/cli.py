@@ -1,4 +1,4 @@
-"""The command line: `audiodiff train | generate | evaluate | mel | schedule | join | demo`, and `generate-wav`."""
+"""The command line: `audiodiff train`, `generate` and the others of `COMMANDS`, and `generate-wav`."""
 
 # Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
 import functools
@@ -20,6 +20,16 @@ COMMANDS = {
     "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
     "mel": "Make mel spectrograms, or tell which dialect one can be.",
     "schedule": "Find the noise levels with which a model is best in few steps.",
+    "enhance": "Take noise out of speech.",
+    "inpaint": "Fill gaps: lost packets, dropouts, what was cut out.",
+    "extend": "Give narrow-band recordings the high frequencies that they lack.",
+    "declip": "Restore what was clipped.",
+    "edit": "Say it again otherwise: as another speaker, another class, a little or a lot.",
+    "augment": "Make varied copies of recordings, to train other models with.",
+    "anomaly": "Learn what is normal, and say what is not.",
+    "features": "Turn recordings into vectors.",
+    "cluster": "Group recordings that sound alike.",
+    "map": "Lay recordings out in a picture by how they sound, and play them from it.",
     "join": "Put a model of mel spectrograms and a vocoder into one checkpoint.",
     "demo": "Do all of it on embedded speech, in minutes.",
 }
@@ -28,6 +38,16 @@ MODULES = {
     "evaluate": "audiodiff.evaluate",
     "mel": "audiodiff.mel_command",
     "schedule": "audiodiff.schedule_command",
+    "enhance": "audiodiff.restore_command",
+    "inpaint": "audiodiff.restore_command",
+    "extend": "audiodiff.restore_command",
+    "declip": "audiodiff.restore_command",
+    "edit": "audiodiff.edit_command",
+    "augment": "audiodiff.augment_command",
+    "anomaly": "audiodiff.anomaly_command",
+    "features": "audiodiff.features_command",
+    "cluster": "audiodiff.cluster_command",
+    "map": "audiodiff.map_command",
     "join": "audiodiff.join_command",
     "demo": "audiodiff.demo",
 }

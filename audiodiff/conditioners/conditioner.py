@@ -17,6 +17,9 @@ class Conditioner(nn.Module, ABC):
     labels: LabelSet | None = None
     """The labels that can be told, if any."""
 
+    level: float | None = None
+    """RMS that audio is brought to before the model sees it, where it is not silent; None leaves it as it is."""
+
     @property
     @abstractmethod
     def needs_mel(self) -> bool:

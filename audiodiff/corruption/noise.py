@@ -1,0 +1,131 @@
+"""Noise in speech, at a drawn signal-to-noise ratio: recorded, coloured, and the babble of other voices."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.corruption.corruption import Corrupted, Corruption, check_range, uniform
+from audiodiff.errors import ParameterError
+from audiodiff.types import Waveform
+
+SILENCE = 1e-5
+"""RMS below which a stretch of noise, or of speech, is none."""
+
+
+def mixed_at_snr(audio: Waveform, noise: Waveform, snr: Float[Tensor, "batch"]) -> Waveform:
+    """Add noise at a ratio of energies, each taken over the whole example.
+
+    Args:
+        audio: clean.
+        noise: of the same shape; where it, or the audio, is silent, nothing is added.
+        snr: signal-to-noise ratio of each example, in dB.
+
+    Example:
+        >>> audio, noise = torch.ones(1, 1, 4), torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
+        >>> mixed_at_snr(audio, noise, torch.tensor([20.0]))
+        tensor([[[1.1000, 0.9000, 1.1000, 0.9000]]])
+    """
+    loud, hum = (signal.square().mean(dim=(1, 2)).sqrt() for signal in (audio, noise))
+    factor = loud / hum.clamp(min=SILENCE) * 10.0 ** (-snr.to(audio) / 20.0)
+    return audio + torch.where((loud > SILENCE) & (hum > SILENCE), factor, 0.0)[:, None, None] * noise
+
+
+class _Noise(Corruption):
+    """Add noise of some kind.
+
+    Args:
+        lowest_snr: in dB.
+        highest_snr: in dB.
+    """
+
+    def __init__(self, *, lowest_snr: float = -5.0, highest_snr: float = 20.0) -> None:
+        check_range(lowest_snr, highest_snr, name="snr", least=-60.0, greatest=100.0)
+        self.lowest_snr = lowest_snr
+        self.highest_snr = highest_snr
+
+    @abstractmethod
+    def noise(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Waveform:
+        """Draw noise as long as the audio, at any level."""
+
+    def __call__(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Corrupted:
+        snr = uniform(len(audio), self.lowest_snr, self.highest_snr, generator)
+        noise = self.noise(audio, generator, sample_rate=sample_rate).to(audio)
+        return Corrupted(mixed_at_snr(audio, noise, snr), torch.ones_like(audio))
+
+
+class RecordedNoise(_Noise):
+    """Add stretches of recordings, repeated where they are shorter than the speech.
+
+    Args:
+        recordings: mono, at the sample rate of the speech.
+        lowest_snr: in dB.
+        highest_snr: in dB.
+        n_tries: stretches that are drawn for one that is not silent.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Float[Tensor, "time"]],
+        *,
+        lowest_snr: float = -5.0,
+        highest_snr: float = 20.0,
+        n_tries: int = 4,
+    ) -> None:
+        super().__init__(lowest_snr=lowest_snr, highest_snr=highest_snr)
+        if not recordings:
+            raise ParameterError("recordings is empty: give at least one of noise")
+        self.recordings = list(recordings)
+        self.n_tries = n_tries
+
+    def noise(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Waveform:
+        return torch.stack([self._stretch(audio.shape[-1], generator) for _ in audio]).unsqueeze(1)
+
+    def _stretch(self, n_samples: int, generator: torch.Generator) -> Float[Tensor, "time"]:
+        stretch = torch.zeros(n_samples)
+        for _ in range(self.n_tries):
+            which, where = torch.rand(2, generator=generator).tolist()
+            recording = self.recordings[int(which * len(self.recordings))]
+            recording = recording.repeat(-(-n_samples // len(recording)))
+            first = int(where * (len(recording) - n_samples + 1))
+            stretch = recording[first : first + n_samples]
+            if float(stretch.square().mean()) > SILENCE**2:
+                break
+        return stretch
+
+
+class ColouredNoise(_Noise):
+    """Add Gaussian noise whose power falls by f^-slope, the slope drawn from white (0) to brown (2)."""
+
+    def noise(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Waveform:
+        n_samples = audio.shape[-1]
+        slope = uniform(len(audio), 0.0, 2.0, generator)[:, None, None]
+        spectrum = torch.fft.rfft(torch.randn(len(audio), 1, n_samples, generator=generator))
+        # Flat below 20 Hz, where a power law has no end.
+        frequency = torch.fft.rfftfreq(n_samples, 1.0 / sample_rate).clamp(min=20.0)
+        return torch.fft.irfft(spectrum * frequency ** (-slope / 2.0), n=n_samples)
+
+
+class Babble(_Noise):
+    """Add the other examples of the batch, some of them together, each turned by a drawn time.
+
+    Args:
+        n_voices: how many; as many as there are in a small batch.
+        lowest_snr: in dB.
+        highest_snr: in dB.
+    """
+
+    def __init__(self, *, n_voices: int = 6, lowest_snr: float = -5.0, highest_snr: float = 20.0) -> None:
+        super().__init__(lowest_snr=lowest_snr, highest_snr=highest_snr)
+        if n_voices < 1:
+            raise ParameterError(f"n_voices={n_voices} must be at least 1")
+        self.n_voices = n_voices
+
+    def noise(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Waveform:
+        voices = torch.zeros_like(audio)
+        for shift in range(1, min(self.n_voices, len(audio) - 1) + 1):
+            turn = int(torch.randint(audio.shape[-1], (1,), generator=generator))
+            voices = voices + audio.roll(shift, dims=0).roll(turn, dims=-1)
+        return voices

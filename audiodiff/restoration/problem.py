@@ -1,0 +1,25 @@
+"""What is known of a recording that is to be restored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from audiodiff.diffusion.operators import LinearOperator
+from audiodiff.types import Signal
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Hold what was measured of x0, and what every estimate of it has to agree with.
+
+    Args:
+        measured: the degraded recording, (batch, 1, time), 0 where nothing was measured.
+        known: 1 where a sample was measured, 0 where it is lost or no more than a bound; of the same shape.
+        operator: A with A x0 = A measured, exactly; None where no part of x0 is known as it is, as in noise.
+        possible: brings an estimate to the nearest one that could have been measured as this was, where that is no
+            linear matter (clipping); None where the operator says it all.
+    """
+
+    measured: Signal
+    known: Signal
+    operator: LinearOperator | None = None
+    possible: Callable[[Signal], Signal] | None = None

@@ -1,0 +1,179 @@
+"""From what is known of a recording to what it may have been: draws from the posterior.
+
+| method | the network is told | what was measured | costs, in evaluations of the network |
+|---|---|---|---|
+| told | the degraded recording | replaced in every estimate | 1 a step |
+| projection | nothing | replaced in every estimate | 1 a step |
+| pigdm | nothing | pulls every estimate, through the network | 3 a step |
+| dps | nothing | pulls every x, through the network | 3 a step |
+| repaint | nothing | replaced in every x, with steps back | n_resamples a step |
+
+The last four need no training on degraded recordings: any model of waveforms will do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from audiodiff.conditioners.degraded import DegradedConditioner
+from audiodiff.diffusion.grid import Sigmas
+from audiodiff.diffusion.guidance import classifier_free
+from audiodiff.diffusion.posterior import dps, pigdm, projection, repaint
+from audiodiff.diffusion.solvers import OnStep, Solver
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.representations.waveform import WaveformRepresentation
+from audiodiff.restoration.problem import Problem
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.types import Denoise, Noise, Signal
+
+METHODS = ("told", "projection", "pigdm", "dps", "repaint")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw.
+
+    Args:
+        method: one of `METHODS`.
+        steps: of the sampler; None is the model's own number.
+        start: noise level, in the amplitude of the recording at the model's level, at which to start from what was
+            measured instead of from noise: what the model may change grows with it. None starts from noise alone.
+        solver: another solver than the model's; not for dps and repaint, which are solvers themselves.
+        guidance: of what the network is told against nothing told; 1 is none.
+        sigma_y: std of noise in what was measured; for pigdm.
+        scale: the step length of dps, as an amplitude.
+        n_resamples: how often repaint walks each stretch down.
+    """
+
+    method: str = "told"
+    steps: int | None = None
+    start: float | None = None
+    solver: Solver | None = None
+    guidance: float = 1.0
+    sigma_y: float = 0.0
+    scale: float = 0.05
+    n_resamples: int = 4
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ParameterError(f"method={self.method!r} must be one of {', '.join(METHODS)}")
+        if self.steps is not None:
+            check_whole(self.steps, name="steps", least=1)
+        if self.start is not None and not self.start > 0.0:
+            raise ParameterError(f"start={self.start} must be positive: a noise level")
+
+
+def check_model(model: object, *, method: str) -> Synthesizer:
+    """Return a model that can restore by this method.
+
+    Raises:
+        ParameterError: if it cannot, with a remedy.
+    """
+    if not isinstance(model, Synthesizer) or not isinstance(model.representation, WaveformRepresentation):
+        raise ParameterError(
+            "restoration needs a trained model of waveforms, as speech-prior-16k is, and not one of mel spectrograms"
+        )
+    if model.needs_mel or model.representation.n_channels != 1:
+        raise ParameterError("restoration needs a model of mono sound that takes no mel: train recipes=speech/prior")
+    if method == "told" and not isinstance(model.conditioner, DegradedConditioner):
+        raise ParameterError(
+            "method=told needs a model that hears degraded recordings (conditioner=degraded, recipes=speech/prior): "
+            "give one, or another method, projection for one"
+        )
+    return model
+
+
+@torch.no_grad()
+def draw(
+    model: Synthesizer, problem: Problem, *, sampling: Sampling, noise: Noise, on_step: OnStep | None = None
+) -> Signal:
+    """Draw a restored signal for each example.
+
+    Args:
+        model: as `check_model` returns it.
+        problem: at the model's rate and level, on its device.
+        sampling: how.
+        noise: white noise by step, as `audiodiff.diffusion.noise.noise_of` makes it.
+        on_step: called after every step.
+
+    Returns: (batch, 1, time). Where the problem has an operator, A of it is A of what was measured.
+
+    Raises:
+        ParameterError: if the method needs an operator and the problem has none, or the start is above the model's
+            noise levels.
+    """
+    gain = model.representation.encode(problem.measured.new_ones(1, 1, 1)).item()
+    problem = replace(
+        problem,
+        measured=gain * problem.measured,
+        possible=None if problem.possible is None else _scaled(problem.possible, gain),
+    )
+    sigmas = _levels(model, sampling, gain=gain)
+    denoise, solve = _agreeing(model, problem, sampling)
+    x = float(sigmas[0]) * noise(problem.measured, 0)
+    if sampling.start is not None:
+        x = x + problem.measured
+    restored = solve(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=model.sampler.after_step)
+    if problem.operator is not None:
+        missing = problem.operator.pseudo_inverse(problem.operator(problem.measured - restored))
+        restored = restored + missing
+    return restored / gain
+
+
+def _agreeing(model: Synthesizer, problem: Problem, sampling: Sampling) -> tuple[Denoise, Solver]:
+    """Return the denoiser that knows what was measured, and the solver."""
+    solver = model.sampler.solver if sampling.solver is None else sampling.solver
+    nothing = model.denoiser.bind(model.conditioner.null(len(problem.measured)))
+    if sampling.method == "told":
+        told = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
+        denoise = told if sampling.guidance == 1.0 else classifier_free(told, nothing, scale=sampling.guidance)
+        return _consistent(denoise, problem), solver
+    if problem.operator is None:
+        raise ParameterError(
+            f"method={sampling.method} needs a linear measurement, and of this recording nothing is known exactly: "
+            "method=told restores it"
+        )
+    y = problem.operator(problem.measured)
+    if sampling.method == "projection":
+        return _consistent(nothing, problem), solver
+    if sampling.method == "pigdm":
+        spread = float(problem.measured.std()) or 1.0
+        guided = pigdm(nothing, problem.operator, y, sigma_data=spread, sigma_y=sampling.sigma_y)
+        return _possible(guided, problem), solver
+    if sampling.method == "dps":
+        return nothing, dps(problem.operator, y, scale=sampling.scale)
+    return nothing, repaint(problem.operator, y, jump_length=1, n_resamples=sampling.n_resamples)
+
+
+def _consistent(denoise: Denoise, problem: Problem) -> Denoise:
+    """Return a denoiser whose estimates could have been measured as the recording was."""
+    if problem.operator is not None:
+        denoise = projection(denoise, problem.operator, problem.operator(problem.measured))
+    return _possible(denoise, problem)
+
+
+def _possible(denoise: Denoise, problem: Problem) -> Denoise:
+    possible = problem.possible
+    return denoise if possible is None else lambda x, sigma: possible(denoise(x, sigma))
+
+
+def _scaled(function: Callable[[Signal], Signal], gain: float) -> Callable[[Signal], Signal]:
+    return lambda x: gain * function(x / gain)
+
+
+def _levels(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:
+    """Return the noise levels from the first to 0, as many steps whatever the start."""
+    n_steps = model.sampler.n_steps if sampling.steps is None else sampling.steps
+    if sampling.start is None:
+        return model.sampler.grid(n_steps)
+    start = gain * sampling.start
+    fine = model.sampler.grid(max(256, 8 * n_steps))
+    if start > float(fine[0]):
+        raise ParameterError(
+            f"start={sampling.start} must be at most {float(fine[0]) / gain:.4g}, where sampling starts"
+        )
+    below = fine[fine < start]
+    # Evenly along the model's own clock, from the start to 0.
+    places = torch.linspace(0, len(below) - 1, n_steps + 1).round().long()[1:]
+    return torch.cat([fine.new_tensor([start]), below[places]])
