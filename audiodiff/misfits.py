@@ -90,8 +90,25 @@ def of_choices(config: Config, *, process: Process) -> Iterator[str]:
     yield from of_levels(config, process=process)
     yield from of_target(config, process=process)
     yield from of_objective(config, process=process)
+    yield from of_hearing(config)
     yield from of_method(config)
     yield from of_variance(config)
+
+
+def of_hearing(config: Config) -> Iterator[str]:
+    """Compare who tells a degraded recording, who hears it, and whether training degrades any."""
+    having = {
+        "conditioner=degraded": _kind(config["conditioner"]) == "DegradedConditioner",
+        "network.hears=true": bool(config["network"].get("hears", False)),
+        "method=restoration": _kind(config["method"]) == "Restoration",
+    }
+    missing = [choice for choice, chosen in having.items() if not chosen]
+    if 0 < len(missing) < len(having):
+        chosen = " and ".join(choice for choice in having if choice not in missing)
+        yield (
+            f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, with "
+            "network=spectral_unconditional, as in recipes=speech/prior"
+        )
 
 
 def of_levels(config: Config, *, process: Process) -> Iterator[str]:

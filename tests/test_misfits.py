@@ -163,3 +163,20 @@ def test_every_option_trains_and_every_process_with_every_preconditioning_that_s
 def test_the_whole_matrix_trains_or_is_refused():
     n_trained = sum(_trains_or_is_refused(combination) for combination in MATRIX)
     assert 0.9 * len(_sensible()) < n_trained <= len(_sensible())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "missing"),
+    [
+        (("conditioner=degraded",), "network.hears=true and method=restoration"),
+        (("network.hears=true",), "conditioner=degraded and method=restoration"),
+        (("method=restoration", "network.hears=true"), "conditioner=degraded"),
+        (("conditioner=degraded", "network.hears=true"), "method=restoration"),
+    ],
+)
+def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tuple[str, ...], missing: str):
+    more = ["audio=plain", "network=spectral_unconditional", "objective.by_noisy=true", "validation=loss"]
+    none = [] if "conditioner=degraded" in chosen else ["conditioner=none"]
+    config = compose.plain(compose.compose([*more, *none, *chosen]))
+    with pytest.raises(ParameterError, match=f"without {missing}"):
+        compose.build_training_step(config)

@@ -11,7 +11,7 @@ from audiodiff import audio_io
 from audiodiff.data import Entry, label_indices, label_set, load_entries, read_manifest
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NAMES = ("ljspeech", "sc09", "music", "folder", "drums")
+NAMES = ("ljspeech", "sc09", "music", "folder", "drums", "speech")
 
 
 def _script(name: str) -> ModuleType:
@@ -187,3 +187,26 @@ def test_a_folder_gets_labels_texts_and_a_split(tmp_path: Path, capsys: pytest.C
         "dog/b.wav": ("dog", ""),
     }
     assert load_entries(tmp_path).splits == ("train", "val")
+
+
+def test_speech_joins_data_sets_and_keeps_noise_for_testing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name, rows in {
+        "books": ["path,split,speaker", "a.wav,train,ann", "b.wav,val,bob"],
+        "prompts": ["path,split", "c.wav,train"],
+        "noise": ["path,split,label", "d.wav,fold1,rain", "e.wav,fold5,rain", "f.wav,fold2,saw"],
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.csv").write_text("\n".join(rows))
+    roots = [str(tmp_path / "books"), str(tmp_path / "prompts" / "manifest.csv")]
+    out = tmp_path / "made"
+    given = [*roots, "--noise", str(tmp_path / "noise"), "--unheard", "saw", "--out", str(out)]
+    assert _script("speech").main(given) == 0
+    assert "3 recordings, 2 to train on" in capsys.readouterr().out
+    speech, noise = (
+        [(entry.path.name, entry.split) for entry in read_manifest(out / f"{name}.csv")] for name in ("speech", "noise")
+    )
+    assert speech == [("a.wav", "train"), ("b.wav", "val"), ("c.wav", "train")]
+    assert noise == [("d.wav", "train"), ("e.wav", "test"), ("f.wav", "test")]
+    assert _script("speech").main([*given[:-4], "--unheard", "owl", "--out", str(tmp_path / "other")]) == 1
+    assert "--unheard owl" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

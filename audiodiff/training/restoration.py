@@ -124,12 +124,12 @@ def _recordings(root: str, *, sample_rate: int) -> list[Float[Tensor, "time"]]:
     """Read the recordings of noise to train with."""
     folder = Path(root).expanduser()
     if not folder.exists():
-        raise DataError(f"method.noise_root={root} does not exist")
+        raise DataError(f"noise_root={root} does not exist")
     entries = load_entries(folder, on_bad="skip", split="train").entries
     seconds = sum(entry.n_samples / entry.sample_rate for entry in entries)
     if seconds > MOST_SECONDS:
         raise DataError(
-            f"method.noise_root={root} holds {seconds / 3600:.1f} hours, which are held in memory and may be "
+            f"noise_root={root} holds {seconds / 3600:.1f} hours, which are held in memory and may be "
             f"{MOST_SECONDS // 3600} at most: give a manifest of fewer"
         )
     return [load_whole(entry, sample_rate=sample_rate, n_channels=1)[0] for entry in entries]

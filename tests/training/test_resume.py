@@ -38,6 +38,15 @@ WAYS = {
         "validation=loss",
         "model.n_iterations=1",
     ),
+    "degraded recordings": (
+        "conditioner=degraded",
+        "network=spectral_unconditional",
+        "network.hears=true",
+        "method=restoration",
+        "objective.by_noisy=true",
+        "audio=plain",
+        "validation=loss",
+    ),
     "labels of short clips": (
         "representation=log_mel",
         "conditioner=labels",

@@ -1,0 +1,132 @@
+"""A network that hears a degraded recording, and one that is told nothing."""
+
+import pytest
+import torch
+
+from audiodiff.condition import Condition
+from audiodiff.conditioners.degraded import DegradedConditioner
+from audiodiff.diffusion.denoiser import Denoiser
+from audiodiff.diffusion.preconditioning import Sample
+from audiodiff.diffusion.process import Flow
+from audiodiff.dsp.mel import dialect
+from audiodiff.errors import ParameterError
+from audiodiff.networks.embedding import Sinusoidal
+from audiodiff.networks.spectral import SpectralWaveNet
+
+
+def network(**changes) -> SpectralWaveNet:
+    made = SpectralWaveNet(
+        Sinusoidal(),
+        **{"dialect": None, "n_fft": 64, "hop_length": 16, "channels": 8, "n_layers": 2, "dilation_cycle": 2} | changes,
+        step_features=8,
+        hears=True,
+    )
+    torch.manual_seed(0)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return made.eval()
+
+
+def sound(n: int = 2, n_samples: int = 200, *, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(n, 1, n_samples, generator=torch.Generator().manual_seed(seed))
+
+
+LEVEL = torch.tensor([0.5, 0.5])
+
+
+def test_what_is_told_matters():
+    model = network()
+    x, heard = sound(), sound(seed=1)
+    told, nothing = (model(x, LEVEL, model.encode(each)) for each in (DegradedConditioner()(heard), Condition()))
+    assert not torch.allclose(told, nothing, atol=1e-2)
+
+
+def test_a_recording_of_which_nothing_is_known_is_none():
+    model = network()
+    x = sound()
+    unknown = DegradedConditioner.told(torch.zeros_like(x), torch.zeros_like(x))
+    assert torch.equal(model(x, LEVEL, model.encode(unknown)), model(x, LEVEL, model.encode(Condition())))
+
+
+def test_each_example_hears_its_own():
+    model = network()
+    x, heard = sound(), sound(seed=1)
+    told = DegradedConditioner.told(heard * torch.tensor([1.0, 0.0])[:, None, None], torch.ones_like(heard))
+    both = model(x, LEVEL, model.encode(told))
+    alone = model(x[:1], LEVEL[:1], model.encode(DegradedConditioner()(heard[:1])))
+    assert torch.allclose(both[:1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_samples", [1, 15, 16, 17, 200])
+def test_any_length(n_samples: int):
+    model = network()
+    x = sound(n_samples=n_samples)
+    out = model(x, LEVEL, model.encode(DegradedConditioner()(x)))
+    assert out.shape == x.shape
+    assert bool(torch.isfinite(out).all())
+
+
+def test_silence_and_loudness_are_finite():
+    model = network()
+    for x in (torch.zeros(1, 1, 100), 100.0 * sound(1, 100)):
+        assert bool(torch.isfinite(model(x, LEVEL[:1], model.encode(DegradedConditioner()(x)))).all())
+
+
+def test_it_reaches_no_further_than_it_says():
+    model = network()
+    n_samples = 2000
+    x, heard = sound(1, n_samples), sound(1, n_samples, seed=1)
+    changed = heard.clone()
+    changed[..., 1000] += 1.0
+    one, other = (model(x, LEVEL[:1], model.encode(DegradedConditioner()(each))) for each in (heard, changed))
+    where = torch.nonzero((one - other)[0, 0].abs() > 1e-6)[:, 0]
+    before, after = model.reach
+    # An output sees so much before it: what follows a sample sees it as far.
+    assert 1000 - after <= int(where.min())
+    assert int(where.max()) <= 1000 + before
+
+
+def test_a_clip_in_a_padded_batch_hears_as_it_does_alone():
+    denoiser = Denoiser(network(), Sample(Flow(noise_scale=0.1)))
+    x, heard = sound(1, 200), sound(1, 200, seed=1)
+    sigma = torch.tensor([0.1])
+    alone = denoiser(x, sigma, DegradedConditioner()(heard)).denoised
+    known = torch.ones_like(heard)
+    padded = [torch.nn.functional.pad(each, (0, 88)) for each in (x, heard, known)]
+    told = DegradedConditioner.told(*padded[1:])
+    mask = (torch.arange(288) < 200)[None]
+    batch = denoiser(padded[0], sigma, Condition(signal=told.signal, mask=mask)).denoised
+    assert torch.allclose(batch[..., :200], alone, atol=2e-5)
+    assert not bool(batch[..., 200:].any())
+
+
+def test_a_recording_shorter_than_the_signal_is_refused():
+    model = network()
+    with pytest.raises(ParameterError, match="covers 96 samples and x has 200"):
+        model(sound(1, 200), LEVEL[:1], model.encode(DegradedConditioner()(sound(1, 96))))
+
+
+def test_a_recording_without_where_it_is_known_is_refused():
+    with pytest.raises(ParameterError, match="has 1 channels and must have 2"):
+        network().encode(Condition(signal=sound()))
+
+
+def test_a_mel_beside_it_is_refused():
+    with pytest.raises(ParameterError, match="hears=true together with a mel dialect"):
+        network(dialect=dialect("hifigan"), n_fft=1024, hop_length=256)
+
+
+def test_dropout_leaves_out_whole_recordings_as_often_as_it_says():
+    told = DegradedConditioner(dropout=0.3).dropped(
+        DegradedConditioner()(torch.ones(2000, 1, 4)), torch.Generator().manual_seed(0)
+    )
+    assert told.signal is not None
+    kept = told.signal.flatten(1).mean(dim=1)
+    assert set(kept.tolist()) == {0.0, 1.0}
+    assert abs(float((kept == 0).sum()) - 600) < 5 * (2000 * 0.21) ** 0.5
+
+
+@pytest.mark.parametrize("arguments", [{"dropout": 1.0}, {"dropout": -0.1}, {"level": 0.0}])
+def test_a_conditioner_that_cannot_be_is_refused(arguments: dict[str, float]):
+    with pytest.raises(ParameterError, match="must"):
+        DegradedConditioner(**arguments)
