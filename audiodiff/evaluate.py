@@ -225,9 +225,10 @@ def evaluate_command(
     longer file is trimmed, up to --max-length-difference. A file without a value (silent, too short, refused) is
     named with its reason and counted; it is in no mean. Means carry a 95 % bootstrap interval over files.
 
-    Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mr_stft. The SNRs see
-    the sign and the phase, which a vocoder is free to choose: for vocoders they mean little, and good ones have -2
-    to -7 dB. They are for enhancement and restoration. PESQ, STOI and ESTOI are models of speech, not of music.
+    Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mr_stft,
+    mel_psnr_db, mel_ssim. The SNRs see the sign and the phase, which a vocoder is free to choose: for vocoders they
+    mean little, and good ones have -2 to -7 dB. They are for enhancement and restoration. PESQ, STOI and ESTOI are
+    models of speech, not of music. The last two compare log-mel spectrograms as pictures.
 
     The manifest of --generated names files in the column path and what was asked for in a column for each label, as
     generate-wav --label writes it. FID is biased by the number of sounds and depends on the classifier: compare it

@@ -3,6 +3,7 @@
 from audiodiff.metrics.bootstrap import bootstrap_interval
 from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
 from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
+from audiodiff.metrics.image import mel_psnr_db, mel_ssim
 from audiodiff.metrics.perceptual import pesq, stoi
 from audiodiff.metrics.registry import METRICS, Metric, score, select
 from audiodiff.metrics.report import Pair, Row, Summary, evaluate, evaluate_pair, summarise
@@ -19,6 +20,8 @@ __all__ = [
     "evaluate_pair",
     "log_spectral_distance",
     "mel_cepstral_distortion_db",
+    "mel_psnr_db",
+    "mel_ssim",
     "multi_resolution_stft",
     "pesq",
     "score",

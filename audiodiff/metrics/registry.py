@@ -12,6 +12,7 @@ from torch import Tensor
 from audiodiff.errors import ParameterError
 from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
 from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
+from audiodiff.metrics.image import mel_psnr_db, mel_ssim, shortest_image, shortest_ssim
 from audiodiff.metrics.perceptual import PESQ_SHORTEST_SECONDS, STOI_SHORTEST_SECONDS, pesq, stoi
 from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
 
@@ -140,6 +141,23 @@ _ALL = (
         definition="auraloss 0.4.0 MultiResolutionSTFTLoss, defaults: spectral convergence + L1 of ln magnitude, "
         "FFT 1024, 2048, 512",
         shortest=lambda sample_rate: 1025,
+    ),
+    Metric(
+        name="mel_psnr_db",
+        compute=_with_rate(mel_psnr_db),
+        unit="dB",
+        better="higher",
+        definition="PSNR of log-mel images (80 bands, 25 ms, 10 ms), in dB down to 80 dB under the reference's maximum",
+        shortest=shortest_image,
+    ),
+    Metric(
+        name="mel_ssim",
+        compute=_with_rate(mel_ssim),
+        unit="",
+        better="higher",
+        definition="SSIM (Wang et al. 2004; Gaussian window 11, deviation 1.5) of the log-mel images of mel_psnr_db, "
+        "L = 80 dB",
+        shortest=shortest_ssim,
     ),
 )
 
