@@ -91,7 +91,7 @@ class Rendering:
         noise = noise_of(self.seed, self.items, offset=first_sample // representation.hop_length)
         condition = self._told() if mel is None else Condition(frames=mel)
         signal = self._sampled(condition, noise, n_steps=representation.length(n_samples))
-        return self._sound(signal, condition.frames, items=self.items, n_samples=n_samples, first_sample=first_sample)
+        return self.sound(signal, condition.frames, items=self.items, n_samples=n_samples, first_sample=first_sample)
 
     def _unequal(self, lengths: Sequence[int], *, n_samples: int) -> Waveform:
         """Return examples of different lengths, sampled together and made sound one by one."""
@@ -102,7 +102,7 @@ class Rendering:
             condition = replace(condition, mask=mask)
         signals = self._sampled(condition, noise_of(self.seed, self.items), n_steps=max(n_each))
         sounds = [
-            self._sound(signal[None, :, :n_steps], None, items=[item], n_samples=length, first_sample=0)
+            self.sound(signal[None, :, :n_steps], None, items=[item], n_samples=length, first_sample=0)
             for signal, item, n_steps, length in zip(signals, self.items, n_each, lengths, strict=True)
         ]
         return torch.cat([F.pad(sound, (0, n_samples - sound.shape[-1])) for sound in sounds])
@@ -131,7 +131,7 @@ class Rendering:
             return null
         return replace(null, frames=null.frames.to(self.parts.device).expand_as(condition.frames))
 
-    def _sound(
+    def sound(
         self, signal: Signal, given: Mel | None, *, items: Sequence[int], n_samples: int, first_sample: int
     ) -> Waveform:
         """Return the audio of sampled signals, brought to the mel that they stand for, or that was given."""

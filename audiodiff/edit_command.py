@@ -1,0 +1,169 @@
+"""`audiodiff edit`: recordings said otherwise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiodiff import audio_io, checkpoint
+from audiodiff.devices import device_named
+from audiodiff.editing import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.file_plan import make_folder, plan_from_files
+from audiodiff.file_result import FLOAT, open_result
+from audiodiff.label_arguments import Way, read_labels
+from audiodiff.labels import LabelSet
+from audiodiff.messages import progress, say
+
+DEFAULT_OUT = Path("edited")
+WITH_LABELS, WITHOUT_LABELS = "digits-8k", "speech-prior-16k"
+
+
+def edit_command(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Recordings (wav, flac, mp3, ...), folders or globs of them.")
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What they are to become, of a model that knows labels: speaker=theo. May be given for several "
+            "labels; what is not named is left open, or stays as --source says.",
+            show_default="any",
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What they are, where that is known and the same for all: the way up of --method inversion is told "
+            "it, --guidance leads away from it, and what --label does not name is kept.",
+            show_default="any",
+        ),
+    ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="How far to go: 0 is the recording (of a model of mels, its mel made sound again), 1 keeps nothing of "
+            "it but its length. It is the time on the clock of the model's sampler, from 0 to 1.",
+        ),
+    ] = DEFAULT_STRENGTH,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="sdedit: add noise, then denoise. inversion: carry the recording up to noise without adding any, and "
+            "down under other labels; it keeps more at the same strength and takes four times as long.",
+        ),
+    ] = METHODS[0],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A run folder, a checkpoint, or a name.",
+            show_default=f"{WITH_LABELS} with --label or --source, otherwise {WITHOUT_LABELS}",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, or a folder."),
+    ] = DEFAULT_OUT,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps of the sampler, at any strength.", show_default="the model's"),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(metavar="SCALE", help="How far to exaggerate the labels; 1 is none. It doubles the time."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Noise is drawn for the seed and the number of the file in the list.")
+    ] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    float_: Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Say it again otherwise: as another speaker, another class, a little or a lot.
+
+    A result has the length, the channels and the rate of its input; what lies above half the model's rate is lost. A
+    result above full scale is scaled to fit. Each recording is held in memory; long ones are computed in windows of
+    20 s.
+
+    \b
+    Examples:
+      audiodiff edit seven.wav --label speaker=theo -o theo.wav       the same word by another speaker
+      audiodiff edit seven.wav --label digit=3 --strength 0.7         another word by (nearly) the same speaker
+      audiodiff edit takes/ --source speaker=george --label speaker=theo --method inversion --strength 0.9
+      audiodiff edit speech.wav --strength 0.3                        a variation of any speech
+      audiodiff edit takes/ --model runs/mine --label class=snare --guidance 2 -o snares
+    """
+    check_strength(strength)
+    if method not in METHODS:
+        raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
+    if steps is not None:
+        check_whole(steps, name="--steps", least=1)
+    if method == "inversion" and not label:
+        raise ParameterError(
+            "--method inversion needs --label, what the recordings are to become: without, it gives them back"
+        )
+    jobs = plan_from_files(
+        inputs,
+        suffixes=audio_io.AUDIO_SUFFIXES,
+        out=out,
+        out_suffixes=audio_io.AUDIO_SUFFIXES,
+        new_suffix=".wav",
+        force=force,
+    )
+    where = model or (WITH_LABELS if label or source else WITHOUT_LABELS)
+    loaded = check_model(checkpoint.load(where, device=device_named(device)))
+    to, of = (_single_values(texts or [], known=loaded.labels) for texts in (label, source))
+    loaded.check_sampling(steps=steps)
+    for job in jobs:
+        assert job.source is not None
+        audio_io.info(job.source)
+    make_folder(jobs[0].target)
+    n_scaled = 0
+    with progress("editing", total=len(jobs)) as bar:
+        for job in jobs:
+            assert job.source is not None
+            audio, sample_rate = audio_io.read(job.source)
+            made = edit(
+                loaded,
+                audio[None],
+                sample_rate=sample_rate,
+                strength=strength,
+                labels=to,
+                source_labels=of,
+                method=method,
+                steps=steps,
+                guidance=guidance,
+                seed=seed,
+                items=[job.index],
+                on_step=bar.within,
+            )
+            with open_result(
+                job.target, n_samples=audio.shape[-1], from_rate=sample_rate, to_rate=sample_rate, level=1.0
+            ) as result:
+                result.add(made[0])
+                n_scaled += result.write(subtype=FLOAT if float_ else None)
+            bar.advance()
+    if n_scaled:
+        which = "the result was" if len(jobs) == 1 else f"{n_scaled} of {len(jobs)} results were"
+        say(f"{which} above full scale and scaled down to fit (--float keeps the level)")
+    say(f"wrote {jobs[0].target}" if len(jobs) == 1 else f"wrote {len(jobs)} files to {out}")
+
+
+def _single_values(texts: Sequence[str], *, known: LabelSet | None) -> dict[str, str]:
+    """Read labels of which each has one value.
+
+    Raises:
+        ParameterError: as `read_labels`, and for several values.
+    """
+    found: dict[str, str] = {}
+    for name, values in read_labels(texts, labels=known).items():
+        if isinstance(values, Way) or len(set(values)) > 1:
+            raise ParameterError(f"{name} must have one value here, {name}=A: edit once for each, into its own --out")
+        found[name] = values[0]
+    return found
