@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,6 +43,31 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
     if audio.shape[-1] == 0:
         raise ParameterError("audio has no samples, so it cannot be resampled")
     return _resampler(from_rate, to_rate, audio.device, audio.dtype)(audio)
+
+
+def known_after(
+    known: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: int
+) -> Float[Tensor, "*batch new_time"]:
+    """Return 1 for each sample of `resample` all of whose samples under the filter's main lobe are known, otherwise 0.
+
+    Args:
+        known: 1 where a sample is known, otherwise 0; what lies outside is.
+        from_rate: rate of the input, in Hz.
+        to_rate: rate of the result, in Hz. Where it equals from_rate, the input itself is returned.
+
+    Example:
+        >>> known_after(torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0]), from_rate=8000, to_rate=16000)
+        tensor([1., 1., 1., 1., 0., 0., 0., 0., 0., 1., 1., 1.])
+    """
+    if from_rate == to_rate:
+        return known
+    n_samples = known.shape[-1]
+    lost = F.pad((known == 0).cumsum(dim=-1), (1, 0))
+    places = torch.arange(math.ceil(n_samples * to_rate / from_rate), device=known.device) * (from_rate / to_rate)
+    half = from_rate / (min(from_rate, to_rate) * _ROLLOFF)
+    first = (places - half).ceil().long().clamp(0, n_samples)
+    last = ((places + half).floor().long() + 1).clamp(0, n_samples)
+    return (lost[..., last] == lost[..., first]).to(known)
 
 
 class ResampleStream:
