@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from audiodiff.diffusion.broadcast import pad_dims_like
@@ -17,14 +17,26 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Sigma, Signal
 
 Power = Callable[[Signal], Signal]
+Heard = Float[Tensor, "batch 2 signal_time"]
 
 
 class Objective(ABC):
     """Measure how far a prediction is from the truth."""
 
     @abstractmethod
-    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
-        """Compute the loss of each example, averaged over its channels and samples."""
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+    ) -> Float[Tensor, "batch"]:
+        """Compute the loss of each example, averaged over its channels and samples.
+
+        Args:
+            prediction: of the denoiser.
+            x0: the truth.
+            x: x0 + sigma * eps.
+            sigma: the noise level.
+            heard: a degraded recording that the denoiser was told and, as a second channel, where it is known; None
+                where it was told none.
+        """
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,9 @@ class Plain(Objective):
     power: Power = Squared()
     weighting: Weighting = field(default_factory=Uniform)
 
-    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+    ) -> Float[Tensor, "batch"]:
         scalings = prediction.scalings
         target = (x0 - pad_dims_like(scalings.c_skip, x) * x) / pad_dims_like(scalings.c_out, x)
         weight = self.weighting(sigma, scalings).to(x.dtype)
@@ -94,7 +108,8 @@ class SpectrallyWeighted(Objective):
 
     The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. Where
     no condition tells how loud x0 is, such a weight draws D to the quiet ones of all x0 that x may have come from.
-    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it. The bands
+    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it; so it is weighed by a
+    recording that D is told as well, whichever is quieter: at high noise levels x is loud everywhere. The bands
     are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
 
     Args:
@@ -142,8 +157,19 @@ class SpectrallyWeighted(Objective):
         )
         return self._bands.to(signal) @ (spectrum.real**2 + spectrum.imag**2)
 
-    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Float[Tensor, "batch"]:
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+    ) -> Float[Tensor, "batch"]:
         loudness = self._energies(x if self.by_noisy else x0)
+        if self.by_noisy and heard is not None:
+            loudness = torch.where(
+                self._known(heard[:, 1:]), torch.minimum(loudness, self._energies(heard[:, :1])), loudness
+            )
         weight = torch.clamp((loudness + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
         error = weight * self._energies(prediction.denoised - x0)
         return error.reshape(x0.shape[0], -1).mean(dim=1)
+
+    def _known(self, known: Float[Tensor, "batch 1 signal_time"]) -> Bool[Tensor, "batch 1 frames"]:
+        """Return which frames have no sample that is not known."""
+        unknown = F.pad(1.0 - known, (self.n_fft // 2, self.n_fft // 2))
+        return F.max_pool1d(unknown, self.n_fft, self.hop_length) == 0.0

@@ -16,7 +16,7 @@ from audiodiff.diffusion.bound import (
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.grid import Discrete
-from audiodiff.diffusion.objective import Objective, Plain
+from audiodiff.diffusion.objective import Heard, Objective, Plain
 from audiodiff.diffusion.process import DiscreteVP
 from audiodiff.errors import ParameterError
 from audiodiff.types import Noise, Sigma, Signal
@@ -52,7 +52,9 @@ class Hybrid(Objective):
         if self.bin_width is not None and not self.bin_width > 0.0:
             raise ParameterError(f"bin_width={self.bin_width} must be positive, or null for signals not quantised")
 
-    def __call__(self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma) -> Nats:
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+    ) -> Nats:
         """Compute the loss of each example.
 
         Raises:
