@@ -26,9 +26,11 @@ _CONTAINERS = {
     ".aif": ("AIFF", "PCM_16"),
 }
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-_UNLIMITED_SUBTYPES = ("FLOAT", "DOUBLE")
 # The Vorbis encoder of libsndfile keeps a whole write on the stack: long signals go in pieces.
 _BLOCK_SAMPLES = 65536
+
+UNLIMITED_SUBTYPES = ("FLOAT", "DOUBLE")
+"""The sample formats that hold what lies beyond [-1, 1]."""
 
 AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
 """The suffixes that are read and written, in lower case; `find` takes them in any case."""
@@ -62,6 +64,26 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
     """
     with _open(Path(path)) as file:
         return AudioInfo(sample_rate=file.samplerate, n_samples=file.frames, n_channels=file.channels)
+
+
+def subtype_for(target: str | os.PathLike[str], *, source: str | os.PathLike[str]) -> str | None:
+    """Return the sample format of a file where another can hold it, otherwise what is nearest to it there.
+
+    Args:
+        target: the file to be written; its suffix is looked at.
+        source: a file that exists.
+
+    Returns: as `write` takes it.
+
+    Raises:
+        AudioFileError: if the source is missing, empty or not audio, or the target's suffix is not supported.
+    """
+    target, _ = _checked_format(Path(target), None)
+    with _open(Path(source)) as file:
+        own = file.subtype
+    container = _CONTAINERS[target.suffix.lower()][0]
+    candidates = (own, "PCM_24") if own in ("PCM_32", *UNLIMITED_SUBTYPES) else (own,)
+    return next((subtype for subtype in candidates if soundfile.check_format(container, subtype)), None)
 
 
 def read(
@@ -262,7 +284,7 @@ def _check_samples(audio: Float[Tensor, "channels time"], *, path: Path, subtype
     if not torch.isfinite(audio).all():
         raise ParameterError(f"{path}: audio holds NaN or infinite samples")
     peak = audio.abs().max().item()
-    if peak > 1 and subtype not in _UNLIMITED_SUBTYPES:
+    if peak > 1 and subtype not in UNLIMITED_SUBTYPES:
         raise ParameterError(
             f"{path}: audio peaks at {peak:.6g}, beyond the [-1, 1] of {subtype}; scale it or use FLOAT"
         )

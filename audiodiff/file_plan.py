@@ -34,7 +34,7 @@ def plan_from_files(
     suffixes: Sequence[str],
     out: Path,
     out_suffixes: Sequence[str],
-    new_suffix: str,
+    new_suffix: str | None,
     force: bool,
 ) -> list[Job]:
     """Plan one result for every input.
@@ -45,7 +45,7 @@ def plan_from_files(
         out: a file where it ends in one of out_suffixes and is no folder, otherwise a folder, which repeats the tree
             below an input folder.
         out_suffixes: of the files that can be written, in lower case.
-        new_suffix: of the files in a folder.
+        new_suffix: of the files in a folder; None keeps that of each input.
         force: replace files that exist.
 
     Raises:
@@ -84,7 +84,7 @@ def make_folder(target: Path) -> None:
             probe.unlink()
 
 
-def _found(inputs: Sequence[str], *, suffixes: Sequence[str], new_suffix: str) -> Iterator[tuple[Path, Path]]:
+def _found(inputs: Sequence[str], *, suffixes: Sequence[str], new_suffix: str | None) -> Iterator[tuple[Path, Path]]:
     """Yield every file with the name that its result has below an output folder."""
     for text in inputs:
         root = Path(text).expanduser()
@@ -92,7 +92,7 @@ def _found(inputs: Sequence[str], *, suffixes: Sequence[str], new_suffix: str) -
             if path.suffix.lower() not in suffixes:
                 raise AudioFileError(f"{path}: suffix {path.suffix!r} must be one of {', '.join(suffixes)}")
             name = path.relative_to(root) if root.is_dir() else Path(path.name)
-            yield path, name.with_suffix(new_suffix)
+            yield path, name if new_suffix is None else name.with_suffix(new_suffix)
 
 
 def _settled(

@@ -82,7 +82,7 @@ class FileResult:
         """Write the file; return whether the level had to be lowered to fit.
 
         Args:
-            subtype: of the samples, as soundfile names it; FLOAT keeps the level.
+            subtype: of the samples, as soundfile names it; FLOAT and DOUBLE keep the level.
 
         Raises:
             AudioFileError: if it cannot be written.
@@ -91,7 +91,7 @@ class FileResult:
         if rest is not None:
             self._keep(rest)
         self._keep(torch.zeros(self._n_channels, self._left))
-        scaled = subtype != FLOAT and self._peak > 1.0
+        scaled = subtype not in audio_io.UNLIMITED_SUBTYPES and self._peak > 1.0
         audio_io.write_blocks(
             self._target,
             (block / self._peak * (1 - 2**-15) if scaled else block for block in self._kept()),

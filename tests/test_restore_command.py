@@ -1,0 +1,164 @@
+"""`audiodiff enhance`, `inpaint`, `extend`, `declip`: what goes in, what comes out, what is refused, what is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+import sounds
+import tiny
+import torch
+import typer
+from typer.testing import CliRunner
+
+import audiodiff
+from audiodiff import audio_io, restore_command
+from audiodiff.restoration import Sampling
+from audiodiff.restoration.enhancement import enhance
+
+HEARS = [
+    *tiny.UNCONDITIONAL,
+    "conditioner=degraded",
+    "network=spectral_unconditional",
+    "network.hears=true",
+    "audio.sample_rate=16000",
+]
+COMMANDS: dict[str, Callable[..., None]] = {"enhance": restore_command.enhance_command}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("model") / "hears", HEARS)
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def run(command: str, *arguments: str | Path | float):
+    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    application.command()(COMMANDS[command])
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+def made(command: str, *arguments: str | Path | float) -> str:
+    """Run with success; return what was said."""
+    result = run(command, *arguments)
+    assert result.exit_code == 0, result.exception
+    return result.output
+
+
+def refusal(command: str, *arguments: str | Path | float) -> str:
+    """Run without success; return the reason."""
+    result = run(command, *arguments)
+    assert isinstance(result.exception, audiodiff.errors.AudiodiffError), (result.output, result.exception)
+    return str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "sample_rate", "n_channels", "n_samples", "subtype"),
+    [
+        ("a.wav", 44100, 2, 5001, "PCM_24"),
+        ("a.wav", 8000, 1, 800, "ULAW"),
+        ("a.flac", 16000, 1, 1600, "PCM_16"),
+        ("a.wav", 48000, 2, 4800, "FLOAT"),
+        ("a.wav", 96000, 3, 1, "PCM_16"),
+        ("a.ogg", 22050, 1, 9000, "VORBIS"),
+    ],
+)
+def test_a_result_has_the_form_of_its_input(model: Path, name, sample_rate, n_channels, n_samples, subtype):
+    sound = sounds.tones(n_samples, sample_rate=sample_rate, n_channels=n_channels)
+    audio_io.write(name, sound, sample_rate=sample_rate, subtype=subtype)
+    made("enhance", name, "--model", model, "--steps", 1)
+    assert (
+        audio_io.info(f"restored/{name}")
+        == audio_io.info(name)
+        == audio_io.AudioInfo(sample_rate, n_samples, n_channels)
+    )
+    assert soundfile.info(f"restored/{name}").subtype == subtype
+
+
+def test_the_command_gives_what_the_function_gives(model: Path):
+    source = sounds.write(Path("in.wav"), 30000, n_channels=2, peak=1.7)
+    made("enhance", source, "-o", "out.wav", "--model", model, "--steps", 2, "--seed", 5)
+    loaded, audio = audiodiff.load(model), audio_io.read(source)[0]
+    expected = enhance(loaded, audio, sample_rate=22050, sampling=Sampling(steps=2), seed=5)
+    assert torch.equal(audio_io.read("out.wav")[0], expected)
+
+
+def test_a_folder_keeps_its_tree_and_every_file_is_named(model: Path):
+    for name in ("a.wav", "deep/b.flac"):
+        sounds.write(Path("in") / name, 2000, sample_rate=16000)
+    said = made("enhance", "in", "--model", model, "--steps", 1, "-o", "out")
+    assert sorted(str(path) for path in Path("out").rglob("*.*")) == ["out/a.wav", "out/deep/b.flac"]
+    assert "a.wav: restored as out/a.wav" in said
+    assert "b.flac: restored as out/deep/b.flac" in said
+
+
+def test_a_file_does_not_depend_on_those_beside_it(model: Path):
+    for name in ("a.wav", "b.wav"):
+        sounds.write(Path("in") / name, 3000, n_channels=ord(name[0]) - 96)
+    made("enhance", "in", "--model", model, "--steps", 1, "-o", "all")
+    made("enhance", "in/b.wav", "--model", model, "--steps", 1, "-o", "alone")
+    assert Path("all/b.wav").read_bytes() == Path("alone/b.wav").read_bytes()
+
+
+def test_silence_is_copied(model: Path):
+    audio_io.write("in.wav", torch.zeros(2, 4000), sample_rate=16000)
+    assert "nothing to restore; copied to" in made("enhance", "in.wav", "--model", model)
+    assert Path("restored/in.wav").read_bytes() == Path("in.wav").read_bytes()
+
+
+def test_another_suffix_takes_the_nearest_format(model: Path):
+    source = sounds.write(Path("in.wav"), 2000, sample_rate=16000, peak=1.2)
+    assert soundfile.info(str(source)).subtype == "FLOAT"
+    made("enhance", source, "-o", "out.flac", "--model", model, "--steps", 1)
+    assert soundfile.info("out.flac").subtype == "PCM_24"
+    made("enhance", sounds.write(Path("b.wav"), 2000), "-o", "b.out.wav", "--model", model, "--steps", 1, "--float")
+    assert soundfile.info("b.out.wav").subtype == "FLOAT"
+
+
+def test_what_exists_is_replaced_only_by_force(model: Path):
+    source = sounds.write(Path("in.wav"), 1000)
+    made("enhance", source, "--model", model, "--steps", 1)
+    assert "--force" in refusal("enhance", source, "--model", model, "--steps", 1)
+    made("enhance", source, "--model", model, "--steps", 1, "--force")
+    assert "one of the inputs" in refusal("enhance", source, "-o", "in.wav", "--model", model, "--force")
+
+
+def test_a_damaged_file_is_named_before_anything_is_made(model: Path):
+    sounds.write(Path("in/a.wav"), 1000)
+    Path("in/b.wav").write_bytes(b"no sound")
+    assert "b.wav" in refusal("enhance", "in", "--model", model)
+    assert not list(Path("restored").rglob("*.wav"))
+
+
+def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
+    source = sounds.write(Path("in.wav"), 1000)
+    deaf = tiny.save(tmp_path / "deaf", tiny.UNCONDITIONAL)
+    assert "hears degraded recordings" in refusal("enhance", source, "--model", deaf)
+    mels = tiny.save(tmp_path / "mels", tiny.LOG_MEL)
+    assert "waveforms" in refusal("enhance", source, "--model", mels)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--steps", 0, "steps=0 must be"),
+        ("--start", -1, "start=-1.0 must be"),
+        ("--start", 1e6, "start=1000000.0 must"),
+    ],
+)
+def test_settings_out_of_range_are_named(model: Path, option: str, value: float, reason: str):
+    source = sounds.write(Path("in.wav"), 1000)
+    assert reason in refusal("enhance", source, "--model", model, option, value)
+    assert not list(Path().rglob("restored/*.wav"))
+
+
+def test_the_help_has_examples():
+    for name in COMMANDS:
+        assert f"audiodiff {name} " in run(name, "--help").output
