@@ -1,12 +1,14 @@
 """The exact denoiser of Gaussian data, and the networks that make it under every parameterisation."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
+from audiodiff.diffusion.operators import LinearOperator
 from audiodiff.diffusion.process import Process
 from audiodiff.networks.network import Network
 from audiodiff.types import Reach
@@ -119,3 +121,36 @@ class Mixture:
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         eps = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return (self.means[which] + self.variances[which].sqrt()[:, None] * eps)[..., None]
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law N(mean, covariance) of signals of one channel: (time,) and (time, time)."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues and eigenvectors of the covariance."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return values, vectors
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return E[x0 | x0 + sigma eps = x]."""
+        power = pad_dims_like(sigma, x) ** 2
+        values, vectors = self.spectrum
+        return self.mean + ((x - self.mean) @ vectors * (values / (values + power))) @ vectors.mT
+
+    def posterior(self, operator: LinearOperator, y: Tensor, sigma_y: float) -> "Law":
+        """Condition on y = A x0 + sigma_y noise, by the formula of Gauss; y of one example."""
+        a = matrix(operator, len(self.mean))
+        inner = a @ self.covariance @ a.mT + sigma_y**2 * torch.eye(len(a), dtype=torch.float64)
+        gain = self.covariance @ a.mT @ torch.linalg.pinv(inner, hermitian=True, rtol=1e-10)
+        mean = self.mean + gain @ (y[0, 0] - a @ self.mean)
+        return Law(mean, self.covariance - gain @ a @ self.covariance)
+
+
+def matrix(operator: LinearOperator, n_samples: int) -> Tensor:
+    """Return the operator's matrix, column by column."""
+    return operator(torch.eye(n_samples, dtype=torch.float64)[:, None])[:, 0].mT

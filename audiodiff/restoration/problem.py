@@ -1,7 +1,7 @@
 """What is known of a recording that is to be restored."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audiodiff.diffusion.operators import LinearOperator
 from audiodiff.types import Signal
@@ -17,9 +17,21 @@ class Problem:
         operator: A with A x0 = A measured, exactly; None where no part of x0 is known as it is, as in noise.
         possible: brings an estimate to the nearest one that could have been measured as this was, where that is no
             linear matter (clipping); None where the operator says it all.
+        guess: a first guess of x0, for a sampling that has a start; None is measured.
     """
 
     measured: Signal
     known: Signal
     operator: LinearOperator | None = None
     possible: Callable[[Signal], Signal] | None = None
+    guess: Signal | None = None
+
+    def scaled(self, gain: float) -> "Problem":
+        """Return the problem of gain times x0."""
+        possible = self.possible
+        return replace(
+            self,
+            measured=gain * self.measured,
+            possible=None if possible is None else lambda x: gain * possible(x / gain),
+            guess=None if self.guess is None else gain * self.guess,
+        )

@@ -8,11 +8,20 @@
 | dps | nothing | pulls every x, through the network | 3 a step |
 | repaint | nothing | replaced in every x, with steps back | n_resamples a step |
 
-The last four need no training on degraded recordings: any model of waveforms will do.
+The last four need no training on degraded recordings: any model of waveforms will do. What they draw, of a network that
+knows its data perfectly and with many steps:
+
+| method | draws from |
+|---|---|
+| told | the posterior, whatever the data and the damage |
+| projection | a law that leans to the prior: at every level, what is known helps only as it is under that noise |
+| pigdm | the posterior of isotropic Gaussian data; of others an approximation |
+| dps | no law that is known: its pull does not depend on how far the estimate is off |
+| repaint | the posterior, as n_resamples grows; with 1 it leans to the prior as projection does |
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import torch
 
@@ -20,7 +29,7 @@ from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.posterior import dps, pigdm, projection, repaint
-from audiodiff.diffusion.solvers import OnStep, Solver
+from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.representations.waveform import WaveformRepresentation
 from audiodiff.restoration.problem import Problem
@@ -42,6 +51,7 @@ class Sampling:
         solver: another solver than the model's; not for dps and repaint, which are solvers themselves.
         guidance: of what the network is told against nothing told; 1 is none.
         sigma_y: std of noise in what was measured; for pigdm.
+        sigma_data: std of the sounds; for pigdm. None is that of what was measured, where it is known.
         scale: the step length of dps, as an amplitude.
         n_resamples: how often repaint walks each stretch down.
     """
@@ -52,6 +62,7 @@ class Sampling:
     solver: Solver | None = None
     guidance: float = 1.0
     sigma_y: float = 0.0
+    sigma_data: float | None = None
     scale: float = 0.05
     n_resamples: int = 4
 
@@ -62,6 +73,9 @@ class Sampling:
             check_whole(self.steps, name="steps", least=1)
         if self.start is not None and not self.start > 0.0:
             raise ParameterError(f"start={self.start} must be positive: a noise level")
+        if not math.isfinite(self.guidance):
+            raise ParameterError(f"guidance={self.guidance} must be a finite number; 1 is none")
+        check_whole(self.n_resamples, name="n_resamples", least=1)
 
 
 def check_model(model: object, *, method: str) -> Synthesizer:
@@ -97,37 +111,81 @@ def draw(
         noise: white noise by step, as `audiodiff.diffusion.noise.noise_of` makes it.
         on_step: called after every step.
 
-    Returns: (batch, 1, time). Where the problem has an operator, A of it is A of what was measured.
+    Returns: (batch, 1, time). Where the problem has an operator, A of it is A of what was measured, and every estimate
+        is a possible one.
 
     Raises:
         ParameterError: if the method needs an operator and the problem has none, or the start is above the model's
             noise levels.
     """
     gain = model.representation.encode(problem.measured.new_ones(1, 1, 1)).item()
-    problem = replace(
-        problem,
-        measured=gain * problem.measured,
-        possible=None if problem.possible is None else _scaled(problem.possible, gain),
+    scaled = problem.scaled(gain)
+    told = None
+    if sampling.method == "told":
+        told = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
+    restored = draw_from(
+        model.denoiser.bind(model.conditioner.null(len(scaled.measured))),
+        scaled,
+        told=told,
+        sigmas=_levels(model, sampling, gain=gain),
+        solver=model.sampler.solver,
+        sampling=sampling,
+        noise=noise,
+        on_step=on_step,
+        after_step=model.sampler.after_step,
     )
-    sigmas = _levels(model, sampling, gain=gain)
-    denoise, solve = _agreeing(model, problem, sampling)
-    x = float(sigmas[0]) * noise(problem.measured, 0)
-    if sampling.start is not None:
-        x = x + problem.measured
-    restored = solve(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=model.sampler.after_step)
-    if problem.operator is not None:
-        missing = problem.operator.pseudo_inverse(problem.operator(problem.measured - restored))
-        restored = restored + missing
     return restored / gain
 
 
-def _agreeing(model: Synthesizer, problem: Problem, sampling: Sampling) -> tuple[Denoise, Solver]:
+def draw_from(
+    alone: Denoise,
+    problem: Problem,
+    *,
+    told: Denoise | None,
+    sigmas: Sigmas,
+    solver: Solver,
+    sampling: Sampling,
+    noise: Noise,
+    on_step: OnStep | None = None,
+    after_step: AfterStep | None = None,
+) -> Signal:
+    """Draw with denoisers instead of a model.
+
+    Args:
+        alone: (x, sigma) -> E[x0 | x].
+        problem: in the units of the denoisers.
+        told: (x, sigma) -> E[x0 | x, what was measured]; for method=told alone.
+        sigmas: noise levels, the last of them 0.
+        solver: where the sampling names no other.
+        sampling: how; of its steps and start the sigmas are made.
+        noise: see `draw`, and so for on_step.
+        on_step: see noise.
+        after_step: applied to the result of every step.
+
+    Returns: as `draw`.
+    """
+    denoise, solve = _agreeing(alone, told, problem, sampling, solver=solver)
+    x = float(sigmas[0]) * noise(problem.measured, 0)
+    if sampling.start is not None:
+        x = x + (problem.measured if problem.guess is None else problem.guess)
+    restored = solve(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=after_step)
+    operator = problem.operator
+    if operator is not None:
+        # In this order, so that under a mask nothing is rounded.
+        rest = restored - operator.pseudo_inverse(operator(restored))
+        restored = operator.pseudo_inverse(operator(problem.measured)) + rest
+    return restored if problem.possible is None else problem.possible(restored)
+
+
+def _agreeing(
+    alone: Denoise, told: Denoise | None, problem: Problem, sampling: Sampling, *, solver: Solver
+) -> tuple[Denoise, Solver]:
     """Return the denoiser that knows what was measured, and the solver."""
-    solver = model.sampler.solver if sampling.solver is None else sampling.solver
-    nothing = model.denoiser.bind(model.conditioner.null(len(problem.measured)))
+    solver = solver if sampling.solver is None else sampling.solver
     if sampling.method == "told":
-        told = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
-        denoise = told if sampling.guidance == 1.0 else classifier_free(told, nothing, scale=sampling.guidance)
+        if told is None:
+            raise ParameterError("told=None: method=told needs a denoiser that is told what was measured")
+        denoise = told if sampling.guidance == 1.0 else classifier_free(told, alone, scale=sampling.guidance)
         return _consistent(denoise, problem), solver
     if problem.operator is None:
         raise ParameterError(
@@ -136,14 +194,20 @@ def _agreeing(model: Synthesizer, problem: Problem, sampling: Sampling) -> tuple
         )
     y = problem.operator(problem.measured)
     if sampling.method == "projection":
-        return _consistent(nothing, problem), solver
+        return _consistent(alone, problem), solver
     if sampling.method == "pigdm":
-        spread = float(problem.measured.std()) or 1.0
-        guided = pigdm(nothing, problem.operator, y, sigma_data=spread, sigma_y=sampling.sigma_y)
+        spread = _spread(problem) if sampling.sigma_data is None else sampling.sigma_data
+        guided = pigdm(alone, problem.operator, y, sigma_data=spread, sigma_y=sampling.sigma_y)
         return _possible(guided, problem), solver
     if sampling.method == "dps":
-        return nothing, dps(problem.operator, y, scale=sampling.scale)
-    return nothing, repaint(problem.operator, y, jump_length=1, n_resamples=sampling.n_resamples)
+        return alone, dps(problem.operator, y, scale=sampling.scale)
+    return alone, repaint(problem.operator, y, jump_length=1, n_resamples=sampling.n_resamples)
+
+
+def _spread(problem: Problem) -> float:
+    """Return the RMS of what was measured, 1 where nothing was."""
+    power = (problem.known * problem.measured.square()).sum() / problem.known.sum().clamp(min=1.0)
+    return math.sqrt(power.item()) or 1.0
 
 
 def _consistent(denoise: Denoise, problem: Problem) -> Denoise:
@@ -156,10 +220,6 @@ def _consistent(denoise: Denoise, problem: Problem) -> Denoise:
 def _possible(denoise: Denoise, problem: Problem) -> Denoise:
     possible = problem.possible
     return denoise if possible is None else lambda x, sigma: possible(denoise(x, sigma))
-
-
-def _scaled(function: Callable[[Signal], Signal], gain: float) -> Callable[[Signal], Signal]:
-    return lambda x: gain * function(x / gain)
 
 
 def _levels(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:

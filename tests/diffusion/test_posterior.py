@@ -1,17 +1,16 @@
 """Posterior sampling of Gaussian data, whose posterior under a linear operator is Gaussian and known."""
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from analytic import Law, matrix
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.grid import Karras
 from audiodiff.diffusion.operators import Decimate, Linear, LinearOperator, LowPass, Mask
 from audiodiff.diffusion.posterior import (
@@ -38,33 +37,6 @@ def white(step: int, shape: tuple[int, ...]) -> Tensor:
 
 def noise(like: Tensor, step: int) -> Tensor:
     return white(step, tuple(like.shape))
-
-
-@dataclass(frozen=True)
-class Law:
-    """The law N(mean, covariance) of signals of one channel."""
-
-    mean: Tensor
-    covariance: Tensor
-
-    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return E[x0 | x0 + sigma eps = x]."""
-        power = pad_dims_like(sigma, x) ** 2
-        values, vectors = torch.linalg.eigh(self.covariance)
-        return self.mean + ((x - self.mean) @ vectors * (values / (values + power))) @ vectors.mT
-
-    def posterior(self, operator: LinearOperator, y: Tensor, sigma_y: float) -> "Law":
-        """Condition on y = A x0 + sigma_y noise, by the formula of Gauss; y of one example."""
-        a = matrix(operator)
-        inner = a @ self.covariance @ a.mT + sigma_y**2 * torch.eye(len(a), dtype=torch.float64)
-        gain = self.covariance @ a.mT @ torch.linalg.pinv(inner, hermitian=True, rtol=1e-10)
-        mean = self.mean + gain @ (y[0, 0] - a @ self.mean)
-        return Law(mean, self.covariance - gain @ a @ self.covariance)
-
-
-def matrix(operator: LinearOperator) -> Tensor:
-    """Return the operator's matrix, column by column."""
-    return operator(torch.eye(N, dtype=torch.float64)[:, None])[:, 0].mT
 
 
 def isotropic(std: float = 0.5) -> Law:
@@ -215,7 +187,7 @@ def test_reconstruction_guidance_moves_the_estimate_by_its_jacobian(sigma_y):
     """Of a Gaussian D has the Jacobian J = C (C + sigma^2)^-1, so that the gradient is -J A^T (y - A D)."""
     operator, law = Decimate(2), correlated()
     y, x, sigma = measured(operator, law), white(3, (1, 1, N)), torch.tensor([0.7], dtype=torch.float64)
-    a = matrix(operator)
+    a = matrix(operator, N)
     free = law.denoise(x, sigma)
     jacobian = law.covariance @ torch.linalg.inv(law.covariance + 0.49 * torch.eye(N, dtype=torch.float64))
     move = jacobian @ a.mT @ (y[0, 0] - a @ free[0, 0]) * (0.49 / (0.49 + sigma_y**2))
@@ -227,7 +199,7 @@ def test_dps_steps_down_the_gradient_of_the_length_of_the_error():
     operator, law = Decimate(2), correlated()
     y, x = measured(operator, law), white(3, (1, 1, N))
     sigmas = torch.tensor([0.7, 0.3], dtype=torch.float64)
-    a, free = matrix(operator), law.denoise(x, sigmas[:1])
+    a, free = matrix(operator, N), law.denoise(x, sigmas[:1])
     residual = y[0, 0] - a @ free[0, 0]
     jacobian = law.covariance @ torch.linalg.inv(law.covariance + 0.49 * torch.eye(N, dtype=torch.float64))
     # grad |r|^2 / |r|, with grad r = -A J
