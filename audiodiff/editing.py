@@ -338,8 +338,10 @@ def _windows(model: Synthesizer, n_samples: int) -> list[tuple[int, int]]:
     hop = 1 if dialect is None else dialect.hop_length
     grain = math.lcm(hop, model.representation.hop_length * model.denoiser.network.grain)
     window, overlap = (_up(round(seconds * model.sample_rate), grain) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS))
-    # The analysis reflects a signal at its ends, so that it has to be longer than half a frame.
-    n_padded = _up(max(n_samples, 0 if dialect is None else dialect.n_fft), grain)
+    n_padded = n_samples
+    if dialect is not None and model.representation.makes_mel:
+        # Whole hops, so that every sample lies under a frame; and the analysis may reflect half a frame at the ends.
+        n_padded = _up(max(n_samples, dialect.n_fft), hop)
     stride = window - overlap
     firsts = [0]
     while firsts[-1] + window < n_padded:

@@ -1,0 +1,112 @@
+"""`audiodiff edit`, as a user calls it."""
+
+from pathlib import Path
+
+import pytest
+import sounds
+import tiny
+import torch
+import typer
+from typer.testing import CliRunner
+
+from audiodiff import audio_io, checkpoint
+from audiodiff.edit_command import edit_command
+from audiodiff.editing import edit
+from audiodiff.errors import AudiodiffError
+from audiodiff.synthesizer import Synthesizer
+
+LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b], speaker: [ann, bob]}"]
+
+
+def run(*arguments: str | Path):
+    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    application.command()(edit_command)
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+def made(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.exception or result.output
+    return result.output
+
+
+def refusal(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, AudiodiffError), result.exception
+    return str(result.exception)
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    overrides = [*tiny.LOG_MEL, *LABELS, "network.vector_features=4"]
+    return tiny.save(tmp_path_factory.mktemp("model") / "labelled", overrides)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("plain") / "waves", tiny.UNCONDITIONAL)
+
+
+@pytest.mark.parametrize(("rate", "n_channels"), [(8000, 1), (44100, 2)])
+def test_a_file_becomes_what_the_library_makes_of_it(model: Path, rate: int, n_channels: int):
+    source = sounds.write(Path("in.wav"), rate // 10, sample_rate=rate, n_channels=n_channels)
+    made(source, "-o", "out.wav", "--model", model, "--label", "speaker=bob", "--source", "digit=a", "--float")
+    audio, _ = audio_io.read(source)
+    loaded = checkpoint.load(model)
+    assert isinstance(loaded, Synthesizer)
+    expected = edit(loaded, audio[None], sample_rate=rate, labels={"speaker": "bob"}, source_labels={"digit": "a"})[0]
+    result, result_rate = audio_io.read("out.wav")
+    assert result_rate == rate
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+
+
+def test_a_folder_becomes_a_folder(plain: Path):
+    for name in ("a.wav", "deep/b.flac"):
+        sounds.write(Path("in") / name, 2000)
+    said = made("in", "-o", "out", "--model", plain, "--strength", "0.2", "--steps", "1")
+    assert "wrote 2 files to out" in said
+    assert sorted(str(path) for path in Path("out").rglob("*.*")) == ["out/a.wav", "out/deep/b.wav"]
+    first, other = (audio_io.read(f"out/{name}")[0] for name in ("a.wav", "deep/b.wav"))
+    # The same recording, and other noise.
+    assert not torch.equal(first, other)
+
+
+def test_without_force_nothing_is_replaced(plain: Path):
+    source = sounds.write(Path("in.wav"), 1000)
+    Path("out.wav").write_bytes(b"mine")
+    assert "--force" in refusal(source, "-o", "out.wav", "--model", plain)
+    assert Path("out.wav").read_bytes() == b"mine"
+    made(source, "-o", "out.wav", "--model", plain, "--force", "--steps", "1")
+    assert audio_io.info("out.wav").n_samples == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--strength", "1.2"], "strength=1.2"),
+        (["--method", "magic"], "magic"),
+        (["--steps", "0"], "--steps=0"),
+        (["--label", "digit=z"], "digit=z"),
+        (["--label", "digit=a,b"], "digit must have one value"),
+        (["--source", "digit=a:b"], "digit must have one value"),
+        (["--label", "colour=red"], "colour"),
+        (["--method", "inversion"], "--label"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(model: Path, arguments: list[str], named: str):
+    source = sounds.write(Path("in.wav"), 1000)
+    assert named in refusal(source, "-o", "out", "--model", model, *arguments)
+    assert not Path("out").exists()
+
+
+def test_labels_of_a_model_without_them_and_a_bad_file_are_refused(plain: Path):
+    source = sounds.write(Path("in/a.wav"), 1000)
+    assert "without labels" in refusal(source, "--model", plain, "--label", "digit=1")
+    Path("in/b.wav").write_bytes(b"no sound")
+    assert "b.wav" in refusal("in", "--model", plain)
+    assert not Path("edited").exists()
