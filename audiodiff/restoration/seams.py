@@ -1,0 +1,38 @@
+"""What was restored, put where samples were lost."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+FADE_SECONDS = 0.002
+
+
+def inserted(
+    recording: Float[Tensor, "channels time"],
+    restored: Float[Tensor, "channels time"],
+    known: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+) -> Float[Tensor, "channels time"]:
+    """Return the recording where it is known and what was restored elsewhere, without a step between them.
+
+    By what the two differ at a known sample, which the change of the rate leaves of high frequencies, the restored
+    samples beside it are moved, less and less over 2 ms; across a shorter stretch by a straight line from one side to
+    the other.
+
+    Example:
+        >>> recording, known = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+        >>> inserted(recording, torch.tensor([[0.0, 5.0, 0.0]]), known, sample_rate=8000)
+        tensor([[1., 7., 3.]])
+    """
+    n_samples = recording.shape[-1]
+    is_known = known != 0
+    place = torch.arange(n_samples, device=recording.device).expand_as(recording)
+    before = torch.where(is_known, place, -1).cummax(dim=-1).values
+    after = torch.where(is_known, place, n_samples).flip(-1).cummin(dim=-1).values.flip(-1)
+    fade = (after - before).clamp(max=max(2, round(FADE_SECONDS * sample_rate)))
+    error = torch.where(is_known, recording - restored, 0.0)
+    for edge, distance in ((before, place - before), (after, after - place)):
+        of_edge = error.gather(-1, edge.clamp(0, n_samples - 1)) * ((edge >= 0) & (edge < n_samples))
+        restored = restored + of_edge * (1.0 - distance / fade).clamp(min=0.0)
+    return torch.where(is_known, recording, restored)
