@@ -99,15 +99,15 @@ def of_hearing(config: Config) -> Iterator[str]:
     """Compare who tells a degraded recording, who hears it, and whether training degrades any."""
     having = {
         "conditioner=degraded": _kind(config["conditioner"]) == "DegradedConditioner",
-        "network.hears=true": bool(config["network"].get("hears", False)),
+        "network=spectral_restorer": _kind(config["network"]) == "SpectralRestorer",
         "method=restoration": _kind(config["method"]) == "Restoration",
     }
     missing = [choice for choice, chosen in having.items() if not chosen]
     if 0 < len(missing) < len(having):
         chosen = " and ".join(choice for choice in having if choice not in missing)
         yield (
-            f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, with "
-            "network=spectral_unconditional, as in recipes=speech/prior"
+            f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, as "
+            "recipes=speech/prior has them"
         )
 
 

@@ -168,10 +168,10 @@ def test_the_whole_matrix_trains_or_is_refused():
 @pytest.mark.parametrize(
     ("chosen", "missing"),
     [
-        (("conditioner=degraded",), "network.hears=true and method=restoration"),
-        (("network.hears=true",), "conditioner=degraded and method=restoration"),
-        (("method=restoration", "network.hears=true"), "conditioner=degraded"),
-        (("conditioner=degraded", "network.hears=true"), "method=restoration"),
+        (("conditioner=degraded",), "network=spectral_restorer and method=restoration"),
+        (("network=spectral_restorer", "network.level=0.1"), "conditioner=degraded and method=restoration"),
+        (("method=restoration", "network=spectral_restorer", "network.level=0.1"), "conditioner=degraded"),
+        (("conditioner=degraded", "network=spectral_restorer"), "method=restoration"),
     ],
 )
 def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tuple[str, ...], missing: str):

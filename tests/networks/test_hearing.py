@@ -8,18 +8,17 @@ from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import Flow
-from audiodiff.dsp.mel import dialect
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal
-from audiodiff.networks.spectral import SpectralWaveNet
+from audiodiff.networks.restorer import SpectralRestorer
 
 
-def network(**changes) -> SpectralWaveNet:
-    made = SpectralWaveNet(
+def network(**changes) -> SpectralRestorer:
+    made = SpectralRestorer(
         Sinusoidal(),
-        **{"dialect": None, "n_fft": 64, "hop_length": 16, "channels": 8, "n_layers": 2, "dilation_cycle": 2} | changes,
-        step_features=8,
-        hears=True,
+        **{"sample_rate": 16000, "n_fft": 64, "hop_length": 16, "channels": 8, "n_layers": 2, "dilation_cycle": 2}
+        | {"step_features": 8}
+        | changes,
     )
     torch.manual_seed(0)
     for parameter in made.parameters():
@@ -102,7 +101,7 @@ def test_a_clip_in_a_padded_batch_hears_as_it_does_alone():
 
 def test_a_recording_shorter_than_the_signal_is_refused():
     model = network()
-    with pytest.raises(ParameterError, match="covers 96 samples and x has 200"):
+    with pytest.raises(ParameterError, match="covers 96 samples and x needs 208"):
         model(sound(1, 200), LEVEL[:1], model.encode(DegradedConditioner()(sound(1, 96))))
 
 
@@ -111,9 +110,40 @@ def test_a_recording_without_where_it_is_known_is_refused():
         network().encode(Condition(signal=sound()))
 
 
-def test_a_mel_beside_it_is_refused():
-    with pytest.raises(ParameterError, match="hears=true together with a mel dialect"):
-        network(dialect=dialect("hifigan"), n_fft=1024, hop_length=256)
+@pytest.mark.parametrize("changes", [{"hop_length": 40}, {"level": 0.0}, {"corner": -1.0}])
+def test_a_network_that_cannot_be_is_refused(changes: dict[str, float]):
+    with pytest.raises(ParameterError, match="must be"):
+        network(**changes)
+
+
+def test_stereo_is_refused():
+    with pytest.raises(ParameterError, match="channels=2 must be 1"):
+        network()(torch.zeros(1, 2, 100), LEVEL[:1], Condition())
+
+
+def test_gains_alone_pass_what_they_are_given():
+    """With a gain of 1 on the one, of 0 on the other and nothing of its own, the network returns what it was given."""
+    model = network()
+    bins = 33
+    torch.nn.init.zeros_(model.output_projection.weight)
+    assert model.output_projection.bias is not None
+    x, heard = sound(), sound(seed=1)
+    for first, passed in ((0, x), (bins, heard)):
+        with torch.no_grad():
+            model.output_projection.bias.zero_()
+            model.output_projection.bias[first : first + bins] = 1.0
+        assert torch.allclose(model(x, LEVEL, model.encode(DegradedConditioner()(heard))), passed, atol=1e-6)
+
+
+def test_quiet_bins_count_as_loud_ones_do():
+    """A level that falls by 20 dB changes directions by a root of 10 and logarithms by a quarter of 2 log(10)."""
+    model = network()
+    parts = model._analysed(sound())
+    loud, quiet = (model._features(gain * parts) for gain in (1.0, 0.1))
+    bins = 33
+    assert torch.allclose(loud[:, : 2 * bins], 10**0.5 * quiet[:, : 2 * bins], rtol=0.02, atol=0.05)
+    difference = loud[:, 2 * bins :] - quiet[:, 2 * bins :]
+    assert float(difference.median()) == pytest.approx(0.5 * torch.log(torch.tensor(10.0)).item(), rel=1e-3)
 
 
 def test_dropout_leaves_out_whole_recordings_as_often_as_it_says():

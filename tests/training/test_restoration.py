@@ -19,8 +19,7 @@ from audiodiff.training.step import Exact, TrainingStep
 TELLING = (
     "audio=plain",
     "conditioner=degraded",
-    "network=spectral_unconditional",
-    "network.hears=true",
+    "network=spectral_restorer",
     "method=restoration",
     "objective.by_noisy=true",
     "validation=loss",

@@ -40,8 +40,7 @@ WAYS = {
     ),
     "degraded recordings": (
         "conditioner=degraded",
-        "network=spectral_unconditional",
-        "network.hears=true",
+        "network=spectral_restorer",
         "method=restoration",
         "objective.by_noisy=true",
         "audio=plain",

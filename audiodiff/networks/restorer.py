@@ -1,0 +1,191 @@
+"""A network at the frame rate that hears a degraded recording beside the noisy signal, or nothing beside it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiodiff.condition import Condition
+from audiodiff.dsp.stft import Stft
+from audiodiff.errors import ParameterError
+from audiodiff.networks.embedding import Embedding, StepEncoder
+from audiodiff.networks.network import Network
+from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
+from audiodiff.types import Reach, Signal
+
+QUIETEST = 1e-3
+"""Magnitude against the expected one below which features no longer follow it: 60 dB."""
+
+
+class SpectralRestorer(Network):
+    """Predict a waveform from its STFT and from that of a degraded recording, with a residual stack at the frame rate.
+
+    Of both spectra it sees every bin's direction with the root of its magnitude, and the logarithm of the magnitude, so
+    that quiet bins count as loud ones do. What it gives is a gain on every bin of either, as a Wiener filter's, plus a
+    spectrum of its own for what neither holds, scaled as speech is: falling by 6 dB an octave above a corner.
+
+    Args:
+        embedding: of the noise level's clock.
+        n_fft, hop_length: of the STFT, in samples.
+        sample_rate: in Hz, for the corner.
+        level: RMS of the audio that is expected.
+        corner: frequency above which the expected spectrum falls, in Hz.
+        channels: width of the stack.
+        n_layers: number of residual blocks.
+        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
+        kernel_size: of the dilated convolutions, odd.
+        step_features: width of the encoded noise level.
+
+    Example:
+        >>> from audiodiff.networks.embedding import Sinusoidal
+        >>> network = SpectralRestorer(Sinusoidal(), sample_rate=16000, channels=8, n_layers=2, dilation_cycle=2)
+        >>> network(torch.zeros(1, 1, 1000), torch.tensor([0.5]), network.encode(Condition())).shape
+        torch.Size([1, 1, 1000])
+
+    Source: Richter et al. 2023 (SGMSE+), section III-B, for magnitudes to the power of 1/2.
+    """
+
+    expected: Tensor
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        *,
+        sample_rate: int,
+        n_fft: int = 512,
+        hop_length: int = 160,
+        level: float = 0.07,
+        corner: float = 500.0,
+        channels: int = 256,
+        n_layers: int = 12,
+        dilation_cycle: int = 6,
+        kernel_size: int = 3,
+        step_features: int = 128,
+    ) -> None:
+        super().__init__()
+        if hop_length * 2 > n_fft:
+            raise ParameterError(
+                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
+            )
+        for name, value in (("level", level), ("corner", corner)):
+            if not value > 0.0:
+                raise ParameterError(f"{name}={value} must be positive")
+        self.stft = Stft(
+            n_fft=n_fft,
+            hop_length=hop_length,
+            win_length=n_fft,
+            padding=(n_fft - hop_length) // 2,
+            pad_mode="constant",
+        )
+        bins = n_fft // 2 + 1
+        frequency = torch.linspace(0.0, sample_rate / 2.0, bins, dtype=torch.float64)
+        # Magnitudes of white noise of that RMS, Hann's window having a mean square of 3/8, with the slope of speech.
+        magnitude = level * (n_fft * 3.0 / 8.0) ** 0.5 / (1.0 + (frequency / corner) ** 2).sqrt()
+        self.register_buffer("expected", magnitude.float()[:, None], persistent=False)
+        self.step_encoder = StepEncoder(embedding, step_features)
+        self.noisy_projection = kaiming_conv1d(3 * bins, channels)
+        self.noisy_gain = nn.Linear(step_features, channels)
+        # Beside the spectrum, how much of each frame is known.
+        self.heard_projection = kaiming_conv1d(3 * bins + 1, channels)
+        self.stack = ResidualStack(
+            channels,
+            n_layers=n_layers,
+            dilation_cycle=dilation_cycle,
+            kernel_size=kernel_size,
+            step_features=step_features,
+        )
+        self.skip_projection = kaiming_conv1d(channels, channels)
+        self.output_projection = kaiming_conv1d(channels, 4 * bins)
+        nn.init.zeros_(self.output_projection.weight)
+
+    @property
+    def reach(self) -> Reach:
+        # Both signals are seen through half a window of analysis and half a window of synthesis.
+        hop, window, stack = self.stft.hop_length, self.stft.n_fft, self.stack.reach
+        return Reach(stack.before * hop + window, stack.after * hop + window)
+
+    @property
+    def grain(self) -> int:
+        return self.stft.hop_length
+
+    def encode(self, condition: Condition) -> Condition:
+        """Encode a recording and where it is known: its projection as frames, its spectrum as signal.
+
+        Raises:
+            ParameterError: if condition.signal has not these two channels.
+        """
+        if condition.signal is None:
+            return Condition()
+        if condition.signal.shape[1] != 2:
+            raise ParameterError(
+                f"condition.signal has {condition.signal.shape[1]} channels and must have 2: a recording, and where "
+                "it is known"
+            )
+        n_frames, hop = self._n_frames(condition.signal), self.stft.hop_length
+        spectrum = self._analysed(condition.signal[:, :1])
+        known = F.pad(condition.signal[:, 1:].float(), (0, n_frames * hop - condition.signal.shape[-1]))
+        known = known.reshape(-1, 1, n_frames, hop).mean(dim=-1)
+        # All is 0 where nothing is known, so that this is also how no recording looks.
+        features = torch.cat([self._features(spectrum) * (known > 0.0), known], dim=1)
+        return Condition(frames=self.heard_projection(features), signal=spectrum)
+
+    def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
+        """Predict F.
+
+        Raises:
+            ParameterError: if x has more than one channel, or the recording that is told ends before x does.
+        """
+        if x.shape[1] != 1:
+            raise ParameterError(f"channels={x.shape[1]} must be 1: this network models mono audio")
+        n_frames, hop, bins = self._n_frames(x), self.stft.hop_length, len(self.expected)
+        parts = self._analysed(x)
+        step = self.step_encoder(c_noise)
+        seen = self.noisy_projection(self._features(parts)) * (1.0 + self.noisy_gain(step)).unsqueeze(-1)
+        hidden = F.relu(seen + self._of_heard(condition.frames, n_frames=n_frames))
+        real_frames = None if condition.mask is None else condition.mask[:, ::hop]
+        hidden = self.stack(hidden, step, None, None, real_frames)
+        given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
+        gain, on_heard, own = given.split([bins, bins, 2 * bins], dim=1)
+        estimate = gain.repeat(1, 2, 1) * parts + self.expected.repeat(2, 1) * own
+        if condition.signal is not None:
+            estimate = estimate + on_heard.repeat(1, 2, 1) * condition.signal[..., :n_frames]
+        if real_frames is not None:
+            estimate = estimate * real_frames.unsqueeze(1)
+        audio = self.stft.inverse(torch.complex(*estimate.chunk(2, dim=1)), length=n_frames * hop)
+        if real_frames is not None:
+            audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
+        return audio[:, None, : x.shape[-1]].to(x.dtype)
+
+    def _n_frames(self, signal: Signal) -> int:
+        return -(-signal.shape[-1] // self.stft.hop_length)
+
+    def _analysed(self, audio: Float[Tensor, "batch 1 time"]) -> Float[Tensor, "batch real_and_imaginary frames"]:
+        """Return the real and the imaginary parts of the STFT of audio, one after the other, in float32."""
+        missing = self._n_frames(audio) * self.stft.hop_length - audio.shape[-1]
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = self.stft.forward(F.pad(audio[:, 0].float(), (0, missing)))
+        return torch.cat([spectrum.real, spectrum.imag], dim=1)
+
+    def _features(
+        self, parts: Float[Tensor, "batch real_and_imaginary frames"]
+    ) -> Float[Tensor, "batch features frames"]:
+        """Return every bin's direction with the root of its magnitude, and the logarithm of that."""
+        real, imag = (parts / self.expected.repeat(2, 1)).chunk(2, dim=1)
+        power = real.square() + imag.square() + QUIETEST**2
+        root = power**-0.25
+        return torch.cat([real * root, imag * root, 0.25 * power.log()], dim=1)
+
+    def _of_heard(
+        self, projected: Float[Tensor, "batch channels frames"] | None, *, n_frames: int
+    ) -> Float[Tensor, "batch channels frames"]:
+        """Return the projection of what is heard; that of nothing is the bias."""
+        if projected is None:
+            assert self.heard_projection.bias is not None
+            return self.heard_projection.bias[None, :, None]
+        if projected.shape[-1] < n_frames:
+            hop = self.stft.hop_length
+            raise ParameterError(
+                f"the recording that is told covers {projected.shape[-1] * hop} samples and x needs {n_frames * hop}: "
+                "give one as long as x"
+            )
+        return projected[..., :n_frames]
