@@ -21,12 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import noise_of
-from audiodiff.diffusion.process import Flow, Process
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver, midpoint
+from audiodiff.diffusion.translation import flow_of, inversion, levels, rungs, sdedit
 from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
@@ -46,8 +44,6 @@ from audiodiff.types import Denoise, Noise, Signal, Waveform
 
 METHODS = ("sdedit", "inversion")
 DEFAULT_STRENGTH = 0.4
-N_LEVELS = 1024
-"""Steps, at least, of the clock that a strength is read on."""
 WINDOW_SECONDS, OVERLAP_SECONDS = 20.0, 2.0
 """A long recording is edited in windows, each faded into the next; both have the same noise where they overlap."""
 
@@ -141,85 +137,6 @@ def edit(
     made = torch.cat([edited(slice(first, first + size)) for first in range(0, len(signals), size)])
     made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
     return made[..., : audio.shape[-1]].reshape(audio.shape).to(audio.device)
-
-
-def sdedit(
-    denoise: Denoise,
-    x0: Signal,
-    sigmas: Sigmas,
-    *,
-    solver: Solver,
-    noise: Noise,
-    on_step: OnStep | None = None,
-    after_step: AfterStep | None = None,
-) -> Signal:
-    """Add noise of the first level to x0, and let the solver take it away again.
-
-    Source: Meng et al. 2022 (SDEdit), algorithm 1.
-    """
-    x = x0 + float(sigmas[0]) * noise(x0, 0)
-    return solver(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=after_step)
-
-
-def inversion(
-    source: Denoise, target: Denoise, x0: Signal, sigmas: Sigmas, *, process: Process, on_step: OnStep | None = None
-) -> Signal:
-    """Carry x0 along the probability flow of one denoiser from the last level to the first, and back along another's.
-
-    With one denoiser for both, x0 comes back to the order of the midpoint rule, two. Between two Gaussians of one shape
-    and from a high first level it is the monotone, least costly map from one to the other.
-
-    Args:
-        source: knows what x0 is.
-        target: knows what it is to become.
-        x0: taken to lie at the last level.
-        sigmas: decreasing; the last is small against what x0 holds, and not 0.
-        process: in whose clock a step is halved. A flow's works from the lowest to the highest levels.
-        on_step: called after every step, up and down.
-
-    Source: Su et al. 2023 (dual diffusion implicit bridges), algorithm 1 and proposition 3.1 for the map; Song et al.
-    2021 (DDIM), section 4.3.
-    """
-    latent = midpoint(source, x0, sigmas.flip(0), process=process, on_step=on_step)
-    return midpoint(target, latent, sigmas, process=process, on_step=on_step)
-
-
-def levels(sampler: Sampler, *, strength: float) -> Sigmas:
-    """Return the noise levels of an edit down to 0: as many steps as the sampler's, evenly on its own clock.
-
-    Args:
-        sampler: whose grid and number of steps they are; a grid of a fixed table gives what lies on its levels.
-        strength: the place of the first level, above 0; see the module.
-
-    Example:
-        >>> from audiodiff.diffusion.grid import TimeUniform
-        >>> flow = Sampler(midpoint, TimeUniform(Flow(), t_start=1.0 - 2**-20), n_steps=2)
-        >>> levels(flow, strength=0.5)  # sigma = t / (1 - t) at t = 1/2, 1/4, 0
-        tensor([1.0000, 0.3333, 0.0000], dtype=torch.float64)
-    """
-    if strength == 1.0:
-        return sampler.grid(sampler.n_steps)
-    clock = _clock(sampler)
-    n = len(clock) - 1
-    return clock[torch.linspace(_first(strength, n), n, sampler.n_steps + 1).round().long().unique()]
-
-
-def rungs(sampler: Sampler, *, strength: float) -> Sigmas:
-    """Return the noise levels of an inversion: from that of its strength to the clock's least, even in log(sigma).
-
-    Args:
-        sampler: see `levels`.
-        strength: see `levels`.
-    """
-    clock = _clock(sampler)
-    first = clock[_first(strength, len(clock) - 1)]
-    return torch.linspace(first.log().item(), clock[-2].log().item(), sampler.n_steps + 1, dtype=torch.float64).exp()
-
-
-def flow_of(sampler: Sampler) -> Flow:
-    """Return the flow whose time, 1 / 2 where signal and noise weigh the same, is the middle of a sampler's clock."""
-    clock = _clock(sampler)
-    return Flow(noise_scale=float(clock[(len(clock) - 1) // 2]))
 
 
 def check_model(model: object) -> Synthesizer:
@@ -330,19 +247,6 @@ def _scale(model: Synthesizer, guidance: float | None, *, source: Rows) -> float
             "nothing else to guide away from"
         )
     return scale
-
-
-def _clock(sampler: Sampler) -> Sigmas:
-    """Return the levels of a sampler's grid in many steps, a multiple of its own; in its own where it has no more."""
-    try:
-        return sampler.grid(sampler.n_steps * math.ceil(N_LEVELS / sampler.n_steps))
-    except ParameterError:
-        return sampler.grid(sampler.n_steps)
-
-
-def _first(strength: float, n: int) -> int:
-    """Return the place of a strength above 0 among n + 1 levels of which the last is 0."""
-    return min(round((1.0 - strength) * n), n - 1)
 
 
 def _each(values: Sequence[_Value], n: int) -> list[_Value]:

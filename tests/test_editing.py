@@ -18,9 +18,10 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.diffusion.process import Flow
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import euler, heun, midpoint
+from audiodiff.diffusion.translation import flow_of, inversion, levels, rungs, sdedit
 from audiodiff.dsp.inversion import constrain
 from audiodiff.dsp.level import gain_to
-from audiodiff.editing import edit, flow_of, inversion, levels, rungs, sdedit
+from audiodiff.editing import edit
 from audiodiff.errors import ParameterError
 from audiodiff.synthesizer import Synthesizer
 

@@ -1,6 +1,6 @@
 """Measure voice and digit translation by strength: what is kept of a recording, and what is heard in the result.
 
-    python -m benchmarks.jobs.edit --data shared/data --out docs/jobs
+    python -m benchmarks.jobs.edit --data ../shared/data --out docs/img/jobs
 
 Test recordings of the Free Spoken Digit Dataset become another speaker's, or another digit's, at strengths from 0 to 1.
 A classifier that was trained on real recordings says which digit and which speaker it hears. Where --classifier names
@@ -13,6 +13,7 @@ import math
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,15 +207,14 @@ def figure(path: Path, curves: dict[str, dict[str, dict[float, Outcome]]], *, fl
     plt.close(fig)
 
 
-def trained_classifier(data: Path, out: Path) -> Path:
+def trained_classifier(data: Path) -> Classifier:
     """Train the classifier of the repository."""
-    run = out / "classifier"
-    if not (run / "checkpoints").is_dir():
-        root = data / "fsdd" if (data / "fsdd").is_dir() else data
+    root = data / "fsdd" if (data / "fsdd").is_dir() else data
+    with tempfile.TemporaryDirectory() as run:
+        arguments = ["recipes=fsdd/classifier", f"data.root={root.resolve()}", f"hydra.run.dir={run}/classifier"]
         program = Path(sys.executable).with_name("audiodiff")
-        arguments = ["recipes=fsdd/classifier", f"data.root={root}", f"hydra.run.dir={run}"]
         subprocess.run([program, "train", *arguments], check=True, stdout=subprocess.DEVNULL)
-    return run
+        return classifier.load(f"{run}/classifier")
 
 
 def main() -> None:
@@ -228,7 +228,10 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     model = check_model(audiodiff.load(arguments.model, device="cpu"))
-    judge = classifier.load(arguments.classifier or trained_classifier(arguments.data, arguments.out))
+    if arguments.classifier is None:
+        judge = trained_classifier(arguments.data)
+    else:
+        judge = classifier.load(arguments.classifier)
     entries = chosen(arguments.data, n=8 if arguments.quick else 40)
     clips = [audio_io.read(entry.path)[0] for entry in entries]
     strengths = (0.85, 0.9, 0.95, 1.0) if arguments.quick else STRENGTHS
@@ -269,7 +272,7 @@ def main() -> None:
     document = {
         "title": "Editing: voice and digit translation",
         "commands": [
-            "python -m benchmarks.jobs.edit --data shared/data --out docs/jobs",
+            "python -m benchmarks.jobs.edit --data ../shared/data --out docs/img/jobs",
             "audiodiff edit seven.wav --label speaker=theo --strength 0.6 -o theo.wav",
         ],
         "columns": [
