@@ -1,6 +1,7 @@
 """`audiodiff edit`: recordings said otherwise."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,19 @@ from audiodiff.labels import LabelSet
 from audiodiff.messages import progress, say
 
 DEFAULT_OUT = Path("edited")
-WITH_LABELS, WITHOUT_LABELS = "digits-8k", "speech-prior-16k"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What is done where nothing else is asked for."""
+
+    model: str
+    method: str
+    strength: float
+
+
+LABELLED = Defaults("digits-8k", "inversion", 0.95)
+PLAIN = Defaults("speech-prior-16k", "sdedit", DEFAULT_STRENGTH)
 
 
 def edit_command(
@@ -43,27 +56,29 @@ def edit_command(
         ),
     ] = None,
     strength: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="S",
-            help="How far to go: 0 is the recording (of a model of mels, its mel made sound again), 1 keeps nothing of "
-            "it but its length. It is the time on the clock of the model's sampler, from 0 to 1.",
+            help="How far to go: 0 is the recording (of a model of mels, its mel made sound again), 1 is as far as the "
+            "model goes. It is the time on the clock of the model's sampler, from 0 to 1.",
+            show_default=f"{LABELLED.strength} with --label, otherwise {PLAIN.strength}",
         ),
-    ] = DEFAULT_STRENGTH,
+    ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="sdedit: add noise, then denoise. inversion: carry the recording up to noise without adding any, and "
-            "down under other labels; it keeps more at the same strength and takes four times as long.",
+            "down under other labels; it keeps more where as much is changed, and takes four times as long.",
+            show_default=f"{LABELLED.method} with --label, otherwise {PLAIN.method}",
         ),
-    ] = METHODS[0],
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="A run folder, a checkpoint, or a name.",
-            show_default=f"{WITH_LABELS} with --label or --source, otherwise {WITHOUT_LABELS}",
+            show_default=f"{LABELLED.model} with --label, otherwise {PLAIN.model}",
         ),
     ] = None,
     out: Annotated[
@@ -93,12 +108,16 @@ def edit_command(
 
     \b
     Examples:
-      audiodiff edit seven.wav --label speaker=theo -o theo.wav       the same word by another speaker
-      audiodiff edit seven.wav --label digit=3 --strength 0.7         another word by (nearly) the same speaker
-      audiodiff edit takes/ --source speaker=george --label speaker=theo --method inversion --strength 0.9
-      audiodiff edit speech.wav --strength 0.3                        a variation of any speech
-      audiodiff edit takes/ --model runs/mine --label class=snare --guidance 2 -o snares
+      audiodiff edit seven.wav --label speaker=theo -o theo.wav      the same word by another speaker
+      audiodiff edit seven.wav --label digit=3 --strength 1          another word by the same speaker
+      audiodiff edit takes/ --label speaker=theo --source speaker=george --source digit=7
+      audiodiff edit takes/ --label digit=3 --method sdedit --strength 0.85 --guidance 2
+      audiodiff edit speech.wav --strength 0.3                       a variation of any speech
+      audiodiff edit hits/ --model runs/mine --label class=snare -o snares
     """
+    defaults = LABELLED if label else PLAIN
+    strength = defaults.strength if strength is None else strength
+    method = method or defaults.method
     check_strength(strength)
     if method not in METHODS:
         raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
@@ -116,8 +135,7 @@ def edit_command(
         new_suffix=".wav",
         force=force,
     )
-    where = model or (WITH_LABELS if label or source else WITHOUT_LABELS)
-    loaded = check_model(checkpoint.load(where, device=device_named(device)))
+    loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
     to, of = (_single_values(texts or [], known=loaded.labels) for texts in (label, source))
     loaded.check_sampling(steps=steps)
     for job in jobs:
