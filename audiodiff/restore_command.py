@@ -5,14 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import torch
 import typer
+from torch import Tensor
 
 from audiodiff import audio_io, checkpoint
 from audiodiff.devices import device_named
-from audiodiff.file_plan import plan_from_files
-from audiodiff.restoration import METHODS, check_model
+from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.file_plan import Job, plan_from_files
+from audiodiff.restoration import METHODS, Sampling, check_model
+from audiodiff.restoration.declipping import DECLIPPING, Declip
 from audiodiff.restoration.enhancement import ENHANCING, Enhance
+from audiodiff.restoration.extension import EXTENDING, Extend
+from audiodiff.restoration.inpainting import INPAINTING, Inpaint
 from audiodiff.restoration_files import Restoring, restore_files
+from audiodiff.synthesizer import Synthesizer
 
 DEFAULT_OUT = Path("restored")
 DEFAULT_MODEL = "speech-prior-16k"
@@ -32,7 +40,10 @@ MethodName = Annotated[
         "restore with any model of waveforms.",
     ),
 ]
-Steps = Annotated[int, typer.Option(metavar="N", help="Steps of the sampler: more are slower and, up to some, better.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Steps of the sampler: more are slower and, up to some, better."),
+]
 Start = Annotated[
     float | None,
     typer.Option(
@@ -52,7 +63,7 @@ def enhance_command(
     inputs: Inputs,
     out: Out = DEFAULT_OUT,
     model: Model = DEFAULT_MODEL,
-    steps: Steps = ENHANCING.steps or 1,
+    steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
     seed: Seed = 0,
     device: Device = "auto",
@@ -71,12 +82,154 @@ def enhance_command(
       audiodiff enhance noisy.wav --model runs/mine --start 0.1
     """
     sampling = replace(ENHANCING, steps=steps, start=start)
-    _restore(inputs, Restoring(Enhance(), sampling, seed, float_), model=model, out=out, device=device, force=force)
+    jobs = _planned(inputs, out=out, force=force)
+    restore_files(_loaded(model, sampling, device=device), jobs, Restoring(Enhance(), sampling, seed, float_))
 
 
-def _restore(inputs: Sequence[str], restoring: Restoring, *, model: str, out: Path, device: str, force: bool) -> None:
-    """Do what all commands do."""
-    jobs = plan_from_files(
+def inpaint_command(
+    inputs: Inputs,
+    gap: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="START:STOP",
+            help="A gap, in seconds, the same in all inputs and channels; may be given several times.",
+            show_default="stretches of one value, 5 ms or more",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where samples are known: a .npy file or a recording of 1 (known) and 0 (lost), as long as the input.",
+            show_default="none",
+        ),
+    ] = None,
+    out: Out = DEFAULT_OUT,
+    model: Model = DEFAULT_MODEL,
+    method: MethodName = INPAINTING.method,
+    steps: Steps = INPAINTING.steps,
+    start: Start = INPAINTING.start,
+    seed: Seed = 0,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
+) -> None:
+    """Fill gaps: lost packets, dropouts, what was cut out.
+
+    All samples outside the gaps stay as they are, to the bit. A file without gaps is copied.
+
+    \b
+    Examples:
+      audiodiff inpaint call.wav -o whole.wav                      gaps are found
+      audiodiff inpaint talk.wav --gap 1.20:1.35 --gap 7:7.08 -o whole.wav
+      audiodiff inpaint talk.wav --mask known.npy --seed 3 -o whole.wav
+      audiodiff inpaint music.wav --model runs/mine --method projection
+    """
+    gaps = tuple(_gap(text) for text in gap) if gap else None
+    repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
+    sampling = replace(INPAINTING, method=method, steps=steps, start=start)
+    jobs = _planned(inputs, out=out, force=force)
+    restoring = Restoring(repair, sampling, seed, float_, limits=True)
+    restore_files(_loaded(model, sampling, device=device), jobs, restoring)
+
+
+def extend_command(
+    inputs: Inputs,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            help="Frequency above which the inputs hold nothing.",
+            show_default="found in the mean spectrum of each",
+        ),
+    ] = None,
+    out: Out = DEFAULT_OUT,
+    model: Model = DEFAULT_MODEL,
+    method: MethodName = EXTENDING.method,
+    steps: Steps = EXTENDING.steps,
+    start: Start = EXTENDING.start,
+    seed: Seed = 0,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
+) -> None:
+    """Give narrow-band recordings the high frequencies that they lack.
+
+    What lies below the cutoff stays; what is added lies between it and half the model's sample rate, 8 kHz. A result
+    has the input's sample rate, or the model's where that is higher.
+
+    \b
+    Examples:
+      audiodiff extend telephone.wav -o wide.wav
+      audiodiff extend calls/ --cutoff 3400 -o wide
+    """
+    sampling = replace(EXTENDING, method=method, steps=steps, start=start)
+    jobs = _planned(inputs, out=out, force=force)
+    loaded = _loaded(model, sampling, device=device)
+    restore_files(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
+
+
+def declip_command(
+    inputs: Inputs,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Magnitude, of full scale 1, at which the inputs were cut off.",
+            show_default="found in each channel",
+        ),
+    ] = None,
+    out: Out = DEFAULT_OUT,
+    model: Model = DEFAULT_MODEL,
+    method: MethodName = DECLIPPING.method,
+    steps: Steps = DECLIPPING.steps,
+    start: Start = DECLIPPING.start,
+    seed: Seed = 0,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
+) -> None:
+    """Restore what was clipped.
+
+    Samples that were not clipped stay as they are. Peaks that come back may pass full scale: a result is then scaled
+    down to fit, unless --float keeps the level.
+
+    \b
+    Examples:
+      audiodiff declip hot.wav -o calm.wav
+      audiodiff declip takes/ --threshold 0.5 --float -o calm
+    """
+    repair = Declip(threshold)
+    sampling = replace(DECLIPPING, method=method, steps=steps, start=start)
+    jobs = _planned(inputs, out=out, force=force)
+    restore_files(_loaded(model, sampling, device=device), jobs, Restoring(repair, sampling, seed, float_))
+
+
+def _gap(text: str) -> tuple[float, float]:
+    """Read START:STOP."""
+    try:
+        start, stop = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise ParameterError(f"--gap {text} must be START:STOP in seconds, as in --gap 1.20:1.35") from error
+    return start, stop
+
+
+def _mask(path: Path) -> Tensor:
+    """Read where samples are known.
+
+    Raises:
+        AudioFileError: if the file cannot be read.
+    """
+    if path.suffix.lower() != ".npy":
+        return audio_io.read(path)[0] != 0
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError) as error:
+        raise AudioFileError(f"--mask {path}: cannot be read ({error}); save 0s and 1s with numpy.save") from error
+
+
+def _planned(inputs: Sequence[str], *, out: Path, force: bool) -> list[Job]:
+    return plan_from_files(
         inputs,
         suffixes=audio_io.AUDIO_SUFFIXES,
         out=out,
@@ -84,5 +237,7 @@ def _restore(inputs: Sequence[str], restoring: Restoring, *, model: str, out: Pa
         new_suffix=None,
         force=force,
     )
-    loaded = checkpoint.load(model, device=device_named(device))
-    restore_files(check_model(loaded, method=restoring.sampling.method), jobs, restoring)
+
+
+def _loaded(model: str, sampling: Sampling, *, device: str) -> Synthesizer:
+    return check_model(checkpoint.load(model, device=device_named(device)), method=sampling.method)

@@ -1,8 +1,9 @@
 """`audiodiff enhance`, `inpaint`, `extend`, `declip`: what goes in, what comes out, what is refused, what is left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import sounds
@@ -23,7 +24,12 @@ HEARS = [
     "network.hears=true",
     "audio.sample_rate=16000",
 ]
-COMMANDS: dict[str, Callable[..., None]] = {"enhance": restore_command.enhance_command}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "enhance": restore_command.enhance_command,
+    "inpaint": restore_command.inpaint_command,
+    "extend": restore_command.extend_command,
+    "declip": restore_command.declip_command,
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +147,7 @@ def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
     source = sounds.write(Path("in.wav"), 1000)
     deaf = tiny.save(tmp_path / "deaf", tiny.UNCONDITIONAL)
     assert "hears degraded recordings" in refusal("enhance", source, "--model", deaf)
-    mels = tiny.save(tmp_path / "mels", tiny.LOG_MEL)
-    assert "waveforms" in refusal("enhance", source, "--model", mels)
+    assert "waveforms" in refusal("enhance", source, "--model", "none")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +161,110 @@ def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
 def test_settings_out_of_range_are_named(model: Path, option: str, value: float, reason: str):
     source = sounds.write(Path("in.wav"), 1000)
     assert reason in refusal("enhance", source, "--model", model, option, value)
+    assert not list(Path().rglob("restored/*.wav"))
+
+
+def test_gaps_are_filled_and_nothing_else_changes(model: Path):
+    source = sounds.write(Path("in.wav"), 8000, sample_rate=16000, n_channels=2)
+    said = made("inpaint", source, "--gap", "0.1:0.2", "--gap", "0.4:0.41", "--model", model, "--steps", 1)
+    assert "2 gaps, 0.11 s" in said
+    before, after = soundfile.read(source, dtype="int16")[0], soundfile.read("restored/in.wav", dtype="int16")[0]
+    changed = (before != after).any(axis=1).nonzero()[0]
+    assert set(changed) <= {*range(1600, 3200), *range(6400, 6560)}
+    assert len(changed) > 1700
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".wav"])
+def test_a_mask_says_where_samples_are_known(model: Path, suffix: str):
+    source = sounds.write(Path("in.wav"), 4000, sample_rate=16000)
+    known = torch.ones(1, 4000)
+    known[:, 1000:1500] = 0.0
+    if suffix == ".npy":
+        np.save("mask.npy", known[0].numpy().astype(np.uint8))
+    else:
+        audio_io.write("mask.wav", known / 32768, sample_rate=16000)
+    made("inpaint", source, "--mask", f"mask{suffix}", "--model", model, "--steps", 1)
+    changed = audio_io.read("restored/in.wav")[0] != audio_io.read(source)[0]
+    assert changed[:, 1000:1500].float().mean() > 0.9
+    assert not changed[known == 1].any()
+
+
+def test_silenced_stretches_are_found_and_a_file_without_gaps_is_copied(model: Path):
+    whole = sounds.tones(8000, sample_rate=16000)
+    audio_io.write("in/whole.flac", whole, sample_rate=16000)
+    whole[:, 4000:4800] = 0.0
+    audio_io.write("in/gap.flac", whole, sample_rate=16000)
+    said = made("inpaint", "in", "--model", model, "--steps", 1)
+    assert "whole.flac: 0 gaps, 0 s, nothing to restore; copied to" in said
+    assert Path("restored/whole.flac").read_bytes() == Path("in/whole.flac").read_bytes()
+    assert "gap.flac: 1 gap, 0.05 s; restored as" in said
+    assert audio_io.read("restored/gap.flac")[0][:, 4000:4800].abs().min() > 0.0
+
+
+def louder(*arguments, on_window: Callable[[bool], None], **options) -> Iterator[torch.Tensor]:
+    """Stand for a restoration that makes all twice as loud, in one window."""
+    on_window(True)
+    yield from (2.0 * block for block in arguments[1])
+
+
+def test_what_fills_a_gap_stays_within_full_scale_so_that_the_rest_keeps_its_level(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("audiodiff.restoration_files.restore_blocks", louder)
+    source = sounds.write(Path("in.wav"), 4000, sample_rate=16000, peak=0.8)
+    assert "scaled" not in made("inpaint", source, "--gap", "0.1:0.2", "--model", model)
+    doubled = 2.0 * audio_io.read(source)[0]
+    torch.testing.assert_close(audio_io.read("restored/in.wav")[0], doubled.clamp(-1, 1), atol=2**-15, rtol=0.0)
+
+
+@pytest.mark.parametrize("command", ["enhance", "extend", "declip"])
+def test_what_passes_full_scale_is_scaled_down_and_said_to_be(
+    model: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setattr("audiodiff.restoration_files.restore_blocks", louder)
+    source = sounds.write(Path("in.wav"), 4000, sample_rate=16000, peak=0.8)
+    assert "scaled down to fit full scale (--float keeps the level)" in made(command, source, "--model", model)
+    before, after = audio_io.read(source)[0], audio_io.read("restored/in.wav")[0]
+    # Both are rounded to 16 bits.
+    torch.testing.assert_close(after, before / before.abs().max(), atol=3 * 2**-15, rtol=0.0)
+    assert "scaled" not in made(command, source, "--model", model, "--float", "--force")
+    assert torch.equal(audio_io.read("restored/in.wav")[0], 2.0 * before)
+
+
+def test_a_narrow_band_recording_becomes_one_at_the_rate_of_the_model(model: Path):
+    source = sounds.write(Path("in.wav"), 4001, sample_rate=8000, n_channels=2)
+    said = made("extend", source, "--model", model, "--steps", 1)
+    assert audio_io.info("restored/in.wav") == audio_io.AudioInfo(16000, 8002, 2)
+    assert "intact up to" in said
+
+
+def test_clipping_is_found_and_what_was_not_clipped_stays(model: Path):
+    clipped = sounds.tones(8000, sample_rate=16000, peak=1.9).clamp(-1.0, 32767 / 32768)
+    audio_io.write("in.wav", clipped, sample_rate=16000)
+    assert "clipped at 1" in made("declip", "in.wav", "--model", model, "--steps", 1, "--float")
+    known = clipped.abs() < 0.999
+    assert torch.equal(audio_io.read("restored/in.wav")[0][known], audio_io.read("in.wav")[0][known])
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "reason"),
+    [
+        ("inpaint", ["--gap", "1.2-1.3"], "START:STOP"),
+        ("inpaint", ["--gap", "0.3:0.2"], "a later end"),
+        ("inpaint", ["--gap", "5:6"], "in.wav: gap=5:6 begins behind the end"),
+        ("inpaint", ["--gap", "0:0.1", "--mask", "in.wav"], "gaps and mask"),
+        ("inpaint", ["--mask", "no.npy"], "no.npy: cannot be read"),
+        ("inpaint", ["--mask", "in/short.wav"], "in.wav: mask has the shape"),
+        ("inpaint", ["--method", "magic"], "method='magic' must be one of"),
+        ("extend", ["--cutoff", "4"], "is it in kHz"),
+        ("extend", ["--cutoff", "20000"], "cutoff=20000 Hz must be"),
+        ("declip", ["--threshold", "0"], "threshold=0.0 must be"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_anything_is_made(model: Path, command: str, arguments, reason: str):
+    source = sounds.write(Path("in.wav"), 4000, sample_rate=16000)
+    sounds.write(Path("in/short.wav"), 100, sample_rate=16000)
+    assert reason in refusal(command, source, *arguments, "--model", model)
     assert not list(Path().rglob("restored/*.wav"))
 
 
