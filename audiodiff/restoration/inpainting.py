@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.diffusion.operators import Mask
+from audiodiff.dsp.autoregression import interpolated
 from audiodiff.errors import ParameterError
 from audiodiff.restoration.problem import Problem
 from audiodiff.restoration.repair import Repair, Stretch
@@ -25,6 +26,10 @@ SHORTEST_SECONDS = 0.005
 """Of a stretch of one value that is taken for a gap."""
 LOUD = 0.01
 """Share of the peak that the sound on one side of a gap has; a gate closes below it."""
+
+CONTINUES_SECONDS = 0.03
+"""From the known samples on, in which a gap follows the autoregressive interpolation, ever less: there it foretells the
+waveform better than a draw does, and joins without a step."""
 
 Span = tuple[int, int]
 """The first sample and the one after the last."""
@@ -94,7 +99,14 @@ class Inpaint(Repair):
         return audio * known
 
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
-        return Problem(measured * known, known, Mask(known))
+        measured = measured * known
+        predicted = _interpolated(measured, known, sample_rate=sample_rate)
+        share = _near(known, sample_rate=sample_rate) * (1.0 - known)
+
+        def possible(x: Signal) -> Signal:
+            return x + share * (predicted - x)
+
+        return Problem(measured, known, Mask(known), possible, guess=predicted)
 
     def merged(
         self,
@@ -123,6 +135,9 @@ def inpaint(
 ) -> Float[Tensor, "channels time"]:
     """Fill gaps in a recording; every other sample is returned as it is, to the bit.
 
+    Near its edges a gap is filled as an autoregressive process would go on, and what is drawn in its middle agrees with
+    that.
+
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
         audio: the recording, of any length, rate and number of channels.
@@ -136,12 +151,31 @@ def inpaint(
     Raises:
         ParameterError: if the model cannot, a gap lies outside the recording, or the mask does not fit it.
 
-    Source: Wang et al. 2023 (DDNM), for the known samples; the network is told the rest.
+    Source: Wang et al. 2023 (DDNM), for the known samples; Janssen et al. 1986, for the edges.
     """
     repair = Inpaint(gaps=None if gaps is None else tuple((float(start), float(end)) for start, end in gaps), mask=mask)
     return restore(
         model, audio, sample_rate=sample_rate, repair=repair, sampling=sampling, seed=seed, on_window=on_window
     )
+
+
+def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signal:
+    """Return the recording with its gaps interpolated autoregressively."""
+    filled = [
+        interpolated(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
+        for signal, mask in zip(measured, known, strict=True)
+    ]
+    return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)
+
+
+def _near(known: Signal, *, sample_rate: int) -> Signal:
+    """Return how much waveforms continue at a sample: 1 beside a known one, falling as a raised cosine to 0."""
+    n_samples = known.shape[-1]
+    place = torch.arange(n_samples, device=known.device).expand_as(known)
+    before = torch.where(known != 0, place, -n_samples).cummax(dim=-1).values
+    after = torch.where(known != 0, place, 2 * n_samples).flip(-1).cummin(dim=-1).values.flip(-1)
+    distance = torch.minimum(place - before, after - place).clamp(min=1) - 1
+    return 0.5 + 0.5 * torch.cos(torch.pi * (distance / (CONTINUES_SECONDS * sample_rate)).clamp(max=1.0))
 
 
 class _Finder:

@@ -1,0 +1,81 @@
+"""Sound as an autoregressive process, and gaps interpolated as one."""
+
+import numpy as np
+import scipy.linalg
+import scipy.signal
+from jaxtyping import Float
+
+ORDER = 512
+CONTEXT_SECONDS = 0.25
+N_ITERATIONS = 8
+_NOISE_DB = -90.0
+
+
+def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Float[np.ndarray, "{order}+1"], float]:
+    """Return the whitening filter 1, a_1, ..., a_p of the autocorrelation method, and the power of what it leaves.
+
+    White noise 90 dB below the sound, and a floor, keep it definite in silence as well.
+
+    Args:
+        order: p, below the number of samples.
+
+    Example:
+        >>> whitening, power = autoregression(0.5 ** np.arange(50.0), order=1)
+        >>> whitening.round(6), round(50 * power, 6)
+        (array([ 1. , -0.5]), 1.0)
+    """
+    spectrum = np.abs(np.fft.rfft(audio, 2 * len(audio))) ** 2
+    correlation = np.fft.irfft(spectrum)[: order + 1] / len(audio)
+    correlation[0] = correlation[0] * (1.0 + 10.0 ** (_NOISE_DB / 10.0)) + 1e-12
+    whitening = np.concatenate([[1.0], -scipy.linalg.solve_toeplitz(correlation[:-1], correlation[1:])])
+    return whitening, max(float(whitening @ correlation), 0.0)
+
+
+def interpolated(
+    audio: Float[np.ndarray, "time"],
+    known: Float[np.ndarray, "time"],
+    *,
+    sample_rate: int,
+    order: int = ORDER,
+    n_iterations: int = N_ITERATIONS,
+) -> Float[np.ndarray, "time"]:
+    """Interpolate gaps: the samples of least prediction error, and the model that predicts, in turn.
+
+    Args:
+        audio: the recording; its values in gaps do not matter.
+        known: 1 where a sample is known, otherwise 0.
+        sample_rate: in Hz.
+        order: of the model, at most 3 m + 2 for a gap of m samples.
+        n_iterations: of the two turns.
+
+    Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method.
+    """
+    result = np.where(known == 1, audio, 0.0)
+    context = round(CONTEXT_SECONDS * sample_rate)
+    for first, last in stretches(known):
+        n_lost, start = last - first, max(0, first - context)
+        part = result[start : last + context].copy()
+        gap = slice(first - start, last - start)
+        if not part.any():
+            continue
+        for _ in range(n_iterations):
+            whitening, _ = autoregression(part, order=min(order, 3 * n_lost + 2, max(1, len(part) // 3)))
+            b = np.correlate(whitening, whitening, "full")[len(whitening) - 1 :]
+            part[gap] = 0.0
+            pull = scipy.signal.fftconvolve(part, np.concatenate([b[:0:-1], b]), "same")[gap]
+            column = np.zeros(n_lost)
+            column[: min(n_lost, len(b))] = b[:n_lost]
+            part[gap] = scipy.linalg.solve_toeplitz(column, -pull)
+        result[first:last] = part[gap]
+    return result
+
+
+def stretches(known: Float[np.ndarray, "time"]) -> list[tuple[int, int]]:
+    """Return the first sample, and the one after the last, of every stretch where this is 0.
+
+    Example:
+        >>> stretches(np.array([0.0, 1.0, 0.0, 0.0]))
+        [(0, 1), (2, 4)]
+    """
+    edges = np.diff(np.concatenate([[0], (known == 0).astype(int), [0]]))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
