@@ -1,7 +1,7 @@
 """Restoration: inpainting, bandwidth extension, declipping, enhancement, as draws from a posterior.
 
-    model = audiodiff.load("speech-prior-16k")
-    clean = audiodiff.restoration.enhance(model, noisy, sample_rate=44100)
+model = audiodiff.load("speech-prior-16k")
+clean = audiodiff.restoration.enhance(model, noisy, sample_rate=44100)
 """
 
 from audiodiff.restoration.declipping import Declip, declip
