@@ -31,7 +31,7 @@ RESAMPLED_SHARE = 0.87
 """Of half the rate: below it, `audiodiff.dsp.resample` changes nothing."""
 NEARLY = 0.97
 """Of the band that the model adds: a recording that reaches as far lacks nothing."""
-CROSSOVER_SECONDS = 0.01
+CROSSOVER_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,26 @@ class Spectrum:
 
 
 def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum:
-    """Average the power over frames of 64 ms that do not overlap and over the channels, smoothed over 100 Hz."""
+    """Average the power over frames of 64 ms that do not overlap and over the channels, smoothed over 100 Hz.
+
+    What remains after the last whole frame is not looked at, unless there is none.
+    """
     n_fft = 2 * max(8, round(FRAME_SECONDS * sample_rate / 2))
-    window = torch.hann_window(n_fft)
     total, rest = torch.zeros(n_fft // 2 + 1, dtype=torch.float64), None
+    n_frames = 0
+
+    def add(frames: Float[Tensor, "_ _"]) -> None:
+        windowed = frames * torch.hann_window(frames.shape[-1]).to(frames)
+        total.add_(torch.fft.rfft(windowed, n=n_fft).abs().double().square().sum(dim=0))
+
     for block in blocks:
-        held = block if rest is None else torch.cat([rest, block], dim=-1)
-        whole = held.shape[-1] // n_fft * n_fft
-        frames = held[:, :whole].reshape(-1, n_fft)
-        total += torch.fft.rfft(frames * window).abs().double().square().sum(dim=0)
-        rest = held[:, whole:]
-    if rest is not None and rest.shape[-1] > 0:
-        total += torch.fft.rfft(F.pad(rest, (0, n_fft - rest.shape[-1])) * window).abs().double().square().sum(dim=0)
+        rest = block if rest is None else torch.cat([rest, block], dim=-1)
+        whole = rest.shape[-1] // n_fft * n_fft
+        if whole > 0:
+            add(rest[:, :whole].reshape(-1, n_fft))
+            n_frames, rest = n_frames + whole // n_fft, rest[:, whole:]
+    if n_frames == 0 and rest is not None and rest.shape[-1] > 0:
+        add(rest)
     bin_hz = sample_rate / n_fft
     half = max(1, round(0.5 * SMOOTH_HZ / bin_hz))
     smooth = F.avg_pool1d(F.pad(total[None, None], (half, half), mode="replicate"), kernel_size=2 * half + 1, stride=1)[
@@ -207,7 +215,7 @@ def above(
 ) -> Float[Tensor, "channels time"]:
     """Return what lies above a frequency: all of it from there on, and nothing below nine tenths of it.
 
-    A linear-phase filter of 20 ms, whose transition ends at the frequency.
+    A linear-phase filter of 40 ms, whose transition ends at the frequency.
     """
     half = max(1, round(CROSSOVER_SECONDS * sample_rate))
     time = torch.arange(-half, half + 1, dtype=torch.float64)

@@ -10,7 +10,7 @@ from audiodiff.restoration import METHODS, Sampling
 from audiodiff.restoration.inpainting import Inpaint, inpaint
 from audiodiff.restoration.seams import inserted
 
-HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_unconditional", "network.hears=true"]
+HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
 RATE = 8000
 
 
