@@ -96,8 +96,8 @@ def edit(
     Source: Meng et al. 2022 (SDEdit), algorithm 1; Su et al. 2023 (dual diffusion implicit bridges), algorithm 1.
     """
     model = check_model(model)
-    if audio.ndim != 3:
-        raise ParameterError(f"audio has shape {tuple(audio.shape)} and must have (batch, channels, time)")
+    if not isinstance(audio, Tensor) or audio.ndim != 3:
+        raise ParameterError("audio must be a tensor (batch, channels, time): give audio[None] of one recording")
     n_channels = audio.shape[1]
     signals = checked_audio(audio.flatten(0, 1)[:, None])
     check_strength(strength)
@@ -126,7 +126,7 @@ def edit(
             strength=strength,
             method=method,
             source=source[part],
-            target=[{**own, **asked} for own, asked in zip(source[part], asked[part], strict=True)],
+            target=[{**own, **new} for own, new in zip(source[part], asked[part], strict=True)],
             scale=scale,
             seed=seed,
             items=numbers[part],
