@@ -20,8 +20,7 @@ from audiodiff.restoration.enhancement import enhance
 HEARS = [
     *tiny.UNCONDITIONAL,
     "conditioner=degraded",
-    "network=spectral_unconditional",
-    "network.hears=true",
+    "network=spectral_restorer",
     "audio.sample_rate=16000",
 ]
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -24,8 +24,7 @@ class SpectralWaveNet(Network):
     and matrix products take the place of memory traffic. With a mel dialect, the output is multiplied by an envelope
     that the mel gives, and is quiet where the mel is; what goes in is divided by the root of the sum of the squared
     envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1. The output is a
-    gain on what went in, one per bin and frame as of a Wiener filter, plus a spectrum. A network that hears a degraded
-    recording sees its STFT as well, and gives a gain on it too.
+    gain on what went in, one per bin and frame as of a Wiener filter, plus a spectrum.
 
     Args:
         embedding: of the noise level's clock.
@@ -38,8 +37,6 @@ class SpectralWaveNet(Network):
         kernel_size: of the dilated convolutions, odd.
         step_features: width of the encoded noise level.
         vector_features: width of condition.vector; None ignores it.
-        hears: whether condition.signal holds a degraded recording and where it is known, as `DegradedConditioner` tells
-            it; without one the network takes it that nothing is known. Not together with a mel.
         look_ahead: frames of the network after it that an output frame depends on at most, 0 for a causal network; the
             mel encoder and then the first blocks spend them. None is as many as before it. The window comes on top.
 
@@ -66,14 +63,9 @@ class SpectralWaveNet(Network):
         kernel_size: int = 3,
         step_features: int = 256,
         vector_features: int | None = None,
-        hears: bool = False,
         look_ahead: int | None = None,
     ) -> None:
         super().__init__()
-        if hears and dialect is not None:
-            raise ParameterError(
-                "hears=true together with a mel dialect: a network is told one of them; set dialect=null"
-            )
         if hop_length * 2 > n_fft:
             raise ParameterError(
                 f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
@@ -102,8 +94,6 @@ class SpectralWaveNet(Network):
             )
         self.step_encoder = StepEncoder(embedding, step_features)
         self.input_projection = kaiming_conv1d(2 * bins, channels)
-        # Of the spectrum of what is heard, its loudness, and how much of each frame is known.
-        self.heard_projection = kaiming_conv1d(2 * bins + 2, channels) if hears else None
         self.stack = ResidualStack(
             channels,
             n_layers=n_layers,
@@ -115,7 +105,7 @@ class SpectralWaveNet(Network):
             look_ahead=None if look_ahead is None else look_ahead - self.encoder_reach.after,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
-        self.output_projection = kaiming_conv1d(channels, (4 if hears else 3) * bins)
+        self.output_projection = kaiming_conv1d(channels, 3 * bins)
         nn.init.zeros_(self.output_projection.weight)
 
     @property
@@ -137,15 +127,10 @@ class SpectralWaveNet(Network):
         return hop if self.dialect is None else math.lcm(hop, self.dialect.hop_length)
 
     def encode(self, condition: Condition) -> Condition:
-        """Encode the mel, or what is heard, at the network's frame rate.
-
-        In the result, signal holds the envelope of magnitudes, or the spectrum of what is heard.
-        """
+        """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes."""
         if self.vector_features is not None and condition.vector is None:
             raise ParameterError(f"condition.vector=None: this network needs {self.vector_features} features of it")
         vector = condition.vector if self.vector_features is not None else None
-        if self.heard_projection is not None and condition.signal is not None:
-            return self._heard(condition.signal, vector=vector)
         if self.dialect is None or self.mel_encoder is None:
             return Condition(vector=vector)
         mel = condition.frames
@@ -178,9 +163,7 @@ class SpectralWaveNet(Network):
         hop = self.stft.hop_length
         n_frames = -(-n_samples // hop)
         spectrum = self.stft.forward(F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float())
-        envelope, local, heard = condition.signal, condition.frames, None
-        if self.heard_projection is not None:
-            envelope, local, heard = None, None, condition.signal
+        envelope, local = condition.signal, condition.frames
         if envelope is None:
             envelope = torch.full_like(spectrum.real, self.level * self.noise_magnitude)
         elif envelope.shape[-1] < n_frames:
@@ -192,62 +175,18 @@ class SpectralWaveNet(Network):
             local = None if local is None else local[..., :n_frames]
         measured = (spectrum.real.square() + spectrum.imag.square()).mean(dim=1, keepdim=True)
         scale = (envelope.square() + measured).rsqrt()
-        seen = self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1))
-        if self.heard_projection is not None:
-            seen = seen + self._of_heard(condition.frames, n_frames=n_frames, n_samples=n_samples)
-        hidden = F.relu(seen)
+        hidden = F.relu(self.input_projection(torch.cat([spectrum.real * scale, spectrum.imag * scale], dim=1)))
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, self.step_encoder(c_noise), local, condition.vector, real_frames)
-        gain, real, imag, *on_heard = (
-            self.output_projection(F.relu(self.skip_projection(hidden))).float().split(self.stft.n_fft // 2 + 1, dim=1)
-        )
+        gain, real, imag = self.output_projection(F.relu(self.skip_projection(hidden))).float().chunk(3, dim=1)
         gain = gain * scale
         estimate = torch.complex(envelope * (gain * spectrum.real + real), envelope * (gain * spectrum.imag + imag))
-        if heard is not None:
-            heard_real, heard_imag = heard[..., :n_frames].float().chunk(2, dim=1)
-            estimate = estimate + on_heard[0] * torch.complex(heard_real, heard_imag)
         if real_frames is not None:
             estimate = estimate * real_frames.unsqueeze(1)
         audio = self.stft.inverse(estimate, length=n_frames * hop)
         if real_frames is not None:
             audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
         return audio[:, None, :n_samples].to(x.dtype)
-
-    def _heard(self, signal: Signal, *, vector: Float[Tensor, "batch features"] | None) -> Condition:
-        """Encode a recording and where it is known, (batch, 2, time), as frames; its spectrum as signal."""
-        assert self.heard_projection is not None
-        if signal.shape[1] != 2:
-            raise ParameterError(
-                f"condition.signal has {signal.shape[1]} channels and must have 2: a recording, and where it is known"
-            )
-        hop = self.stft.hop_length
-        n_frames = -(-signal.shape[-1] // hop)
-        padded = F.pad(signal.float(), (0, n_frames * hop - signal.shape[-1]))
-        with torch.autocast(signal.device.type, enabled=False):
-            spectrum = self.stft.forward(padded[:, 0])
-        power = (spectrum.real.square() + spectrum.imag.square()).mean(dim=1, keepdim=True)
-        expected = (self.level * self.noise_magnitude) ** 2
-        known = padded[:, 1:].reshape(len(signal), 1, n_frames, hop).mean(dim=-1)
-        # 0 where all is as expected, and where nothing is known.
-        loudness = known * torch.log((power + 1e-6 * expected) / expected) / 4.0
-        parts = torch.cat([spectrum.real, spectrum.imag], dim=1)
-        features = torch.cat([parts * (power + 1e-2 * expected).rsqrt(), loudness, known], dim=1)
-        return Condition(vector=vector, frames=self.heard_projection(features), signal=parts)
-
-    def _of_heard(
-        self, projected: Float[Tensor, "batch channels frames"] | None, *, n_frames: int, n_samples: int
-    ) -> Float[Tensor, "batch channels frames"]:
-        """Return the projection of what is heard; that of nothing known is the bias."""
-        assert self.heard_projection is not None
-        if projected is None:
-            assert self.heard_projection.bias is not None
-            return self.heard_projection.bias[None, :, None]
-        if projected.shape[-1] < n_frames:
-            raise ParameterError(
-                f"the recording that is told covers {projected.shape[-1] * self.stft.hop_length} samples and x has "
-                f"{n_samples}: give one as long as x"
-            )
-        return projected[..., :n_frames]
 
     @property
     def _mel_centre(self) -> int:

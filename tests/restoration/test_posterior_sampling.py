@@ -32,8 +32,7 @@ GRID = Karras(sigma_min=1e-3, sigma_max=50.0)
 HEARS = [
     *UNCONDITIONAL,
     "conditioner=degraded",
-    "network=spectral_unconditional",
-    "network.hears=true",
+    "network=spectral_restorer",
     "representation.gain=2.0",
 ]
 
