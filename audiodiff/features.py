@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.conditioners.degraded import DegradedConditioner
@@ -163,7 +164,7 @@ def features_of_layers(
         found = _activations(model, window, names=names, noise_level=noise_level, first_sample=piece.first)
         step = _samples_per_frame(found.shape[-1], n_samples=window.shape[-1], grain=cut.grain)
         stop = None if piece.stop == waveform.shape[-1] else piece.within.stop // step
-        kept = found[..., piece.within.start // step : stop].double()  # (layers, channels, frames)
+        kept = found[..., piece.within.start // step : stop].double()  # (layers, width, frames)
         totals = totals + torch.stack([kept.sum(-1), kept.square().sum(-1)]).cpu()
         n_frames += kept.shape[-1]
     mean, square = totals / n_frames
@@ -172,7 +173,7 @@ def features_of_layers(
 
 def _activations(
     model: Synthesizer, window: Waveform, *, names: Sequence[str], noise_level: float, first_sample: int
-) -> Float[Tensor, "layers channels frames"]:
+) -> Float[Tensor, "layers width frames"]:
     x0 = model.representation.encode(window)
     noise = noise_of(0, [0], offset=first_sample // model.representation.hop_length)
     found = model.denoiser.activations(
@@ -188,7 +189,7 @@ def _condition(model: Synthesizer, window: Waveform) -> Condition:
 
 
 def _prepared(
-    model: Synthesizer, audio: Float[Tensor, "channels time"] | Float[Tensor, "time"], *, sample_rate: int
+    model: Synthesizer, audio: Float[Tensor, "sources samples"] | Float[Tensor, "samples"], *, sample_rate: int
 ) -> Waveform:
     """Bring audio to the model's rate, channels and level."""
     check_whole(sample_rate, name="sample_rate", least=1)
@@ -197,8 +198,11 @@ def _prepared(
     mono = audio if audio.ndim == 1 else audio.mean(dim=0)
     mono = resample(mono.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
     # What is shorter than a frame has no spectrum.
-    missing = math.ceil(_LEAST_SECONDS * model.sample_rate) - mono.shape[-1]
-    mono = torch.nn.functional.pad(mono, (0, max(0, missing)))
+    length = max(mono.shape[-1], math.ceil(_LEAST_SECONDS * model.sample_rate))
+    if model.needs_mel and model.dialect is not None:
+        # The mel that a vocoder is told has no frame for what is left over.
+        length = -(-length // model.dialect.hop_length) * model.dialect.hop_length
+    mono = F.pad(mono, (0, length - mono.shape[-1]))
     mono = mono * gain_to(model.conditioner.level, mono, sample_rate=model.sample_rate)
     n_channels = 1 if model.representation.makes_mel else model.representation.channels
     return mono.expand(1, n_channels, -1)
