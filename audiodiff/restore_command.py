@@ -72,14 +72,15 @@ def enhance_command(
 ) -> None:
     """Take noise out of speech.
 
-    A result has the length, the sample rate, the channels and the sample format of its input. What lies above half the
-    model's sample rate, 8 kHz, is not kept. Long recordings are read, computed and written in windows.
+    One step gives the mean of what the clean speech may be, more steps one of the possibilities. A result has the
+    length, the sample rate, the channels and the sample format of its input. What lies above half the model's sample
+    rate, 8 kHz, is not kept. Long recordings are read, computed and written in windows.
 
     \b
     Examples:
       audiodiff enhance noisy.wav -o clean.wav
-      audiodiff enhance interviews/ -o clean --steps 16
-      audiodiff enhance noisy.wav --model runs/mine --start 0.1
+      audiodiff enhance interviews/ -o clean
+      audiodiff enhance noisy.wav --steps 8 --start 0.1 --seed 1
     """
     sampling = replace(ENHANCING, steps=steps, start=start)
     jobs = _planned(inputs, out=out, force=force)

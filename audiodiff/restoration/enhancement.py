@@ -14,8 +14,11 @@ from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
 
-ENHANCING = Sampling(steps=4)
-"""How `enhance` samples where it is not told."""
+ENHANCING = Sampling(steps=1)
+"""How `enhance` samples where it is not told: one step, to the mean of what the clean speech may be.
+
+More steps draw one of the possibilities, which is farther from the speech (`benchmarks.jobs.enhance --tune`).
+"""
 
 
 @dataclass(frozen=True)

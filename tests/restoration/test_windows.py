@@ -196,13 +196,13 @@ def test_the_seed_chooses_what_is_drawn():
 
 
 def test_what_is_drawn_has_the_law_of_the_model():
-    audio, holes = tones(20 * RATE, sample_rate=RATE), Holes(((RATE, 19 * RATE),))
-    drawn = restore(white(), audio, sample_rate=RATE, repair=holes, sampling=Sampling(method="projection", steps=100))[
-        0, RATE : 19 * RATE
+    audio, holes = tones(10 * RATE, sample_rate=RATE), Holes(((RATE, 9 * RATE),))
+    drawn = restore(white(), audio, sample_rate=RATE, repair=holes, sampling=Sampling(method="projection", steps=50))[
+        0, RATE : 9 * RATE
     ]
-    # The variance, 0.04, within five standard errors of that of as many Gaussian numbers and half a percent for
-    # Euler's steps; the fade between two draws of the same noise has no part in it.
-    assert float(drawn.square().mean()) == pytest.approx(0.04, rel=5 * (2 / len(drawn)) ** 0.5 + 0.01)
+    # The variance, 0.04, within five standard errors of that of as many Gaussian numbers and two percent
+    # for the steps of Euler.
+    assert float(drawn.square().mean()) == pytest.approx(0.04, rel=5 * (2 / len(drawn)) ** 0.5 + 0.02)
     assert abs(float(drawn.mean())) < 5 * 0.2 / len(drawn) ** 0.5
 
 
