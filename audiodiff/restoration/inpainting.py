@@ -14,7 +14,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.restoration.problem import Problem
 from audiodiff.restoration.repair import Repair, Stretch
 from audiodiff.restoration.sampling import Sampling
-from audiodiff.restoration.seams import inserted
+from audiodiff.restoration.seams import inserted, near
 from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
@@ -101,7 +101,7 @@ class Inpaint(Repair):
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
         measured = measured * known
         predicted = _interpolated(measured, known, sample_rate=sample_rate)
-        share = _near(known, sample_rate=sample_rate) * (1.0 - known)
+        share = near(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * (1.0 - known)
 
         def possible(x: Signal) -> Signal:
             return x + share * (predicted - x)
@@ -166,16 +166,6 @@ def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signa
         for signal, mask in zip(measured, known, strict=True)
     ]
     return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)
-
-
-def _near(known: Signal, *, sample_rate: int) -> Signal:
-    """Return how much waveforms continue at a sample: 1 beside a known one, falling as a raised cosine to 0."""
-    n_samples = known.shape[-1]
-    place = torch.arange(n_samples, device=known.device).expand_as(known)
-    before = torch.where(known != 0, place, -n_samples).cummax(dim=-1).values
-    after = torch.where(known != 0, place, 2 * n_samples).flip(-1).cummin(dim=-1).values.flip(-1)
-    distance = torch.minimum(place - before, after - place).clamp(min=1) - 1
-    return 0.5 + 0.5 * torch.cos(torch.pi * (distance / (CONTINUES_SECONDS * sample_rate)).clamp(max=1.0))
 
 
 class _Finder:

@@ -36,3 +36,23 @@ def inserted(
         of_edge = error.gather(-1, edge.clamp(0, n_samples - 1)) * ((edge >= 0) & (edge < n_samples))
         restored = restored + of_edge * (1.0 - distance / fade).clamp(min=0.0)
     return torch.where(is_known, recording, restored)
+
+
+def near(known: Float[Tensor, "*batch time"], *, sample_rate: int, seconds: float) -> Float[Tensor, "*batch time"]:
+    """Return how near a known sample is: 1 at it and beside it, falling as a raised cosine to 0 at a distance.
+
+    Args:
+        known: 1 where a sample is known, otherwise 0.
+        sample_rate: in Hz.
+        seconds: the distance.
+
+    Example:
+        >>> near(torch.tensor([1.0, 0.0, 0.0, 0.0]), sample_rate=8000, seconds=2 / 8000)
+        tensor([1.0000, 1.0000, 0.5000, 0.0000])
+    """
+    n_samples = known.shape[-1]
+    place = torch.arange(n_samples, device=known.device).expand_as(known)
+    before = torch.where(known != 0, place, -n_samples).cummax(dim=-1).values
+    after = torch.where(known != 0, place, 2 * n_samples).flip(-1).cummin(dim=-1).values.flip(-1)
+    distance = torch.minimum(place - before, after - place).clamp(min=1) - 1
+    return 0.5 + 0.5 * torch.cos(torch.pi * (distance / (seconds * sample_rate)).clamp(max=1.0))

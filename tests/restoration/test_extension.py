@@ -45,7 +45,7 @@ def test_the_mean_spectrum_is_that_of_welch():
 
     audio = sound(seconds=8.0)
     spectrum = mean_spectrum_db(iter(audio.split(999, dim=-1)), sample_rate=16000)
-    _, power = welch(audio[0].numpy(), fs=16000, window="hann", nperseg=1024, noverlap=0, detrend=False)
+    _, power = welch(audio[0].numpy(), fs=16000, window="hann", nperseg=1024, noverlap=0, detrend=False)  # pyright: ignore[reportArgumentType]
     difference = (spectrum.level_db - 10.0 * torch.from_numpy(power).log10())[20:-20]
     assert float((difference - difference.mean()).abs().max()) < 2.0
 

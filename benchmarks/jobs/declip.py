@@ -1,0 +1,113 @@
+"""Measure declipping of speech, by how much the clipping distorts.
+
+    python -m benchmarks.jobs.declip --data shared/data --out docs/jobs
+
+The limit is set so that the clipped recording has a given signal-to-distortion ratio; ours has to find it by itself.
+"""
+
+from dataclasses import replace as replaced
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiodiff.messages import progress
+from audiodiff.metrics import pesq, si_sdr_db, snr_db
+from audiodiff.restoration.declipping import DECLIPPING, declip
+from benchmarks.jobs import plain, speech
+from benchmarks.jobs.speech import RATE
+
+LEVELS_DB = (1, 3, 7, 15)
+METHODS = ("do nothing", "cubic", "zero-shot", "ours")
+COLUMNS = ("SI-SDR, dB", "PESQ")
+
+
+def clipped(clip: Tensor, *, sdr_db: float) -> tuple[Tensor, float]:
+    """Clip a recording to a signal-to-distortion ratio; return it and the limit."""
+    low, high = 0.0, float(clip.abs().max())
+    for _ in range(40):
+        limit = 0.5 * (low + high)
+        if float(snr_db(clip.clamp(-limit, limit), clip)) < sdr_db:
+            low = limit
+        else:
+            high = limit
+    return clip.clamp(-high, high), high
+
+
+def main() -> None:
+    """Write the table and the figure."""
+    given = speech.arguments(__doc__ or "", methods=METHODS)
+    model = speech.load(given.model, method="told")
+    sampling = DECLIPPING if given.steps is None else replaced(DECLIPPING, steps=given.steps)
+    most = 3 if given.quick else 15
+    clips = speech.clips(given.data, speech.test_splits(tune=given.tune), seconds=2.5, most=most)
+    values: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    shown: dict[str, Tensor] = {}
+    given.out.mkdir(parents=True, exist_ok=True)
+    with progress("declipping", total=len(LEVELS_DB) * len(clips)) as bar:
+        for level in LEVELS_DB:
+            for number, (_, clip) in enumerate(clips):
+                damaged, limit = clipped(clip, sdr_db=level)
+                results = {"do nothing": damaged}
+                if "cubic" in given.methods:
+                    known = speech.numbers(damaged.abs() < limit)
+                    results["cubic"] = torch.from_numpy(plain.cubic(speech.numbers(damaged), known)).float()
+                for name, method in (("zero-shot", "projection"), ("ours", "told")):
+                    if name in given.methods:
+                        results[name] = declip(
+                            model,
+                            damaged[None],
+                            sample_rate=RATE,
+                            sampling=replaced(sampling, method=method),
+                            seed=number,
+                        )[0]
+                for name, result in results.items():
+                    values.setdefault((name, level), []).append(
+                        (float(si_sdr_db(result, clip)), float(pesq(result, clip, sample_rate=RATE)))
+                    )
+                if level == 3 and not shown:
+                    shown = {**results, "truth": clip}
+                bar.advance()
+    rows = []
+    for level in LEVELS_DB:
+        ours = values.get(("ours", level), [])
+        for name in METHODS:
+            own = values.get((name, level), [])
+            if not own:
+                continue
+            cells = [speech.cell([value[k] for value in own]) for k in range(len(COLUMNS))]
+            versus = ["-", "-"]
+            if name != "ours" and ours:
+                versus = [speech.paired([a[k] for a in ours], [b[k] for b in own]) for k in (0, 1)]
+            rows.append([f"{level} dB", name, str(len(own)), *cells, *versus])
+    names = {"do nothing": "clipped", "cubic": "cubic", "ours": "ours", "truth": "truth"}
+    speech.picture(
+        given.out / "declip.png",
+        {label: shown[name][:RATE] for name, label in names.items() if name in shown},
+        lambda axis: _curve(axis, values),
+        title="Clipped to 3 dB, and SI-SDR by the clipping level",
+    )
+    speech.write(
+        "declip",
+        given.out,
+        title="Declipping of speech at 16 kHz",
+        columns=["input SDR", "method", "n", *COLUMNS, "SI-SDR, ours less this", "PESQ, ours less this"],
+        rows=rows,
+        notes=[
+            "Brackets are 95 % bootstrap intervals. cubic: a cubic spline through the samples that are not clipped, of "
+            "which what lies beyond the limit is kept; it is given the limit, ours finds it.",
+            f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection.",
+        ],
+    )
+
+
+def _curve(axis, values) -> None:
+    for name in METHODS:
+        levels = [level for level in LEVELS_DB if (name, level) in values]
+        axis.plot(levels, [np.mean([v[0] for v in values[name, level]]) for level in levels], "o-", ms=3, label=name)
+    axis.set_xlabel("SDR of the input, dB", fontsize=8)
+    axis.set_title("SI-SDR, dB", fontsize=9)
+
+
+if __name__ == "__main__":
+    main()
