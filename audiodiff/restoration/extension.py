@@ -18,7 +18,7 @@ from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
 
-EXTENDING = Sampling(steps=16)
+EXTENDING = Sampling(steps=2)
 """How `extend` samples where it is not told."""
 
 FRAME_SECONDS = 0.064

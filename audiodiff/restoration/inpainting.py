@@ -19,7 +19,7 @@ from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
 
-INPAINTING = Sampling(steps=16)
+INPAINTING = Sampling(steps=6)
 """How `inpaint` samples where it is not told."""
 
 SHORTEST_SECONDS = 0.005
@@ -27,7 +27,7 @@ SHORTEST_SECONDS = 0.005
 LOUD = 0.01
 """Share of the peak that the sound on one side of a gap has; a gate closes below it."""
 
-CONTINUES_SECONDS = 0.03
+CONTINUES_SECONDS = 0.06
 """From the known samples on, in which a gap follows the autoregressive interpolation, ever less: there it foretells the
 waveform better than a draw does, and joins without a step."""
 

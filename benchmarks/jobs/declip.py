@@ -96,7 +96,8 @@ def main() -> None:
         notes=[
             "Brackets are 95 % bootstrap intervals. cubic: a cubic spline through the samples that are not clipped, of "
             "which what lies beyond the limit is kept; it is given the limit, ours finds it.",
-            f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection.",
+            f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection. Both start from that "
+            "spline and stay with it beside known samples, so that cubic is what the network has to add to.",
         ],
     )
 

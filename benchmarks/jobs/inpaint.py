@@ -144,7 +144,7 @@ def main() -> None:
             "LSD (0.1 is 1 dB) and PESQ-WB over the gap and half a second on either side; brackets are 95 % bootstrap "
             "intervals. The step at the seams is relative to the RMS difference of neighbouring samples around.",
             f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection. Both follow the "
-            "autoregressive interpolation, which Janssen is, within 30 ms of the edges, ever less.",
+            "autoregressive interpolation, which Janssen is, within 60 ms of the edges, ever less.",
         ],
     )
 

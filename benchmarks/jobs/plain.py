@@ -84,13 +84,11 @@ class MeanBand:
 
     def _added(self, audio: Audio, spectrum: Audio, high: Audio) -> Audio:
         high[: self.edge] = 0.0
-        window = scipy.signal.get_window("hann", N_FFT)
-        added = scipy.signal.istft(high, nperseg=N_FFT, noverlap=3 * N_FFT // 4, window=window)[1]
+        added = scipy.signal.istft(high, nperseg=N_FFT, noverlap=3 * N_FFT // 4, window="hann")[1]
         return audio + added[: len(audio)]
 
     def _stft(self, audio: Audio) -> Audio:
-        window = scipy.signal.get_window("hann", N_FFT)
-        return scipy.signal.stft(audio, nperseg=N_FFT, noverlap=3 * N_FFT // 4, window=window)[2]
+        return scipy.signal.stft(audio, nperseg=N_FFT, noverlap=3 * N_FFT // 4, window="hann")[2]
 
 
 def cubic(audio: Audio, known: Audio) -> Audio:
@@ -98,6 +96,6 @@ def cubic(audio: Audio, known: Audio) -> Audio:
     place = np.flatnonzero(known)
     spline = scipy.interpolate.CubicSpline(place, audio[place])(np.arange(len(audio)))
     beyond = np.sign(audio) * np.maximum(np.sign(audio) * spline, np.abs(audio))
-    # Beyond the ends and over long stretches a cubic runs away: no peak of speech is four times the limit.
-    limit = 4.0 * np.abs(audio).max()
+    # Beyond the ends and over long stretches a cubic runs away; held as ours holds the spline that it starts from.
+    limit = 2.0 * np.abs(audio).max()
     return np.where(known == 1, audio, np.clip(beyond, -limit, limit))
