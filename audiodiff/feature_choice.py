@@ -17,7 +17,7 @@ from audiodiff.synthesizer import Synthesizer
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-_LEVELS_OF_WAVEFORMS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+_LEVELS_OF_WAVEFORMS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 _LEVELS_OF_MELS = (0.1, 0.2, 0.4, 0.8, 1.6)
 _PROBE_C = 0.01
 _VALIDATED_OF = 3

@@ -1,8 +1,8 @@
 """What a trained denoiser makes of recordings, as vectors: the activations of a layer at a noise level, over time.
 
-A network that tells noise from sound has to know the sound. What a residual block makes of a recording with a little
-noise is averaged over time, and so is its spread: two numbers for each channel, whatever the length. The noise is the
-same for all recordings, so that a vector depends on its recording alone.
+A network that tells noise from sound has to know the sound. What goes into the gates of a residual block, for a
+recording with a little noise, is averaged over time, and so is its spread: two numbers for each channel, whatever the
+length. The noise is the same for all recordings, so that a vector depends on its recording alone.
 
     model = audiodiff.load("speech-prior-16k")
     vector = features(model, audio, sample_rate=16000)
@@ -31,7 +31,7 @@ from audiodiff.types import Reach, Waveform
 DEFAULT_MODEL = "speech-prior-16k"
 
 _LEAST_SECONDS = 0.1
-_OF_WAVEFORMS = (0.005, 0.55)
+_OF_WAVEFORMS = (0.001, 0.2)
 _OF_MELS = (0.8, 0.78)
 """Noise level, where audio is the signal, and layer, as a share of the way from the first to the last."""
 
@@ -70,7 +70,7 @@ def usual_scale(model: Synthesizer) -> float:
 
 
 def layers(model: Synthesizer) -> list[str]:
-    """List the network's residual blocks, the first to the last, by the names that `Denoiser.activations` takes.
+    """List the network's residual blocks, the first to the last, by their names as modules.
 
     Raises:
         ParameterError: if the network has none.
@@ -80,7 +80,7 @@ def layers(model: Synthesizer) -> list[str]:
     found = [name for name, module in network.named_modules() if isinstance(module, ResidualBlock)]
     if not found:
         raise ParameterError("features need a network of residual blocks (network=wavenet, network=spectral)")
-    return [f"{name}.output_projection" for name in found]
+    return found
 
 
 def check_model(model: object) -> Synthesizer:
@@ -155,13 +155,13 @@ def features_of_layers(
         check_whole(layer, name="layer", least=0)
         if layer >= len(known):
             raise ParameterError(f"layer={layer} must be below {len(known)}: the network has so many residual blocks")
-    names = [known[layer] for layer in chosen]
+    blocks = [known[layer] for layer in chosen]
     waveform = _prepared(model, audio, sample_rate=sample_rate)
     cut = _cut(model)
     totals, n_frames = torch.zeros((), dtype=torch.float64), 0
     for piece in cut.pieces(waveform.shape[-1], sample_rate=model.sample_rate):
         window = waveform[..., piece.first : piece.last]
-        found = _activations(model, window, names=names, noise_level=noise_level, first_sample=piece.first)
+        found = _activations(model, window, blocks=blocks, noise_level=noise_level, first_sample=piece.first)
         step = _samples_per_frame(found.shape[-1], n_samples=window.shape[-1], grain=cut.grain)
         stop = None if piece.stop == waveform.shape[-1] else piece.within.stop // step
         kept = found[..., piece.within.start // step : stop].double()  # (layers, width, frames)
@@ -172,14 +172,20 @@ def features_of_layers(
 
 
 def _activations(
-    model: Synthesizer, window: Waveform, *, names: Sequence[str], noise_level: float, first_sample: int
+    model: Synthesizer, window: Waveform, *, blocks: Sequence[str], noise_level: float, first_sample: int
 ) -> Float[Tensor, "layers width frames"]:
     x0 = model.representation.encode(window)
     noise = noise_of(0, [0], offset=first_sample // model.representation.hop_length)
+    gates, outputs = ([f"{block}.{part}" for block in blocks] for part in ("dilated_conv", "output_projection"))
     found = model.denoiser.activations(
-        x0 + noise_level * noise(x0, 0), x0.new_full((1,), noise_level), _condition(model, window), layers=names
+        x0 + noise_level * noise(x0, 0),
+        x0.new_full((1,), noise_level),
+        _condition(model, window),
+        layers=[*gates, outputs[0]],
     )
-    return torch.cat([found[name] for name in names])
+    # The convolution of a block that looks ahead less than back goes on behind the end.
+    n_frames = found[outputs[0]].shape[-1]
+    return torch.cat([found[gate][..., :n_frames] for gate in gates])
 
 
 def _condition(model: Synthesizer, window: Waveform) -> Condition:

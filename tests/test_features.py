@@ -23,7 +23,14 @@ HEARS = [
     "network.n_fft=256",
     "network.hop_length=128",
 ]
-MODELS = {"waveform": tiny.UNCONDITIONAL, "log_mel": tiny.LOG_MEL, "vocoder": tiny.VOCODER, "hears": HEARS}
+CAUSAL = [*tiny.UNCONDITIONAL, "network.look_ahead=0"]
+MODELS = {
+    "waveform": tiny.UNCONDITIONAL,
+    "causal": CAUSAL,
+    "log_mel": tiny.LOG_MEL,
+    "vocoder": tiny.VOCODER,
+    "hears": HEARS,
+}
 
 
 @pytest.fixture(params=MODELS)
@@ -31,12 +38,12 @@ def model(request):
     return tiny.synthesizer(MODELS[request.param])
 
 
-def test_features_are_mean_and_deviation_over_time_of_a_blocks_channels():
+def test_features_are_mean_and_deviation_over_time_of_what_goes_into_a_blocks_gates():
     model = tiny.synthesizer(tiny.LOG_MEL)
     audio = tones(9000, sample_rate=model.sample_rate)
     x0 = model.representation.encode(audio[None])
     x = x0 + 0.3 * noise_of(0, [0])(x0, 0)
-    name = layers(model)[1]
+    name = f"{layers(model)[1]}.dilated_conv"
     with torch.no_grad():
         found = model.denoiser.activations(x, torch.tensor([0.3]), model.conditioner.null(1), layers=[name])[name][0]
     expected = torch.cat([found.mean(dim=-1), found.std(dim=-1, correction=0)])
@@ -59,6 +66,14 @@ def test_a_long_recording_in_pieces_has_the_features_of_the_whole(model, monkeyp
     in_pieces = features_of_layers(model, audio, sample_rate=model.sample_rate, noise_level=0.1, chosen=[0, 1])
     assert n_pieces[0] >= 3
     torch.testing.assert_close(in_pieces, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_causal_network_is_heard_as_long_as_the_recording_is():
+    model = tiny.synthesizer(CAUSAL)
+    audio = tones(8192, sample_rate=model.sample_rate)
+    with torch.inference_mode():
+        found = module._activations(model, audio[None], blocks=layers(model), noise_level=0.1, first_sample=0)
+    assert found.shape[-1] == 8192 // model.denoiser.network.grain
 
 
 def test_every_kind_of_model_tells_recordings_apart(model):

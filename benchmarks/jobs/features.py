@@ -109,8 +109,8 @@ def main() -> None:
         "rows": rows,
         "notes": [
             f"Free Spoken Digit Dataset, six speakers: {len(sets['test'].entries)} recordings of the test split; "
-            f"{len(sets['fit'].entries)} of the train split to fit on and {len(sets['choose'].entries)} others of it to "
-            "choose noise level, layer and the strength of the probe by.",
+            f"{len(sets['fit'].entries)} of the train split to fit on and {len(sets['choose'].entries)} others of it "
+            "to choose noise level, layer and the strength of the probe by.",
             *notes(taps),
             f"Few recordings: means of {N_DRAWS} draws. Intervals, and those of differences (paired), are over the "
             "test recordings: 95 %, bootstrap.",

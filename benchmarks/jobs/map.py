@@ -79,8 +79,9 @@ def main() -> None:
         "notes": [
             f"Free Spoken Digit Dataset, six speakers: the {len(test.entries)} recordings of the test split.",
             *notes(taps),
-            "No label is used but where it says centred. Intervals are over the recordings, the map being as it is: 95 %, bootstrap; differences "
-            "paired. Trustworthiness is high where a map is faithful to its features, whatever they are worth.",
+            "No label is used but where it says centred. Intervals are over the recordings, the map being as it is: "
+            "95 %, bootstrap; differences paired. Trustworthiness is high where a map is faithful "
+            "to its features, whatever they are worth.",
         ],
         "figures": ["map.png"],
     }
