@@ -1,6 +1,6 @@
 """Measure what varied copies are worth to a classifier of spoken digits that has few recordings of each.
 
-    python -m benchmarks.jobs.augment --data ../shared/data --out docs/img/jobs
+    python -m benchmarks.jobs.augment --data DATA --out OUT
 
 Logistic regression on log-mel statistics learns from 2, 5 or 10 training recordings of each digit, as they are or with
 copies, and is tested on the 300 test recordings of the Free Spoken Digit Dataset. Ten draws of the training recordings.
@@ -259,7 +259,7 @@ def main() -> None:
     document = {
         "title": "Data augmentation: a digit classifier from few recordings",
         "commands": [
-            "python -m benchmarks.jobs.augment --data ../shared/data --out docs/img/jobs",
+            "python -m benchmarks.jobs.augment --data DATA --out OUT",
             f"audiodiff augment digits/ -n {n_copies} --strength {best['prior']} -o more",
         ],
         "columns": [

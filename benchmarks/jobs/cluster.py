@@ -84,7 +84,7 @@ def main() -> None:
     result = {
         "title": "Clustering",
         "commands": [
-            f"python -m benchmarks.jobs.cluster --data DATA --out OUT --model {given.model}",
+            "python -m benchmarks.jobs.cluster --data DATA --out OUT",
             "audiodiff cluster features.npz -k 10 --centre speaker --label label",
         ],
         "columns": [

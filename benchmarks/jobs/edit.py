@@ -1,6 +1,6 @@
 """Measure voice and digit translation by strength: what is kept of a recording, and what is heard in the result.
 
-    python -m benchmarks.jobs.edit --data ../shared/data --out docs/img/jobs
+    python -m benchmarks.jobs.edit --data DATA --out OUT
 
 Test recordings of the Free Spoken Digit Dataset become another speaker's, or another digit's, at strengths from 0 to 1.
 A classifier that was trained on real recordings says which digit and which speaker it hears. Where --classifier names
@@ -272,7 +272,7 @@ def main() -> None:
     document = {
         "title": "Editing: voice and digit translation",
         "commands": [
-            "python -m benchmarks.jobs.edit --data ../shared/data --out docs/img/jobs",
+            "python -m benchmarks.jobs.edit --data DATA --out OUT",
             "audiodiff edit seven.wav --label speaker=theo -o theo.wav",
         ],
         "columns": [

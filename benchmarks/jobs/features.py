@@ -102,7 +102,7 @@ def main() -> None:
     result = {
         "title": "Feature learning: linear probes",
         "commands": [
-            f"python -m benchmarks.jobs.features --data DATA --out OUT --model {given.model}",
+            "python -m benchmarks.jobs.features --data DATA --out OUT",
             "audiodiff features fsdd/ -o features.npz --choose-by label",
         ],
         "columns": columns,

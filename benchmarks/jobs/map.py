@@ -68,7 +68,7 @@ def main() -> None:
     result = {
         "title": "Dimensionality reduction: maps",
         "commands": [
-            f"python -m benchmarks.jobs.map --data DATA --out OUT --model {given.model}",
+            "python -m benchmarks.jobs.map --data DATA --out OUT",
             "audiodiff map features.npz -o map.html --method umap --centre speaker",
         ],
         "columns": [

@@ -87,7 +87,8 @@ def write(
     name: str, out: Path, *, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]
 ) -> None:
     """Write the report and print its table."""
-    command = " ".join(["python", "-m", f"benchmarks.jobs.{name}", *sys.argv[1:]])
+    flags = [argument for argument in sys.argv[1:] if argument in ("--quick", "--tune")]
+    command = " ".join([f"python -m benchmarks.jobs.{name} --data DATA --out OUT", *flags])
     report: dict[str, Any] = {
         "title": title,
         "commands": [command],
