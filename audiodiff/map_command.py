@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,17 @@ from audiodiff.errors import ParameterError
 from audiodiff.feature_files import Features, check_outputs, features_from, shown_path, write_whole
 from audiodiff.features import DEFAULT_MODEL
 from audiodiff.messages import progress, say
-from audiodiff.sound_map import METHODS, Coordinates, Sounds, coordinates, knn_accuracy, page, picture, trustworthiness
+from audiodiff.sound_map import (
+    METHODS,
+    N_NEIGHBOURS,
+    Coordinates,
+    Sounds,
+    coordinates,
+    knn_accuracy,
+    page,
+    picture,
+    trustworthiness,
+)
 
 _SUFFIXES = (".html", ".csv", ".png")
 _MB = 1_000_000
@@ -86,9 +97,11 @@ def map_command(
     columns = {name: found.values(name) for name in (found.known_labels() if label is None else label)}
     vectors = standardised(found.vectors, groups=None if centre is None else found.values(centre))
     laid_out = coordinates(vectors, method=method, seed=seed)
-    measured = [f"trustworthiness {trustworthiness(vectors, laid_out):.3f}"]
+    trust = trustworthiness(vectors, laid_out)
+    measured = [f"trustworthiness {trust:.3f}"] if math.isfinite(trust) else []
     for name, values in columns.items():
-        measured.append(f"5-NN accuracy of {name} {100 * knn_accuracy(laid_out, values):.1f} %")
+        if math.isfinite(accuracy := knn_accuracy(laid_out, values)):
+            measured.append(f"{N_NEIGHBOURS}-NN accuracy of {name} {100 * accuracy:.1f} %")
     n = len(found.entries)
     about = f"{n} recordings by {method.upper()}, features of {found.model}"
     if centre is not None:
@@ -110,7 +123,8 @@ def map_command(
     write_whole(targets[0], text.encode())
     write_whole(targets[1], table.encode())
     write_whole(targets[2], image)
-    print("\n".join(measured))
+    for line in measured or [f"{n} recordings are too few to say how faithful the map is"]:
+        print(line)
     linked = f"; {sounds.n_linked} of {n} recordings are linked, and have to stay where they are" * bool(
         sounds.n_linked
     )

@@ -73,6 +73,14 @@ def test_nothing_is_embedded_where_there_is_no_room(source, tmp_path, capsys):
     assert '"source": "in/0.wav"' in (tmp_path / "map.html").read_text()
 
 
+def test_of_few_recordings_no_number_is_given(tmp_path, capsys):
+    paths = [sounds.write(tmp_path / f"{index}.wav", 2000, sample_rate=8000) for index in range(3)]
+    vectors = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    save_features(tmp_path / "f.npz", Features(vectors, tuple(map(Entry, paths)), "m", Tap(0.1, 0)))
+    run(tmp_path / "f.npz", tmp_path / "map.html")
+    assert capsys.readouterr().out == "3 recordings are too few to say how faithful the map is\n"
+
+
 @pytest.mark.parametrize("suffix", [".html", ".csv", ".png"])
 def test_no_file_is_replaced_unasked(source, tmp_path, suffix):
     (tmp_path / f"map{suffix}").write_text("mine")
