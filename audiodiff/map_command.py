@@ -125,10 +125,11 @@ def map_command(
     write_whole(targets[2], image)
     for line in measured or [f"{n} recordings are too few to say how faithful the map is"]:
         print(line)
-    linked = f"; {sounds.n_linked} of {n} recordings are linked, and have to stay where they are" * bool(
-        sounds.n_linked
-    )
-    say(f"wrote {', '.join(str(target) for target in targets)}{linked}")
+    say(f"wrote {', '.join(str(target) for target in targets)}")
+    if sounds.n_linked:
+        say(
+            f"{sounds.n_linked} of {n} recordings are linked, beyond --embed {embed:g}: they have to stay where they are"
+        )
 
 
 def _csv(found: Features, laid_out: Coordinates, *, columns: dict[str, list[str]], folder: Path) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from audiodiff.feature_choice import linear_probe
 from audiodiff.messages import progress
 from audiodiff.metrics import bootstrap_interval
-from benchmarks.jobs.spoken_digits import BASELINE, Set, arguments, compute, interval, notes, parts
+from benchmarks.jobs.spoken_digits import BASELINE, PLAIN, Set, arguments, compute, interval, notes, parts
 
 STRENGTHS = (0.001, 0.01, 0.1)
 N_DRAWS = 3
@@ -90,22 +90,21 @@ def main() -> None:
                 strength = max(STRENGTHS, key=lambda c: measure(sets["fit"], sets["choose"], name, c).mean())
                 scores[name][task] = 100.0 * measure(sets["fit"], sets["test"], name, strength)
                 bar.advance()
-    columns = ["features", "size", *(f"{task}, %" for task in TASKS), *(f"{task}: over {BASELINE}" for task in TASKS)]
-    rows = []
-    for name in names:
-        shown = [_shown(scores[name][task]) for task in TASKS]
-        over = [
-            "" if name == BASELINE else _shown(scores[name][task] - scores[BASELINE][task], signed=True)
-            for task in TASKS
-        ]
-        rows.append([name, sets["test"].vectors[name].shape[1], *shown, *over])
+    rows: list[list[object]] = []
+    for task in TASKS:
+        for name in names:
+            over = [
+                "" if name == other else _shown(scores[name][task] - scores[other][task], signed=True)
+                for other in (PLAIN, BASELINE)
+            ]
+            rows.append([task, name, sets["test"].vectors[name].shape[1], _shown(scores[name][task]), *over])
     result = {
         "title": "Feature learning: linear probes",
         "commands": [
             "python -m benchmarks.jobs.features --data DATA --out OUT",
             "audiodiff features fsdd/ -o features.npz --choose-by label",
         ],
-        "columns": columns,
+        "columns": ["what is told", "features", "size", "accuracy, %", f"over {PLAIN}", f"over {BASELINE}"],
         "rows": rows,
         "notes": [
             f"Free Spoken Digit Dataset, six speakers: {len(sets['test'].entries)} recordings of the test split; "
@@ -132,7 +131,7 @@ def figure(scores: dict[str, dict[str, np.ndarray]], path: Path) -> None:
         ends = np.array([bootstrap_interval(torch.from_numpy(values)) for values in own.values()]).T
         at = np.arange(len(own)) + (place - (len(scores) - 1) / 2) * width
         axes.bar(at, means, width, yerr=np.abs(ends - means), label=name, error_kw={"linewidth": 0.8})
-    axes.set_xticks(range(len(TASKS)), list(TASKS))
+    axes.set_xticks(range(len(TASKS)), [task.replace(", ", ",\n") for task in TASKS])
     axes.set_ylabel("accuracy of a linear probe, %")
     axes.set_ylim(0, 104)
     axes.spines[["top", "right"]].set_visible(False)
