@@ -127,9 +127,7 @@ def map_command(
         print(line)
     say(f"wrote {', '.join(str(target) for target in targets)}")
     if sounds.n_linked:
-        say(
-            f"{sounds.n_linked} of {n} recordings are linked, beyond --embed {embed:g}: they have to stay where they are"
-        )
+        say(f"{sounds.n_linked} of {n} recordings are linked, beyond --embed {embed:g}: let them stay where they are")
 
 
 def _csv(found: Features, laid_out: Coordinates, *, columns: dict[str, list[str]], folder: Path) -> str:
