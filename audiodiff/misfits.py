@@ -109,6 +109,8 @@ def of_hearing(config: Config) -> Iterator[str]:
             f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, as "
             "recipes=speech/prior has them"
         )
+    if having["network=spectral_restorer"] and _kind(config["preconditioning"]) != "Velocity":
+        yield "network=spectral_restorer predicts the velocity of a flow: choose preconditioning=velocity process=flow"
 
 
 def of_levels(config: Config, *, process: Process) -> Iterator[str]:

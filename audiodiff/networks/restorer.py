@@ -21,8 +21,10 @@ class SpectralRestorer(Network):
     """Predict a waveform from its STFT and from that of a degraded recording, with a residual stack at the frame rate.
 
     Of both spectra it sees every bin's direction with the root of its magnitude, and the logarithm of the magnitude, so
-    that quiet bins count as loud ones do. What it gives is a gain on every bin of either, as a Wiener filter's, plus a
-    spectrum of its own for what neither holds, scaled as speech is: falling by 6 dB an octave above a corner.
+    that quiet bins count as loud ones do. What it gives is the velocity of a flow, noise less signal: of every bin of
+    the noisy signal the share that is noise, less the share of the recording that is kept, and a spectrum of its own
+    for what neither holds, scaled as speech is: falling by 6 dB an octave above a corner. The shares saturate: at
+    all of the noisy signal being noise, and at nothing or all of the recording being kept.
 
     Args:
         embedding: of the noise level's clock.
@@ -145,10 +147,10 @@ class SpectralRestorer(Network):
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, step, None, None, real_frames)
         given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
-        gain, on_heard, own = given.split([bins, bins, 2 * bins], dim=1)
-        estimate = gain.repeat(1, 2, 1) * parts + self.expected.repeat(2, 1) * own
+        signal, kept, own = given.split([bins, bins, 2 * bins], dim=1)
+        estimate = (1.0 - F.softplus(signal)).repeat(1, 2, 1) * parts + self.expected.repeat(2, 1) * own
         if condition.signal is not None:
-            estimate = estimate + on_heard.repeat(1, 2, 1) * condition.signal[..., :n_frames]
+            estimate = estimate - torch.sigmoid(kept).repeat(1, 2, 1) * condition.signal[..., :n_frames]
         if real_frames is not None:
             estimate = estimate * real_frames.unsqueeze(1)
         audio = self.stft.inverse(torch.complex(*estimate.chunk(2, dim=1)), length=n_frames * hop)

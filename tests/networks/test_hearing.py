@@ -121,18 +121,24 @@ def test_stereo_is_refused():
         network()(torch.zeros(1, 2, 100), LEVEL[:1], Condition())
 
 
-def test_gains_alone_pass_what_they_are_given():
-    """With a gain of 1 on the one, of 0 on the other and nothing of its own, the network returns what it was given."""
+@pytest.mark.parametrize(
+    ("noise", "kept"), [(0.0, 0.0), (1.0, 0.0), (0.25, 1.0), (-3.0, 0.5)], ids=["none", "all noise", "kept", "louder"]
+)
+def test_shares_alone_give_what_they_say(noise: float, kept: float):
+    """Without a spectrum of its own the network gives a share of the noisy signal less a share of the recording."""
     model = network()
     bins = 33
     torch.nn.init.zeros_(model.output_projection.weight)
     assert model.output_projection.bias is not None
+    with torch.no_grad():
+        model.output_projection.bias.zero_()
+        # The inverses of 1 - softplus and of sigmoid, in double precision, ends included.
+        signal = torch.tensor(1.0 - noise, dtype=torch.float64).expm1().log().clamp(min=-80.0)
+        model.output_projection.bias[:bins] = signal.float()
+        model.output_projection.bias[bins : 2 * bins] = torch.tensor(kept).logit().clamp(-80.0, 80.0)
     x, heard = sound(), sound(seed=1)
-    for first, passed in ((0, x), (bins, heard)):
-        with torch.no_grad():
-            model.output_projection.bias.zero_()
-            model.output_projection.bias[first : first + bins] = 1.0
-        assert torch.allclose(model(x, LEVEL, model.encode(DegradedConditioner()(heard))), passed, atol=1e-6)
+    given = model(x, LEVEL, model.encode(DegradedConditioner()(heard)))
+    assert torch.allclose(given, noise * x - kept * heard, atol=1e-6)
 
 
 def test_quiet_bins_count_as_loud_ones_do():

@@ -41,6 +41,7 @@ WAYS = {
     "degraded recordings": (
         "conditioner=degraded",
         "network=spectral_restorer",
+        "preconditioning=velocity",
         "method=restoration",
         "objective.by_noisy=true",
         "audio=plain",
