@@ -31,8 +31,8 @@ from audiodiff.types import Reach, Waveform
 DEFAULT_MODEL = "speech-prior-16k"
 
 _LEAST_SECONDS = 0.1
-_OF_WAVEFORMS = (0.001, 0.2)
-_OF_MELS = (0.8, 0.78)
+_OF_WAVEFORMS = (0.01, 0.2)
+_OF_MELS = (0.4, 0.78)
 """Noise level, where audio is the signal, and layer, as a share of the way from the first to the last."""
 
 

@@ -20,7 +20,7 @@ from audiodiff.messages import progress
 from audiodiff.metrics import bootstrap_interval
 from benchmarks.jobs.spoken_digits import BASELINE, PLAIN, Set, arguments, compute, interval, notes, parts
 
-STRENGTHS = (0.001, 0.01, 0.1)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 N_DRAWS = 3
 
 Task = Callable[[Set, Set, str, float], np.ndarray]

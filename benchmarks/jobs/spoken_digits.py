@@ -23,7 +23,7 @@ from audiodiff.synthesizer import Synthesizer
 RATE = 8000
 FIT_TAKES, CHOICE_TAKES = range(5, 13), range(15, 18)
 DIGITS = "digits-8k"
-N_CHOICE = 300
+N_CHOICE = 240
 """Recordings that noise level and layer are chosen on: two thirds to fit on, one to try."""
 PLAIN, BASELINE = "MFCC", "MFCC with deltas"
 _FRAMES = {"sr": RATE, "n_fft": 256, "hop_length": 80}
