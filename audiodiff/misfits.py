@@ -109,8 +109,9 @@ def of_hearing(config: Config) -> Iterator[str]:
             f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, as "
             "recipes=speech/prior has them"
         )
-    if having["network=spectral_restorer"] and _kind(config["preconditioning"]) != "Velocity":
-        yield "network=spectral_restorer predicts the velocity of a flow: choose preconditioning=velocity process=flow"
+    made_for = (_kind(config["process"]), _kind(config["preconditioning"]))
+    if having["network=spectral_restorer"] and made_for != ("Flow", "Sample"):
+        yield "network=spectral_restorer reads sigma off a flow's clock: choose process=flow preconditioning=sample"
 
 
 def of_levels(config: Config, *, process: Process) -> Iterator[str]:

@@ -176,15 +176,15 @@ def test_the_whole_matrix_trains_or_is_refused():
 )
 def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tuple[str, ...], missing: str):
     more = ["audio=plain", "network=spectral_unconditional", "objective.by_noisy=true", "validation=loss"]
-    more += ["preconditioning=velocity"]
     none = [] if "conditioner=degraded" in chosen else ["conditioner=none"]
     config = compose.plain(compose.compose([*more, *none, *chosen]))
     with pytest.raises(ParameterError, match=f"without {missing}"):
         compose.build_training_step(config)
 
 
-def test_a_network_that_predicts_velocities_is_not_taken_for_one_that_predicts_something_else():
-    chosen = ["audio=plain", "network=spectral_restorer", "conditioner=degraded", "method=restoration"]
+@pytest.mark.parametrize("other", ["preconditioning=velocity", "process=vp_cosine"])
+def test_a_network_that_reads_the_clock_of_a_flow_is_given_one(other: str):
+    chosen = ["audio=plain", "network=spectral_restorer", "conditioner=degraded", "method=restoration", other]
     config = compose.plain(compose.compose([*chosen, "objective.by_noisy=true", "validation=loss"]))
-    with pytest.raises(ParameterError, match="choose preconditioning=velocity process=flow"):
+    with pytest.raises(ParameterError, match="choose process=flow preconditioning=sample"):
         compose.build_training_step(config)

@@ -21,15 +21,20 @@ class SpectralRestorer(Network):
     """Predict a waveform from its STFT and from that of a degraded recording, with a residual stack at the frame rate.
 
     Of both spectra it sees every bin's direction with the root of its magnitude, and the logarithm of the magnitude, so
-    that quiet bins count as loud ones do. What it gives is the velocity of a flow, noise less signal: of every bin of
-    the noisy signal the share that is noise, less the share of the recording that is kept, and a spectrum of its own
-    for what neither holds, scaled as speech is: falling by 6 dB an octave above a corner. The shares saturate: at
-    all of the noisy signal being noise, and at nothing or all of the recording being kept.
+    that quiet bins count as loud ones do. What it gives is the posterior mean of a Gaussian in every bin: with a mean
+    m, a share of the recording's bin plus a value of its own, and a variance P, both predicted,
+
+        D = m + W (x - m),    W = P / (P + sigma^2 N^2),
+
+    where N^2 is the power of white noise in a bin. So it returns x as it is where there is no noise, what the recording
+    tells where there is nothing but noise, and a Wiener filter's result between, whatever it has learnt. It is made for
+    process=flow, whose clock tells sigma, and preconditioning=sample.
 
     Args:
         embedding: of the noise level's clock.
         n_fft, hop_length: of the STFT, in samples.
         sample_rate: in Hz, for the corner.
+        noise_scale: of the flow.
         level: RMS of the audio that is expected.
         corner: frequency above which the expected spectrum falls, in Hz.
         channels: width of the stack.
@@ -54,6 +59,7 @@ class SpectralRestorer(Network):
         embedding: Embedding,
         *,
         sample_rate: int,
+        noise_scale: float = 0.1,
         n_fft: int = 512,
         hop_length: int = 160,
         level: float = 0.07,
@@ -69,7 +75,7 @@ class SpectralRestorer(Network):
             raise ParameterError(
                 f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
             )
-        for name, value in (("level", level), ("corner", corner)):
+        for name, value in (("level", level), ("corner", corner), ("noise_scale", noise_scale)):
             if not value > 0.0:
                 raise ParameterError(f"{name}={value} must be positive")
         self.stft = Stft(
@@ -81,9 +87,11 @@ class SpectralRestorer(Network):
         )
         bins = n_fft // 2 + 1
         frequency = torch.linspace(0.0, sample_rate / 2.0, bins, dtype=torch.float64)
-        # Magnitudes of white noise of that RMS, Hann's window having a mean square of 3/8, with the slope of speech.
-        magnitude = level * (n_fft * 3.0 / 8.0) ** 0.5 / (1.0 + (frequency / corner) ** 2).sqrt()
+        # Magnitudes of white noise, Hann's window having a mean square of 3/8, and of noise with the slope of speech.
+        self.noise_magnitude = (n_fft * 3.0 / 8.0) ** 0.5
+        magnitude = level * self.noise_magnitude / (1.0 + (frequency / corner) ** 2).sqrt()
         self.register_buffer("expected", magnitude.float()[:, None], persistent=False)
+        self.noise_scale = noise_scale
         self.step_encoder = StepEncoder(embedding, step_features)
         self.noisy_projection = kaiming_conv1d(3 * bins, channels)
         self.noisy_gain = nn.Linear(step_features, channels)
@@ -147,10 +155,15 @@ class SpectralRestorer(Network):
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, step, None, None, real_frames)
         given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
-        signal, kept, own = given.split([bins, bins, 2 * bins], dim=1)
-        estimate = (1.0 - F.softplus(signal)).repeat(1, 2, 1) * parts + self.expected.repeat(2, 1) * own
+        variance, kept, own = given.split([bins, bins, 2 * bins], dim=1)
+        mean = self.expected.repeat(2, 1) * own
         if condition.signal is not None:
-            estimate = estimate - torch.sigmoid(kept).repeat(1, 2, 1) * condition.signal[..., :n_frames]
+            mean = mean + torch.sigmoid(kept).repeat(1, 2, 1) * condition.signal[..., :n_frames]
+        # In logarithms, which have no end where the flow's clock has none; x_t = (1 - t) x.
+        clock = c_noise.double().clamp(1e-6, 1.0 - 1e-6)[:, None, None]
+        sigma = (self.noise_scale * clock / (1.0 - clock)).float()
+        wiener = torch.sigmoid(variance + 2.0 * (self.expected / (sigma * self.noise_magnitude)).log()).repeat(1, 2, 1)
+        estimate = mean + wiener * (parts / (1.0 - clock).float() - mean)
         if real_frames is not None:
             estimate = estimate * real_frames.unsqueeze(1)
         audio = self.stft.inverse(torch.complex(*estimate.chunk(2, dim=1)), length=n_frames * hop)

@@ -1,7 +1,10 @@
 """A network that hears a degraded recording, and one that is told nothing."""
 
+import math
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.conditioners.degraded import DegradedConditioner
@@ -121,24 +124,44 @@ def test_stereo_is_refused():
         network()(torch.zeros(1, 2, 100), LEVEL[:1], Condition())
 
 
-@pytest.mark.parametrize(
-    ("noise", "kept"), [(0.0, 0.0), (1.0, 0.0), (0.25, 1.0), (-3.0, 0.5)], ids=["none", "all noise", "kept", "louder"]
-)
-def test_shares_alone_give_what_they_say(noise: float, kept: float):
-    """Without a spectrum of its own the network gives a share of the noisy signal less a share of the recording."""
+def gaussian(*, variance: float, kept: float) -> SpectralRestorer:
+    """Make a network whose every bin has this variance, against the expected one, and keeps this share."""
     model = network()
-    bins = 33
     torch.nn.init.zeros_(model.output_projection.weight)
     assert model.output_projection.bias is not None
     with torch.no_grad():
         model.output_projection.bias.zero_()
-        # The inverses of 1 - softplus and of sigmoid, in double precision, ends included.
-        signal = torch.tensor(1.0 - noise, dtype=torch.float64).expm1().log().clamp(min=-80.0)
-        model.output_projection.bias[:bins] = signal.float()
-        model.output_projection.bias[bins : 2 * bins] = torch.tensor(kept).logit().clamp(-80.0, 80.0)
+        model.output_projection.bias[:33] = math.log(variance)
+        model.output_projection.bias[33:66] = torch.tensor(kept).logit().clamp(-80.0, 80.0)
+    return model
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("t", [1e-4, 0.3, 0.5, 0.999])
+def test_every_bin_is_the_posterior_mean_of_its_gaussian(t: float, kept: float):
+    model = gaussian(variance=2.0, kept=kept)
+    x0, heard = sound(), sound(seed=1)
+    sigma = 0.1 * t / (1.0 - t)
+    x = x0 + sigma * sound(seed=2) / 0.1
+    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(heard)))
+    window = torch.hann_window(64)
+    spectra = [model.stft.forward(F.pad(each[:, 0], (0, 8))) for each in (x, heard)]
+    noise = sigma**2 * window.square().sum()
+    frequency = torch.linspace(0.0, 8000.0, 33)
+    speech = 2.0 * 0.07**2 * window.square().sum() / (1.0 + (frequency / 500.0) ** 2)
+    share = (speech / (speech + noise))[:, None]
+    mean = kept * spectra[1]
+    expected = model.stft.inverse(mean + share * (spectra[0] - mean), length=208)[:, None, :200]
+    assert torch.allclose(given, expected, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("t", "passed"), [(0.0, "x"), (1.0, "heard")])
+def test_at_the_ends_of_the_clock_it_returns_what_is_known(t: float, passed: str):
+    """Where there is no noise x, and where there is nothing else the mean, whatever the weights."""
+    model = gaussian(variance=30.0, kept=1.0)
     x, heard = sound(), sound(seed=1)
-    given = model(x, LEVEL, model.encode(DegradedConditioner()(heard)))
-    assert torch.allclose(given, noise * x - kept * heard, atol=1e-6)
+    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(heard)))
+    assert torch.allclose(given, {"x": x, "heard": heard}[passed], atol=1e-5)
 
 
 def test_quiet_bins_count_as_loud_ones_do():

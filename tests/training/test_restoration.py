@@ -20,7 +20,6 @@ TELLING = (
     "audio=plain",
     "conditioner=degraded",
     "network=spectral_restorer",
-    "preconditioning=velocity",
     "method=restoration",
     "objective.by_noisy=true",
     "validation=loss",

@@ -41,7 +41,6 @@ WAYS = {
     "degraded recordings": (
         "conditioner=degraded",
         "network=spectral_restorer",
-        "preconditioning=velocity",
         "method=restoration",
         "objective.by_noisy=true",
         "audio=plain",
