@@ -68,7 +68,7 @@ class RecordedNoise(_Noise):
 
     def __init__(
         self,
-        recordings: Sequence[Float[Tensor, "time"]],
+        recordings: Sequence[Float[Tensor, "_"]],
         *,
         lowest_snr: float = -5.0,
         highest_snr: float = 20.0,

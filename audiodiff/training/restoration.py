@@ -120,7 +120,7 @@ class Restoration(TrainingStep):
             return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
 
-def _recordings(root: str, *, sample_rate: int) -> list[Float[Tensor, "time"]]:
+def _recordings(root: str, *, sample_rate: int) -> list[Float[Tensor, "_"]]:
     """Read the recordings of noise to train with."""
     folder = Path(root).expanduser()
     if not folder.exists():
