@@ -4,25 +4,41 @@ Two lines make sound from a mel spectrogram:
 
     model = audiodiff.load("none", dialect="hifigan")
     audio = model.generate(mel)
+
+and two more do any of the jobs, from `audiodiff.restoration`, `editing`, `augmentation`, `anomaly`, `features` and
+`clustering`:
+
+    model = audiodiff.load("speech-prior-16k")
+    clean = audiodiff.restoration.enhance(model, noisy, sample_rate=44100)
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audiodiff import metrics
+    from audiodiff import anomaly, augmentation, clustering, editing, features, metrics, restoration
     from audiodiff.checkpoint import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "metrics"]
+__all__ = [
+    "__version__",
+    "anomaly",
+    "augmentation",
+    "clustering",
+    "editing",
+    "features",
+    "load",
+    "metrics",
+    "restoration",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that `import audiodiff` costs no more than torch."""
     if name == "load":
         return importlib.import_module("audiodiff.checkpoint").load
-    if name == "metrics":
-        return importlib.import_module("audiodiff.metrics")
+    if name in __all__:
+        return importlib.import_module(f"audiodiff.{name}")
     raise AttributeError(f"module 'audiodiff' has no attribute {name!r}")
 
 

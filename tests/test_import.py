@@ -28,6 +28,13 @@ def test_load_and_metrics_are_reached_from_the_package():
     assert python(code + "audiodiff.metrics.snr_db.__name__)") == "True True True snr_db"
 
 
+def test_everything_that_is_offered_can_be_reached():
+    code = "import audiodiff; print(*[name for name in audiodiff.__all__ if getattr(audiodiff, name) is None], "
+    assert python(code + "audiodiff.restoration.enhance.__name__, audiodiff.features.features.__name__)") == (
+        "enhance features"
+    )
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     assert python("import audiodiff; print(hasattr(audiodiff, 'nothing'))") == "False"
 
