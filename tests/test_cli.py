@@ -15,7 +15,8 @@ from audiodiff.cli import main
 
 MAIN = "from audiodiff.cli import main; main()"
 GENERATE_WAV = "import sys; sys.argv[0] = 'generate-wav'; from audiodiff.cli import generate_wav; generate_wav()"
-COMMANDS = ("train", "generate", "evaluate", "mel", "schedule", "join", "demo")
+JOBS = ("enhance", "inpaint", "extend", "declip", "edit", "augment", "anomaly", "features", "cluster", "map")
+COMMANDS = ("train", "generate", "evaluate", "mel", "schedule", *JOBS, "join", "demo")
 
 
 def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -75,7 +76,7 @@ def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str,
     assert done.returncode == (0 if arguments else 2)
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "schedule", "demo"])
+@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "schedule", "demo", *JOBS])
 def test_examples_stand_line_by_line_and_out_is_short(command: str, audiodiff_here: Callable[..., Answer]):
     done = audiodiff_here(command, "--help")
     assert done.returncode == 0
