@@ -21,6 +21,9 @@ FAIR = "objective.by_noisy=true"
 COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
 ALSO = {
     "audio=plain": (FAIR, "conditioner=none", "network=spectral_unconditional"),
+    "conditioner=degraded": (FAIR, "network=spectral_restorer", "method=restoration"),
+    "method=restoration": (FAIR, "network=spectral_restorer", "conditioner=degraded"),
+    "network=spectral_restorer": (FAIR, "conditioner=degraded", "method=restoration"),
     "conditioner=labels": (FAIR, "network=wavenet", "data.labels={class: folder}"),
     "conditioner=none": (FAIR, "network=spectral_unconditional"),
     "network=spectral_unconditional": (FAIR, "conditioner=none"),
