@@ -23,6 +23,7 @@ from audiodiff.anomaly.detector import (
 )
 from audiodiff.anomaly.errors import SHORTEST_SECONDS, check_model
 from audiodiff.anomaly.picture import picture
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.devices import device_named
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
@@ -31,7 +32,6 @@ from audiodiff.label_arguments import Way, read_labels
 from audiodiff.messages import progress, say
 from audiodiff.synthesizer import Synthesizer
 
-DEFAULT_MODEL = "speech-prior-16k"
 DEFAULT_DETECTOR = Path("detector.safetensors")
 _ROWS_SHOWN = 50
 
@@ -69,7 +69,7 @@ class _Recordings(Sequence[Float[Tensor, "_ _"]]):
 def fit_files(
     inputs: Sequence[str],
     *,
-    model: str = DEFAULT_MODEL,
+    model: str = SPEECH_PRIOR,
     out: Path = DEFAULT_DETECTOR,
     false_alarms: float = DEFAULT_FALSE_ALARMS,
     score: str | None = None,
@@ -188,7 +188,7 @@ def anomaly_command(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help=f"A run folder, a checkpoint, or a name; fit takes {DEFAULT_MODEL} unless told otherwise, score what "
+            help=f"A run folder, a checkpoint, or a name; fit takes {SPEECH_PRIOR} unless told otherwise, score what "
             "the detector was made with.",
         ),
     ] = None,
@@ -250,7 +250,7 @@ def anomaly_command(
         target = out or DEFAULT_DETECTOR
         made = fit_files(
             inputs,
-            model=model or DEFAULT_MODEL,
+            model=model or SPEECH_PRIOR,
             out=target,
             false_alarms=false_alarms,
             score=score,

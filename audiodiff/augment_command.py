@@ -10,6 +10,7 @@ import typer
 
 from audiodiff import audio_io, checkpoint
 from audiodiff.augmentation import DEFAULT_STRENGTH, augment
+from audiodiff.command_options import Device, Float, Force, LabelGuidance, Model, StepsAtAnyStrength
 from audiodiff.data import Entry, label_indices, read_manifest, scan, scan_folder, write_manifest
 from audiodiff.devices import device_named
 from audiodiff.editing import check_model, check_strength
@@ -20,7 +21,6 @@ from audiodiff.labels import LabelSet
 from audiodiff.messages import progress, say
 
 DEFAULT_OUT = Path("augmented")
-DEFAULT_MODEL = "speech-prior-16k"
 MANIFEST = "manifest.csv"
 SOURCE = "augmented_from"
 """The manifest's column that says which recording a copy is of."""
@@ -61,22 +61,16 @@ def augment_command(
             "--with-originals", help="List all recordings of DIR in the manifest too, all splits, where they lie."
         ),
     ] = False,
-    model: Annotated[str, typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name.")] = DEFAULT_MODEL,
+    model: Model = checkpoint.SPEECH_PRIOR,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where the copies and their manifest.csv go.")
     ] = DEFAULT_OUT,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Steps of the sampler, at any strength.", show_default="the model's"),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(metavar="SCALE", help="How far to exaggerate the labels; 1 is none. It doubles the time."),
-    ] = None,
+    steps: StepsAtAnyStrength = None,
+    guidance: LabelGuidance = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same copies.")] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
-    float_: Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
 ) -> None:
     """Make varied copies of recordings, to train other models with.
 

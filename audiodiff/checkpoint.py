@@ -30,6 +30,8 @@ CONFIG, WEIGHTS, METRICS, CARD, STATE = (
     "README.md",
     "training_state.pt",
 )
+SPEECH_PRIOR = "speech-prior-16k"
+"""The model that does a job where no other is named."""
 LATEST = "latest"
 BUILDERS = (
     "audiodiff.conditioners.",

@@ -8,22 +8,16 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.clustering import METHODS, MOST_CLUSTERS, Clustering, agreement, best_clustering, cluster, standardised
+from audiodiff.command_options import Centre, Described, Describer, Device, Split
 from audiodiff.errors import ParameterError
 from audiodiff.feature_files import Features, check_outputs, features_from, shown_path, write_whole
-from audiodiff.features import DEFAULT_MODEL
 from audiodiff.messages import progress, say
 
 
 def cluster_command(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="A file that audiodiff features wrote, or recordings: files, folders, globs, manifests.",
-            show_default=False,
-        ),
-    ],
+    inputs: Described,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="A .csv: every recording and its cluster."),
@@ -41,14 +35,7 @@ def cluster_command(
             metavar="N", help="Whitened principal components to compare by.", show_default="all features, standardised"
         ),
     ] = None,
-    centre: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Take off what the recordings of one value of this column have in common: with speaker, what is said "
-            "is compared and not who says it.",
-        ),
-    ] = None,
+    centre: Centre = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,13 +44,9 @@ def cluster_command(
             show_default="label, speaker, or the folders",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what the manifest has in this split.", show_default="all")
-    ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="MODEL", help="For recordings: what makes features of them.")
-    ] = DEFAULT_MODEL,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    split: Split = None,
+    model: Describer = SPEECH_PRIOR,
+    device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Group recordings that sound alike, and say how clear the groups are.

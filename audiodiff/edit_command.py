@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiodiff import audio_io, checkpoint
+from audiodiff.command_options import Device, Float, Force, LabelGuidance, Out, Recordings, StepsAtAnyStrength
 from audiodiff.devices import device_named
 from audiodiff.editing import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
 from audiodiff.errors import ParameterError, check_whole
@@ -30,13 +31,11 @@ class Defaults:
 
 
 LABELLED = Defaults("digits-8k", "inversion", 0.95)
-PLAIN = Defaults("speech-prior-16k", "sdedit", DEFAULT_STRENGTH)
+PLAIN = Defaults(checkpoint.SPEECH_PRIOR, "sdedit", DEFAULT_STRENGTH)
 
 
 def edit_command(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Recordings (wav, flac, mp3, ...), folders or globs of them.")
-    ],
+    inputs: Recordings,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,24 +80,15 @@ def edit_command(
             show_default=f"{LABELLED.model} with --label, otherwise {PLAIN.model}",
         ),
     ] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, or a folder."),
-    ] = DEFAULT_OUT,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Steps of the sampler, at any strength.", show_default="the model's"),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(metavar="SCALE", help="How far to exaggerate the labels; 1 is none. It doubles the time."),
-    ] = None,
+    out: Out = DEFAULT_OUT,
+    steps: StepsAtAnyStrength = None,
+    guidance: LabelGuidance = None,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Noise is drawn for the seed and the number of the file in the list.")
     ] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
-    float_: Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
 ) -> None:
     """Say it again otherwise: as another speaker, another class, a little or a lot.
 

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from audiodiff import audio_io, checkpoint
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.data import Entry, load_whole, read_manifest, scan, scan_folder, vocabulary
 from audiodiff.data.manifest import TEXT_FIELDS
 from audiodiff.devices import device_named
 from audiodiff.errors import AudioFileError, DataError, ParameterError
-from audiodiff.features import DEFAULT_MODEL, Tap, check_model, default_tap, features_of_layers, layers
+from audiodiff.features import Tap, check_model, default_tap, features_of_layers, layers
 from audiodiff.file_plan import make_folder
 from audiodiff.messages import progress
 from audiodiff.synthesizer import Synthesizer
@@ -114,7 +115,7 @@ def load_model(where: str, *, device: str = "auto") -> Synthesizer:
 
 
 def features_of_files(
-    model: Synthesizer, entries: Sequence[Entry], *, name: str = DEFAULT_MODEL, tap: Tap | None = None
+    model: Synthesizer, entries: Sequence[Entry], *, name: str = SPEECH_PRIOR, tap: Tap | None = None
 ) -> Features:
     """Compute the features of recordings.
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.condition import Condition
 from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.diffusion.noise import noise_of
@@ -27,8 +28,6 @@ from audiodiff.networks.residual import ResidualBlock
 from audiodiff.pieces import Cut
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Reach, Waveform
-
-DEFAULT_MODEL = "speech-prior-16k"
 
 _LEAST_SECONDS = 0.1
 _OF_WAVEFORMS = (0.01, 0.2)
@@ -92,7 +91,7 @@ def check_model(model: object) -> Synthesizer:
     if not isinstance(model, Synthesizer):
         raise ParameterError(
             f"model is a {type(model).__name__}, which was not trained: features are the activations of a network; "
-            f"give {DEFAULT_MODEL}, digits-8k, or a run of your own"
+            f"give {SPEECH_PRIOR}, digits-8k, or a run of your own"
         )
     layers(model)
     return model

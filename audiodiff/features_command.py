@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.errors import ParameterError
 from audiodiff.feature_choice import choose
 from audiodiff.feature_files import (
@@ -16,7 +17,7 @@ from audiodiff.feature_files import (
     recordings,
     save_features,
 )
-from audiodiff.features import DEFAULT_MODEL, default_tap
+from audiodiff.features import default_tap
 from audiodiff.messages import say
 
 
@@ -33,7 +34,7 @@ def features_command(
     model: Annotated[
         str,
         typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name: speech-prior-16k, digits-8k."),
-    ] = DEFAULT_MODEL,
+    ] = SPEECH_PRIOR,
     noise_level: Annotated[
         float | None,
         typer.Option(metavar="SIGMA", help="Of the noise that is added.", show_default="what suits such a model"),

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.clustering import standardised
+from audiodiff.command_options import Centre, Described, Describer, Device, Force, Split
 from audiodiff.errors import ParameterError
 from audiodiff.feature_files import Features, check_outputs, features_from, shown_path, write_whole
-from audiodiff.features import DEFAULT_MODEL
 from audiodiff.messages import progress, say
 from audiodiff.sound_map import (
     METHODS,
@@ -30,27 +31,13 @@ _MB = 1_000_000
 
 
 def map_command(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="A file that audiodiff features wrote, or recordings: files, folders, globs, manifests.",
-            show_default=False,
-        ),
-    ],
+    inputs: Described,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="FILE", help="The page, .html; a .csv and a .png are written beside it."),
     ] = Path("map.html"),
     method: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(METHODS)}.")] = "pca",
-    centre: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Take off what the recordings of one value of this column have in common: with speaker, what is said "
-            "is compared and not who says it.",
-        ),
-    ] = None,
+    centre: Centre = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,14 +51,10 @@ def map_command(
         typer.Option(metavar="MB", help="Of sound within the page, at most; recordings beyond it are linked."),
     ] = 20.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of umap.")] = 0,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what the manifest has in this split.", show_default="all")
-    ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="MODEL", help="For recordings: what makes features of them.")
-    ] = DEFAULT_MODEL,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    split: Split = None,
+    model: Describer = SPEECH_PRIOR,
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Lay recordings out in a picture by how they sound, and play them from it.
 

@@ -11,6 +11,7 @@ import typer
 from torch import Tensor
 
 from audiodiff import audio_io, checkpoint
+from audiodiff.command_options import Device, Float, Force, Model, Out, Recordings
 from audiodiff.devices import device_named
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.file_plan import Job, plan_from_files
@@ -23,15 +24,7 @@ from audiodiff.restoration_files import Restoring, restore_files
 from audiodiff.synthesizer import Synthesizer
 
 DEFAULT_OUT = Path("restored")
-DEFAULT_MODEL = "speech-prior-16k"
 
-Inputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT", help="Recordings (wav, flac, mp3, ...), folders or globs of them.")
-]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, or a folder.")
-]
-Model = Annotated[str, typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name.")]
 MethodName = Annotated[
     str,
     typer.Option(
@@ -54,15 +47,12 @@ Start = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the noise; another seed gives another possible result.")]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")]
-Float = Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
 def enhance_command(
-    inputs: Inputs,
+    inputs: Recordings,
     out: Out = DEFAULT_OUT,
-    model: Model = DEFAULT_MODEL,
+    model: Model = checkpoint.SPEECH_PRIOR,
     steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
     seed: Seed = 0,
@@ -88,7 +78,7 @@ def enhance_command(
 
 
 def inpaint_command(
-    inputs: Inputs,
+    inputs: Recordings,
     gap: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,7 +96,7 @@ def inpaint_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = DEFAULT_MODEL,
+    model: Model = checkpoint.SPEECH_PRIOR,
     method: MethodName = INPAINTING.method,
     steps: Steps = INPAINTING.steps,
     start: Start = INPAINTING.start,
@@ -135,7 +125,7 @@ def inpaint_command(
 
 
 def extend_command(
-    inputs: Inputs,
+    inputs: Recordings,
     cutoff: Annotated[
         float | None,
         typer.Option(
@@ -145,7 +135,7 @@ def extend_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = DEFAULT_MODEL,
+    model: Model = checkpoint.SPEECH_PRIOR,
     method: MethodName = EXTENDING.method,
     steps: Steps = EXTENDING.steps,
     start: Start = EXTENDING.start,
@@ -171,7 +161,7 @@ def extend_command(
 
 
 def declip_command(
-    inputs: Inputs,
+    inputs: Recordings,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -181,7 +171,7 @@ def declip_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = DEFAULT_MODEL,
+    model: Model = checkpoint.SPEECH_PRIOR,
     method: MethodName = DECLIPPING.method,
     steps: Steps = DECLIPPING.steps,
     start: Start = DECLIPPING.start,

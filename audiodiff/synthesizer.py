@@ -30,6 +30,7 @@ from audiodiff.generation_arguments import (
     checked_n_samples,
     checked_sampler,
 )
+from audiodiff.guides import check_guide
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.rendering import Guidance, Parts, Rendering, cut_of, prefix_mask
@@ -549,7 +550,12 @@ class Synthesizer(SecondStage):
         """Return the scale of guidance, 1 where there is none, having checked that there is something to guide by."""
         scale = checked_guidance(guidance, interval=interval, guided=guide is not None)
         if guide is not None:
-            self._check_guide(guide, sampler=sampler)
+            if not isinstance(guide, Synthesizer):
+                raise ParameterError(
+                    f"guide is a {type(guide).__name__}; give a trained model, as audiodiff.load returns it"
+                )
+            own, other = ((model.sample_rate, model.parts) for model in (self, guide))
+            check_guide(other, of=own, known_to=_first_level(guide.sampler), from_level=_first_level(sampler))
         elif guidance is not None and not self.conditioner.can_drop:
             raise ParameterError(
                 f"guidance={guidance} needs a guide: this model was not trained to do without its condition, so that "
@@ -557,37 +563,7 @@ class Synthesizer(SecondStage):
             )
         return scale
 
-    def _check_guide(self, guide: "Synthesizer", *, sampler: Sampler) -> None:
-        """Refuse a guide whose signals, conditions or noise levels are not this model's."""
-        if not isinstance(guide, Synthesizer):
-            raise ParameterError(
-                f"guide is a {type(guide).__name__}; give a trained model, as audiodiff.load returns it"
-            )
-        for name, own, other in (
-            ("sample_rate", self.sample_rate, guide.sample_rate),
-            ("conditioner", type(self.conditioner).__name__, type(guide.conditioner).__name__),
-            ("representation", type(self.representation).__name__, type(guide.representation).__name__),
-            ("channels", self.representation.channels, guide.representation.channels),
-            ("labels", self.labels, guide.labels),
-            ("device", self.device, guide.device),
-        ):
-            if own != other:
-                raise ParameterError(
-                    f"guide has {name}={other} and must have {name}={own}, as the model that it guides"
-                )
-        if self.dialect is not None and guide.dialect is not None:
-            ensure_same(guide.dialect, self.dialect, name="guide", remedy="give a guide of the model's own dialect")
-        statistics = guide.representation.state_dict()
-        for name, own in self.representation.state_dict().items():
-            if not torch.equal(own, statistics[name]):
-                raise ParameterError(
-                    f"guide was fitted to other data: the {name} of its representation differs, so that its signals "
-                    "mean something else; give a checkpoint of the same run, or of one on the same data"
-                )
-        first = float(sampler.grid(sampler.n_steps)[0])
-        highest = float(guide.sampler.grid(guide.sampler.n_steps)[0])
-        if first > highest * (1.0 + 1e-6):
-            raise ParameterError(
-                f"guide was made for levels up to sigma={highest:.4g}, and sampling starts at sigma={first:.4g}: give "
-                "a guide of the same process, or another grid"
-            )
+
+def _first_level(sampler: Sampler) -> float:
+    """Return the noise level at which sampling starts."""
+    return float(sampler.grid(sampler.n_steps)[0])

@@ -2,39 +2,22 @@
 
 from pathlib import Path
 
+import commands
 import pytest
 import sounds
 import tiny
 import torch
-import typer
-from typer.testing import CliRunner
 
 from audiodiff import audio_io, checkpoint
 from audiodiff.augment_command import augment_command
 from audiodiff.augmentation import augment
 from audiodiff.data import Entry, read_manifest, write_manifest
-from audiodiff.errors import AudiodiffError
 from audiodiff.synthesizer import Synthesizer
 
 LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b]}", "network.vector_features=2"]
 
 
-def run(*arguments: str | Path):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(augment_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception or result.output
-    return result.output
-
-
-def refusal(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, AudiodiffError), result.exception
-    return str(result.exception)
+run, made, refusal = commands.of(augment_command)
 
 
 @pytest.fixture(autouse=True)

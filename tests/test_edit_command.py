@@ -2,38 +2,21 @@
 
 from pathlib import Path
 
+import commands
 import pytest
 import sounds
 import tiny
 import torch
-import typer
-from typer.testing import CliRunner
 
 from audiodiff import audio_io, checkpoint
 from audiodiff.edit_command import edit_command
 from audiodiff.editing import edit
-from audiodiff.errors import AudiodiffError
 from audiodiff.synthesizer import Synthesizer
 
 LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b], speaker: [ann, bob]}"]
 
 
-def run(*arguments: str | Path):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(edit_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception or result.output
-    return result.output
-
-
-def refusal(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, AudiodiffError), result.exception
-    return str(result.exception)
+run, made, refusal = commands.of(edit_command)
 
 
 @pytest.fixture(autouse=True)

@@ -203,7 +203,8 @@ class Detector:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["audiodiff"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
             if about["format"] > FORMAT:
                 raise AudioFileError(f"{path}: format={about['format']} is newer than {FORMAT}: upgrade audiodiff")
             held = tensors.pop("held")

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from audiodiff import checkpoint
+from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.data import Entry, load_whole
 from audiodiff.feature_choice import choose
 from audiodiff.feature_files import features_of_files, load_model, recordings
-from audiodiff.features import DEFAULT_MODEL, Tap, default_tap
+from audiodiff.features import Tap, default_tap
 from audiodiff.synthesizer import Synthesizer
 
 RATE = 8000
@@ -51,7 +52,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the table and the figure")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="the speech prior")
+    parser.add_argument("--model", default=SPEECH_PRIOR, help="the speech prior")
     parser.add_argument("--quick", action="store_true", help="a fifth of the recordings, for a look")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

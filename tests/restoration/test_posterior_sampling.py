@@ -213,7 +213,10 @@ def test_of_correlated_sounds_only_a_network_that_is_told_draws_from_the_posteri
 def test_more_resampling_brings_repaint_nearer_to_the_posterior():
     law, operator = LAWS["stationary"], OPERATORS["gaps"]
     exact = exact_law(law, operator)
-    silent: Noise = lambda like, step: torch.zeros_like(like)  # noqa: E731
+
+    def silent(like: torch.Tensor, step: int) -> torch.Tensor:
+        return torch.zeros_like(like)
+
     errors = []
     for n_resamples in (1, 4, 16):
         sampling = Sampling(method="repaint", n_resamples=n_resamples)
