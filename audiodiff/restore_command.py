@@ -15,7 +15,7 @@ from audiodiff.command_options import Device, Float, Force, Model, Out, Recordin
 from audiodiff.devices import device_named
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.file_plan import Job, plan_from_files
-from audiodiff.restoration import METHODS, Sampling, check_model
+from audiodiff.restoration import METHODS, OF_NOISY, Sampling, check_model
 from audiodiff.restoration.declipping import DECLIPPING, Declip
 from audiodiff.restoration.enhancement import ENHANCING, Enhance
 from audiodiff.restoration.extension import EXTENDING, Extend
@@ -53,6 +53,14 @@ def enhance_command(
     inputs: Recordings,
     out: Out = DEFAULT_OUT,
     model: Model = checkpoint.SPEECH_PRIOR,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="told: the model hears the noisy recording, as the default does. denoise: the noise is taken for "
+            "steady, and its spectrum for known; for any model of clean speech.",
+        ),
+    ] = ENHANCING.method,
     steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
     seed: Seed = 0,
@@ -71,8 +79,13 @@ def enhance_command(
       audiodiff enhance noisy.wav -o clean.wav
       audiodiff enhance interviews/ -o clean
       audiodiff enhance noisy.wav --steps 8 --start 0.1 --seed 1
+      audiodiff enhance hiss.wav --model runs/mine --method denoise
     """
-    sampling = replace(ENHANCING, steps=steps, start=start)
+    if method not in OF_NOISY:
+        raise ParameterError(
+            f"--method {method} must be one of {', '.join(OF_NOISY)}: of noisy speech no sample is known"
+        )
+    sampling = replace(ENHANCING, method=method, steps=steps, start=start)
     jobs = _planned(inputs, out=out, force=force)
     restore_files(_loaded(model, sampling, device=device), jobs, Restoring(Enhance(), sampling, seed, float_))
 

@@ -147,6 +147,8 @@ def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
     deaf = tiny.save(tmp_path / "deaf", tiny.UNCONDITIONAL)
     assert "hears degraded recordings" in refusal("enhance", source, "--model", deaf)
     assert "waveforms" in refusal("enhance", source, "--model", "none")
+    assert "one of told, denoise" in refusal("enhance", source, "--model", deaf, "--method", "projection")
+    made("enhance", source, "--model", deaf, "--method", "denoise", "--steps", 1)
 
 
 @pytest.mark.parametrize(

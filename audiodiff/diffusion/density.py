@@ -93,24 +93,32 @@ class UniformTime(Quantiles):
         process: maps the clock to sigma.
         t_min: where to begin, as a fraction of the process's clock; above 0, where sigma would be 0.
         t_max: where to end, likewise; below 1 where alpha_t would be 0 there.
+        last_share: share of the draws that are t_max itself, where all that is known is what the network is told: for
+            models whose first step, or only one, decides.
         draw: how to draw uniform numbers: independent, or stratified within the batch.
     """
 
     process: Process
     t_min: float = 0.001
     t_max: float = 0.999
+    last_share: float = 0.0
     draw: Draw = independent
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.t_min < self.t_max <= 1.0:
             raise ParameterError(f"t_min={self.t_min} and t_max={self.t_max} must satisfy 0 <= t_min < t_max <= 1")
+        if not 0.0 <= self.last_share < 1.0:
+            raise ParameterError(f"last_share={self.last_share} must lie in [0, 1)")
 
     def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
-        return self.process.sigma(self.process.last * (self.t_min + (self.t_max - self.t_min) * uniform))
+        place = torch.clamp(uniform / (1.0 - self.last_share), max=1.0)
+        return self.process.sigma(self.process.last * (self.t_min + (self.t_max - self.t_min) * place))
 
     def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
         fraction = self.process.time(sigma.double()) / self.process.last
-        return torch.clamp((fraction - self.t_min) / (self.t_max - self.t_min), 0.0, 1.0)
+        place = torch.clamp((fraction - self.t_min) / (self.t_max - self.t_min), 0.0, 1.0)
+        # Of t_max itself, the middle of its share.
+        return torch.where(place < 1.0 - 1e-9, (1.0 - self.last_share) * place, 1.0 - self.last_share / 2.0)
 
 
 @dataclass(frozen=True)

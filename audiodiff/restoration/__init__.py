@@ -10,11 +10,12 @@ from audiodiff.restoration.extension import Extend, extend
 from audiodiff.restoration.inpainting import Inpaint, inpaint
 from audiodiff.restoration.problem import Problem
 from audiodiff.restoration.repair import Repair
-from audiodiff.restoration.sampling import METHODS, Sampling, check_model, draw
+from audiodiff.restoration.sampling import METHODS, OF_NOISY, Sampling, check_model, draw
 from audiodiff.restoration.windows import restore
 
 __all__ = [
     "METHODS",
+    "OF_NOISY",
     "Declip",
     "Enhance",
     "Extend",

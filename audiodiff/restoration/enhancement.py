@@ -1,11 +1,13 @@
 """Speech enhancement: noise taken out of speech."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiodiff.restoration.problem import Problem
 from audiodiff.restoration.repair import Repair, Stretch
@@ -19,6 +21,11 @@ ENHANCING = Sampling(steps=1)
 
 More steps draw one of the possibilities, which is farther from the speech (`benchmarks.jobs.enhance --tune`).
 """
+
+
+QUANTILE = 0.3
+QUANTILE_SECONDS = 0.032
+SMOOTHING_HZ = 500.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Enhance(Repair):
         return audio
 
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
-        return Problem(measured, known)
+        return Problem(measured, known, noise_power=noise_power(measured, sample_rate=sample_rate))
 
     def merged(
         self,
@@ -60,6 +67,35 @@ class Enhance(Repair):
         return sample_rate
 
 
+def noise_power(audio: Signal, *, sample_rate: int) -> Float[Tensor, "batch channels bins"]:
+    """Estimate the spectrum of steady noise beneath speech.
+
+    It is what a band holds in its quietest 30 % of frames, corrected for noise whose power is exponential, and averaged
+    over 500 Hz on either side. Frames of silence, 90 dB below the loudest, do not count.
+
+    Args:
+        audio: noisy speech, best of some seconds: no band may be full of speech for more than 70 % of the time.
+        sample_rate: in Hz.
+
+    Returns: the variance of white noise as loud, at frequencies evenly spaced from 0 to half the sample rate.
+
+    Source: Stahl, Fischer and Bippus 2000 (quantile based noise estimation).
+    """
+    n_fft = max(8, 2 * round(QUANTILE_SECONDS * sample_rate / 2))
+    window = torch.hann_window(n_fft, dtype=audio.dtype, device=audio.device)
+    padded = F.pad(audio, (0, max(0, n_fft - audio.shape[-1])))
+    spectra = torch.fft.rfft(padded.unfold(-1, n_fft, n_fft // 4) * window).abs().square() / window.square().sum()
+    powers = []
+    for own in spectra.flatten(0, 1):
+        loud = own.mean(dim=1)
+        powers.append(torch.quantile(own[loud >= 1e-9 * loud.amax()], QUANTILE, dim=0) / -math.log1p(-QUANTILE))
+    wide = round(SMOOTHING_HZ * n_fft / sample_rate)
+    # Without the two bins at the ends, which are real, so that their power is not exponential.
+    inner = F.pad(torch.stack(powers)[:, None, 1:-1], (wide + 1, wide + 1), mode="replicate")
+    smooth = F.avg_pool1d(inner, 2 * wide + 1, stride=1)
+    return smooth.reshape(*spectra.shape[:2], -1)
+
+
 def enhance(
     model: Synthesizer,
     audio: Float[Tensor, "channels time"],
@@ -72,12 +108,14 @@ def enhance(
     """Take noise out of speech.
 
     Args:
-        model: one that hears degraded speech: `audiodiff.load("speech-prior-16k")`.
+        model: one that hears degraded speech, `audiodiff.load("speech-prior-16k")`; with `method="denoise"` any model
+            of clean speech.
         audio: noisy speech, of any length, rate and number of channels. What lies above half the model's rate is not
             in the result.
         sample_rate: of the audio, in Hz.
         sampling: how to draw. With `start`, a noise level, it is from the noisy speech, as in SGMSE and FlowSE, and
-            not from noise alone that it starts.
+            not from noise alone that it starts. With `method="denoise"` nothing is told: the spectrum of the noise is
+            estimated, as steady, and the recording is taken for speech in noise of that spectrum.
         seed: of the noise.
         on_window: called after every window of the recording.
 

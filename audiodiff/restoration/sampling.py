@@ -7,8 +7,9 @@
 | pigdm | nothing | pulls every estimate, through the network | 3 a step |
 | dps | nothing | pulls every x, through the network | 3 a step |
 | repaint | nothing | replaced in every x, with steps back | n_resamples a step |
+| denoise | nothing | is itself noisy speech, of a known spectrum | 6 a step, 1 where the noise is white |
 
-The last four need no training on degraded recordings: any model of waveforms will do. What they draw, of a network that
+The last five need no training on degraded recordings: any model of waveforms will do. What they draw, of a network that
 knows its data perfectly and with many steps:
 
 | method | draws from |
@@ -18,6 +19,7 @@ knows its data perfectly and with many steps:
 | pigdm | the posterior of isotropic Gaussian data; of others an approximation |
 | dps | no law that is known: its pull does not depend on how far the estimate is off |
 | repaint | the posterior, as n_resamples grows; with 1 it leans to the prior as projection does |
+| denoise | the posterior where the noise is white; of other noise an approximation |
 """
 
 import math
@@ -26,6 +28,7 @@ from dataclasses import dataclass
 import torch
 
 from audiodiff.conditioners.degraded import DegradedConditioner
+from audiodiff.diffusion.coloured import denoised_with
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.posterior import dps, pigdm, projection, repaint
@@ -37,6 +40,9 @@ from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Denoise, Noise, Signal
 
 METHODS = ("told", "projection", "pigdm", "dps", "repaint")
+"""For what is measured exactly, in part."""
+OF_NOISY = ("told", "denoise")
+"""For what is measured as a whole, with noise."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Sampling:
     """How to draw.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `METHODS` or `OF_NOISY`.
         steps: of the sampler; None is the model's own number.
         start: noise level, in the amplitude of the recording at the model's level, at which to start from what was
             measured instead of from noise: what the model may change grows with it. None starts from noise alone.
@@ -67,8 +73,9 @@ class Sampling:
     n_resamples: int = 4
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ParameterError(f"method={self.method!r} must be one of {', '.join(METHODS)}")
+        known = list(dict.fromkeys(METHODS + OF_NOISY))
+        if self.method not in known:
+            raise ParameterError(f"method={self.method!r} must be one of {', '.join(known)}")
         if self.steps is not None:
             check_whole(self.steps, name="steps", least=1)
         if self.start is not None and not self.start > 0.0:
@@ -93,7 +100,7 @@ def check_model(model: object, *, method: str) -> Synthesizer:
     if method == "told" and not isinstance(model.conditioner, DegradedConditioner):
         raise ParameterError(
             "method=told needs a model that hears degraded recordings (conditioner=degraded, recipes=speech/prior): "
-            "give one, or another method, projection for one"
+            "give one, or another method: denoise for noise, projection for what is lost"
         )
     return model
 
@@ -164,6 +171,9 @@ def draw_from(
 
     Returns: as `draw`.
     """
+    if sampling.method == "denoise":
+        # A step that no solver takes.
+        told = _of_noisy(alone, problem, extra=noise(problem.measured, 2 * len(sigmas)))
     denoise, solve = _agreeing(alone, told, problem, sampling, solver=solver)
     x = float(sigmas[0]) * noise(problem.measured, 0)
     if sampling.start is not None:
@@ -182,7 +192,7 @@ def _agreeing(
 ) -> tuple[Denoise, Solver]:
     """Return the denoiser that knows what was measured, and the solver."""
     solver = solver if sampling.solver is None else sampling.solver
-    if sampling.method == "told":
+    if sampling.method in OF_NOISY:
         if told is None:
             raise ParameterError("told=None: method=told needs a denoiser that is told what was measured")
         denoise = told if sampling.guidance == 1.0 else classifier_free(told, alone, scale=sampling.guidance)
@@ -190,7 +200,7 @@ def _agreeing(
     if problem.operator is None:
         raise ParameterError(
             f"method={sampling.method} needs a linear measurement, and of this recording nothing is known exactly: "
-            "method=told restores it"
+            f"choose one of {', '.join(OF_NOISY)}"
         )
     y = problem.operator(problem.measured)
     if sampling.method == "projection":
@@ -202,6 +212,15 @@ def _agreeing(
     if sampling.method == "dps":
         return alone, dps(problem.operator, y, scale=sampling.scale)
     return alone, repaint(problem.operator, y, jump_length=1, n_resamples=sampling.n_resamples)
+
+
+def _of_noisy(alone: Denoise, problem: Problem, *, extra: Signal) -> Denoise:
+    if problem.noise_power is None:
+        raise ParameterError(
+            "method=denoise needs a recording with noise of a known spectrum, and of this one samples are lost: choose "
+            f"one of {', '.join(METHODS)}"
+        )
+    return denoised_with(alone, problem.measured, problem.noise_power, extra=extra)
 
 
 def _spread(problem: Problem) -> float:

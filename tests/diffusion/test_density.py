@@ -39,6 +39,18 @@ def test_uniform_time_is_uniform_on_the_clock(process, draw):
 
 
 @pytest.mark.parametrize("draw", [independent, stratified])
+def test_uniform_time_gives_its_end_the_share_that_it_is_asked_to(draw):
+    density = UniformTime(Flow(), t_max=0.9, last_share=0.25, draw=draw)
+    t = Flow().time(density(N, generator=generator()).double())
+    at_end = t > 0.9 - 1e-5
+    assert at_end.double().mean().item() == pytest.approx(0.25, abs=5 * math.sqrt(0.25 * 0.75 / N))
+    assert distance_to_uniform((t[~at_end] - 0.001) / 0.899) < 1.2 * KS_LIMIT
+    uniform = torch.tensor([0.1, 0.6, 0.9], dtype=torch.float64)
+    ranks = torch.tensor([0.1, 0.6, 0.875], dtype=torch.float64)
+    torch.testing.assert_close(density.rank(density.quantile(uniform)), ranks)
+
+
+@pytest.mark.parametrize("draw", [independent, stratified])
 def test_log_normal_has_its_quantiles(draw):
     log_sigma = LogNormal(mean=-1.2, std=1.2, draw=draw)(N, generator=generator()).double().log()
     assert distance_to_uniform(torch.special.ndtr((log_sigma + 1.2) / 1.2)) < KS_LIMIT

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+import scipy.optimize
+import scipy.signal
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,8 @@ from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import Karras
+from audiodiff.diffusion.noise import noise_of
+from audiodiff.diffusion.operators import Mask
 from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import VE
 from audiodiff.diffusion.sampler import Sampler
@@ -19,7 +23,8 @@ from audiodiff.dsp.level import gain_to
 from audiodiff.errors import ParameterError
 from audiodiff.networks.network import Network
 from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.restoration import Sampling, enhance
+from audiodiff.restoration import Problem, Sampling, draw, enhance
+from audiodiff.restoration.enhancement import noise_power
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Reach
 
@@ -123,5 +128,81 @@ def test_every_rate_and_length_stays(model: Synthesizer, sample_rate: int, n_sam
 
 
 def test_methods_that_need_a_part_that_is_known_are_refused(model: Synthesizer):
-    with pytest.raises(ParameterError, match="method=told restores it"):
+    with pytest.raises(ParameterError, match="choose one of told, denoise"):
         enhance(model, noisy(RATE), sample_rate=RATE, sampling=Sampling(method="projection"))
+
+
+class SpeechNetwork(Network):
+    """The ideal network of white speech alone, whatever it is told."""
+
+    reach = Reach(0, 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def encode(self, condition: Condition) -> Condition:
+        return Condition()
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        sigma = VE().sigma(c_noise)
+        x = x / pad_dims_like(VE().input_scale(sigma), x)
+        return SPEECH / (SPEECH + pad_dims_like(sigma, x) ** 2) * x
+
+
+def test_without_being_told_it_is_the_wiener_filter_of_the_noise_that_is_known(model: Synthesizer):
+    """The speech stops now and then, and the noise, of two levels by frequency, does not."""
+    model.denoiser.network = SpeechNetwork()
+    n_samples = 8 * RATE
+    generator = torch.Generator().manual_seed(1)
+    speech, hiss = torch.randn(2, 1, 1, n_samples, generator=generator)
+    speech = math.sqrt(SPEECH) * speech * (torch.arange(n_samples) // 2000 % 2)
+    power = torch.where(torch.linspace(0.0, 1.0, n_samples // 2 + 1) < 0.5, NOISE, NOISE / 16.0)
+    hiss = torch.fft.irfft(torch.fft.rfft(hiss) * power.sqrt())
+
+    problem = Problem(speech + hiss, torch.ones_like(speech), noise_power=power[None, None])
+    result = draw(model, problem, sampling=Sampling(method="denoise", steps=1), noise=noise_of(0, [0]))
+    spectrum = torch.fft.rfft(speech + hiss)
+    exact = torch.fft.irfft(SPEECH / (SPEECH + power) * spectrum)
+    # Where noise was added to make it white, its rest is: less than the speech's own uncertainty.
+    assert (result - exact).square().mean() < 0.1 * SPEECH * NOISE / (SPEECH + NOISE)
+    clean = (result - speech).square().mean()
+    assert clean < 0.8 * hiss.square().mean()
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.9])
+def test_the_spectrum_of_steady_noise_is_found(colour):
+    """Of an autoregression of order one, whose spectrum is known; over 16 s, with 1 s of silence at its end."""
+    generator = torch.Generator().manual_seed(2)
+    noise = scipy.signal.lfilter([1.0], [1.0, -colour], torch.randn(16 * 16000, generator=generator).numpy())
+    audio = torch.from_numpy(noise).float()
+    audio[-16000:] = 0.0
+    found = noise_power(audio[None, None], sample_rate=16000)[0, 0]
+    angle = torch.linspace(0.0, math.pi, len(found))
+    exact = 1.0 / (1.0 - 2.0 * colour * angle.cos() + colour**2)
+    # Away from the ends and the peak, where the average over 500 Hz on either side is that of the middle.
+    inner = slice(60, -20)
+    torch.testing.assert_close(found[inner], exact[inner], rtol=0.15, atol=0.0)
+
+
+@pytest.mark.parametrize("snr", [0.5, 2.0, 30.0])
+def test_speech_for_half_of_the_time_raises_the_spectrum_that_is_found_as_its_quantile_says(snr):
+    """Powers are exponential: of noise alone for one half of the frames, of the sum for the other."""
+    generator = torch.Generator().manual_seed(3)
+    speech, noise = torch.randn(2, 1, 1, 60 * RATE, generator=generator)
+    speech = math.sqrt(snr) * speech * (torch.arange(60 * RATE) // (2 * RATE) % 2)
+    found = noise_power(speech + noise, sample_rate=RATE).mean().item()
+    held = scipy.optimize.brentq(lambda q: 1.0 - 0.5 * (math.exp(-q) + math.exp(-q / (1.0 + snr))) - 0.3, 1e-6, 9.0)
+    assert found == pytest.approx(held / -math.log(0.7), rel=0.03)
+
+
+def test_silence_has_no_noise():
+    assert not bool(noise_power(torch.zeros(2, 1, 4000), sample_rate=RATE).any())
+    assert noise_power(torch.zeros(1, 1, 10), sample_rate=RATE).shape == (1, 1, 129)
+
+
+def test_samples_that_are_lost_are_no_noise(model: Synthesizer):
+    y = noisy()[:1, None]
+    problem = Problem(y, torch.ones_like(y), Mask(torch.ones(y.shape[-1])))
+    with pytest.raises(ParameterError, match="method=denoise needs a recording with noise of a known spectrum"):
+        draw(model, problem, sampling=Sampling(method="denoise"), noise=noise_of(0, [0]))
