@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 from sklearn.neural_network import MLPRegressor
 from torch import Tensor
@@ -81,5 +82,26 @@ def autoencoder(fit: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
     def score(mel: np.ndarray) -> float:
         x = (contexts(mel) - mean) / std
         return float(np.square(net.predict(x) - x).mean())
+
+    return score
+
+
+def templates(fit: Sequence[np.ndarray], labels: Sequence[str]) -> Callable[[np.ndarray], float]:
+    """Score by the Mahalanobis distance from the nearest label's mean, of log-mels averaged over fifths of the time.
+
+    The covariance is that within labels, of all of them together (Lee et al. 2018), after Ledoit and Wolf.
+    """
+
+    def features(mel: np.ndarray) -> np.ndarray:
+        return np.concatenate([part.mean(axis=0) for part in np.array_split(np.pad(mel, ((0, 5), (0, 0)), "edge"), 5)])
+
+    rows = np.stack([features(mel) for mel in fit])
+    names, of = np.unique(labels, return_inverse=True)
+    means = np.stack([rows[of == k].mean(axis=0) for k in range(len(names))])
+    precision = LedoitWolf().fit(rows - means[of]).precision_
+
+    def score(mel: np.ndarray) -> float:
+        away = features(mel) - means
+        return float(np.einsum("ki,ij,kj->k", away, precision, away).min())
 
     return score
