@@ -16,7 +16,6 @@ from audiodiff.data import label_set, resampling
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan
-from audiodiff.diffusion.density import Density
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, TrainingError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.messages import fail, say
@@ -28,6 +27,7 @@ from audiodiff.training.initial import start_from
 from audiodiff.training.log import NoLog
 from audiodiff.training.precision import resolve_precision
 from audiodiff.training.state import digest, exactness, read_state, restore
+from audiodiff.training.step import TrainingStep
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -136,12 +136,13 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
             f"train.steps={settings.steps} are made already: {resume} holds step {state['step']}; to go on, raise it"
         )
     with compose.readable("optimizer"):
-        optimizer = compose.instantiate(config["optimizer"], name="optimizer")(synthesizer.parameters())
+        optimizer = compose.instantiate(config["optimizer"], name="optimizer")(module.learnt())
     wrapped, fabric_optimizer = fabric.setup(module, optimizer)
     ema = Ema(synthesizer, decay=settings.ema_decay)
     if state is not None:
         restore(state, synthesizer=synthesizer, optimizer=optimizer, ema=ema)
         module.density.restore(state["density"])
+        module.restore(state.get("method", {}))
     first_step = 0 if state is None else state["step"]
 
     def save(step: int, metrics: Mapping[str, float]) -> None:
@@ -152,7 +153,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
             synthesizer=synthesizer,
             ema=ema,
             optimizer=optimizer,
-            density=module.density,
+            module=module,
             exactly=wanted,
             metrics=metrics,
             n_train=len(dataset.entries),
@@ -251,7 +252,7 @@ def _save(
     synthesizer: Synthesizer,
     ema: Ema,
     optimizer: torch.optim.Optimizer,
-    density: Density,
+    module: TrainingStep,
     exactly: Mapping[str, str],
     metrics: Mapping[str, float],
     n_train: int,
@@ -273,7 +274,8 @@ def _save(
             "optimizer": optimizer.state_dict(),
             "optimizer_kind": type(optimizer).__name__,
             "ema": ema.shadow,
-            "density": density.state(),
+            "density": module.density.state(),
+            "method": dict(module.state()),
             "metrics": dict(metrics),
             "exactness": dict(exactly),
         },

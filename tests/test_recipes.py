@@ -17,10 +17,12 @@ FOLDER = compose.recipe_root() / "recipes"
 RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.yaml"))
 # It samples through 200 steps of 36 layers.
 SLOW = {"sc09/unconditional", "sc09/class", "fsdd/diffwave"}
-STUDENTS = {f"techniques/{name}" for name in ("progressive", "consistency", "reflow", "shortcut")}
+STUDENTS = {f"techniques/{name}" for name in ("progressive", "consistency", "reflow", "shortcut", "adversarial")}
 """They start from a trained quickstart/vocoder."""
 FINE_TUNED = {"fsdd/vocoder_finetune"}
 """It starts from fsdd/vocoder, and a model of mels makes what it is told."""
+SECOND_STAGES = {"folder/vocoder_adversarial": "folder/vocoder"}
+"""They start from another recipe of the same network."""
 CLASSIFIERS = {"fsdd/classifier"}
 """They make no sound."""
 
@@ -82,13 +84,16 @@ def test_two_steps_of_a_recipe_end_in_a_model_that_makes_sound(
     if recipe in FINE_TUNED:
         first, second = request.getfixturevalue("digits")
         more = [f"train.init_from={second}", f"method.first_stage.where={first}"]
+    if recipe in SECOND_STAGES:
+        train(composed(SECOND_STAGES[recipe]), run=tmp_path / "first")
+        more = [f"train.init_from={tmp_path / 'first'}", "method.discriminators.channels=2"]
     config = composed(recipe, *more)
     if config["data"]["labels"]:
         config["data"]["root"] = str(labelled)
-    outcome = train(config, run=tmp_path)
+    outcome = train(config, run=tmp_path / "run")
     assert outcome.step == 2
     assert outcome.metrics["loss"] > 0
-    model = audiodiff.load(tmp_path, device="cpu")
+    model = audiodiff.load(tmp_path / "run", device="cpu")
     what: dict[str, Any] = {"seconds": 0.05}
     if model.needs_mel:
         what = {"mel": model.mel(0.1 * torch.randn(1, 1, 4096))}
@@ -99,8 +104,8 @@ def test_two_steps_of_a_recipe_end_in_a_model_that_makes_sound(
         what["labels"] = {name: known[-1] for name, known in model.labels.vocabularies.items()}
     audio = model.generate(**what)
     assert bool(torch.isfinite(audio).all())
-    assert list((tmp_path / "tensorboard").iterdir())
-    told = yaml.safe_load((checkpoint.find(tmp_path) / checkpoint.CONFIG).read_text())
+    assert list((tmp_path / "run/tensorboard").iterdir())
+    told = yaml.safe_load((checkpoint.find(tmp_path / "run") / checkpoint.CONFIG).read_text())
     assert told["sample_rate"] == config["audio"]["sample_rate"]
 
 
@@ -110,7 +115,7 @@ def test_a_recipe_has_a_page_and_says_how_it_is_run(recipe: str):
     assert f"recipes={recipe}" in page.read_text()
 
 
-@pytest.mark.parametrize("recipe", sorted(STUDENTS))
+@pytest.mark.parametrize("recipe", sorted(STUDENTS | set(SECOND_STAGES)))
 def test_a_student_does_not_start_without_what_it_starts_from(recipe: str, tmp_path: Path):
     with pytest.raises(AudiodiffError, match=r"train\.init_from"):
         train(composed(recipe), run=tmp_path)

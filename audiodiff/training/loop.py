@@ -161,6 +161,7 @@ def fit(
                 stopped = _agree(fabric, interrupt.signal is not None)
             if _due(step, settings.log_every) or complete or stopped:
                 shown = {"loss": float(loss), "gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
+                shown |= module.shown()
                 log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
             if _due(step, settings.save_every) or complete or stopped:
                 _check_weights(module, step=step)

@@ -1,7 +1,7 @@
 """One training example's way to its loss, in one module, so that DDP sees a single forward pass."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -57,6 +57,21 @@ class TrainingStep(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         """Return of each example the loss to be minimised, the objective as it is, and the noise level."""
+
+    def learnt(self) -> Iterable[nn.Parameter]:
+        """Return what the optimiser is to change."""
+        return self.synthesizer.parameters()
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return what learns beside the model and is not part of it, for a resume."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` has returned."""
+
+    def shown(self) -> Mapping[str, float]:
+        """Return further numbers of the last batch, by name, for the curves."""
+        return {}
 
     def dependencies(self) -> Mapping[str, str]:
         """Return what the weights depend on beyond the configuration and the data, by name, for an exact resume."""

@@ -46,6 +46,12 @@ WAYS = {
         "audio=plain",
         "validation=loss",
     ),
+    "discriminators": (
+        "method=adversarial",
+        "method.discriminators.periods=[2]",
+        "method.discriminators.resolutions=[[64,16,64]]",
+        "method.discriminators.channels=1",
+    ),
     "labels of short clips": (
         "representation=log_mel",
         "conditioner=labels",

@@ -1,0 +1,145 @@
+"""Adversarial fine-tuning: few steps whose end discriminators are to take for real."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.objective import Objective
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.networks.discriminators import Discriminators
+from audiodiff.representations.waveform import WaveformRepresentation
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.types import Sigma, Signal, Waveform
+
+
+class Adversarial(TrainingStep):
+    """Sample with one of a few numbers of steps, and train all of them together on what comes out.
+
+    The model is to deceive the discriminators (hinge loss), to move their layers as the recording does (feature
+    matching), and to have its mel spectrogram; the discriminators are to tell both apart. One backward pass serves
+    both: in the model's terms the discriminators are constants, and in theirs the sample is.
+
+    Args:
+        synthesizer: the model, trained before, with `train.init_from`; its sampler's solver and grid are unrolled.
+        objective: not asked; the first stage's.
+        density: likewise.
+        discriminators: what is to be deceived.
+        mel: of which the logarithms are compared.
+        n_steps: numbers of steps, of which each batch draws one.
+        adversarial: weight of the hinge loss.
+        feature_matching: weight of the layers' distance.
+        mel_distance: weight of the mean distance of log-mels.
+
+    Raises:
+        ParameterError: if the model is not one of mono waveforms, or a number of steps or a weight is out of range.
+
+    Source: Yao et al. 2026 (Flow2GAN) for the second stage after a flow; Lim and Ye 2017 for the hinge loss; Kumar et
+        al. 2019 (MelGAN), eq. 3, for feature matching.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        discriminators: Discriminators,
+        mel: MelDialect,
+        n_steps: Sequence[int] = (1, 2, 4),
+        adversarial: float = 1.0,
+        feature_matching: float = 2.0,
+        mel_distance: float = 45.0,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density)
+        representation = synthesizer.representation
+        if not isinstance(representation, WaveformRepresentation) or representation.n_channels != 1:
+            raise ParameterError("method=adversarial judges mono waveforms: choose representation=waveform")
+        if not n_steps:
+            raise ParameterError("method.n_steps=[] must name a number of steps, as [1, 2, 4] does")
+        for n in n_steps:
+            check_whole(n, name="method.n_steps", least=1)
+        self._weights = {
+            "adversarial": adversarial,
+            "feature_matching": feature_matching,
+            "mel_distance": mel_distance,
+        }
+        for name, weight in self._weights.items():
+            if not weight >= 0.0:
+                raise ParameterError(f"method.{name}={weight} must not be negative")
+        if mel.sample_rate != synthesizer.sample_rate:
+            raise ParameterError(
+                f"method.mel.sample_rate={mel.sample_rate} must be the model's, {synthesizer.sample_rate}"
+            )
+        self.discriminators = discriminators
+        self.mel = mel
+        self.n_steps = tuple(n_steps)
+        self._shown: dict[str, float] = {}
+
+    def learnt(self) -> Iterable[nn.Parameter]:
+        return [*self.synthesizer.parameters(), *self.discriminators.parameters()]
+
+    def state(self) -> Mapping[str, Tensor]:
+        return self.discriminators.state_dict()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        # Empty where a run of another method goes on as this one: its discriminators begin anew.
+        if state:
+            self.discriminators.load_state_dict(dict(state))
+
+    def shown(self) -> Mapping[str, float]:
+        return self._shown
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(batch, generator)
+            place = int(torch.randint(len(self.n_steps), (), generator=generator, device=generator.device))
+
+        def noise(like: Signal, step: int) -> Signal:
+            return noise_like(like, generator)
+
+        sampler, n_steps = self.synthesizer.sampler, self.n_steps[place]
+        sample = sampler(self.synthesizer.denoiser.bind(condition), x0, noise, n_steps=n_steps)
+        if condition.mask is not None:
+            sample = sample * condition.mask.unsqueeze(1)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            fake, _ = self.synthesizer.representation.decode(sample.float(), noise=noise, n_samples=x0.shape[-1])
+            of_model, of_discriminators = self._judged(fake, batch.audio)
+        model = sum(self._weights[name] * loss for name, loss in of_model.items())
+        assert isinstance(model, Tensor)
+        parts = {**of_model, "discriminators": of_discriminators}
+        self._shown = {name: float(loss.detach().mean()) for name, loss in parts.items()}
+        sigma = sampler.grid(n_steps)[:1].to(x0).expand(len(x0))
+        return model + of_discriminators, of_model["mel_distance"].detach(), sigma
+
+    def _judged(self, fake: Waveform, real: Waveform) -> tuple[dict[str, Losses], Losses]:
+        """Return the losses of the model by name, and that of the discriminators."""
+        # Clips shorter than the windows are followed by silence.
+        missing = max(0, self.discriminators.least_samples - real.shape[-1])
+        fake, real = F.pad(fake, (0, missing)), F.pad(real, (0, missing))
+        of_real, of_fake = self.discriminators(real), self.discriminators(fake.detach())
+        told = sum(
+            (F.relu(1.0 - right).mean(dim=1) + F.relu(1.0 + wrong).mean(dim=1))
+            for (right, _), (wrong, _) in zip(of_real, of_fake, strict=True)
+        )
+        constant = {name: value.detach() for name, value in self.discriminators.named_parameters()}
+        judged = functional_call(self.discriminators, constant, (fake,))
+        deceived = sum(F.relu(1.0 - scores).mean(dim=1) for scores, _ in judged)
+        distances = [
+            (own - its.detach()).abs().flatten(1).mean(dim=1)
+            for (_, features), (_, others) in zip(judged, of_real, strict=True)
+            for own, its in zip(features, others, strict=True)
+        ]
+        mel_distance = (self.mel.mel(fake[:, 0]) - self.mel.mel(real[:, 0])).abs().flatten(1).mean(dim=1)
+        assert isinstance(told, Tensor)
+        assert isinstance(deceived, Tensor)
+        return {
+            "adversarial": deceived / len(judged),
+            "feature_matching": torch.stack(distances).mean(dim=0),
+            "mel_distance": mel_distance,
+        }, told / len(judged)
