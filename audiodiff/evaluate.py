@@ -226,9 +226,10 @@ def evaluate_command(
     named with its reason and counted; it is in no mean. Means carry a 95 % bootstrap interval over files.
 
     Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mr_stft,
-    mel_psnr_db, mel_ssim. The SNRs see the sign and the phase, which a vocoder is free to choose: for vocoders they
-    mean little, and good ones have -2 to -7 dB. They are for enhancement and restoration. PESQ, STOI and ESTOI are
-    models of speech, not of music. The last two compare log-mel spectrograms as pictures.
+    mel_psnr_db, mel_ssim, periodicity_rmse, vuv_error. The SNRs see the sign and the phase, which a vocoder is free
+    to choose: for vocoders they mean little, and good ones have -2 to -7 dB. They are for enhancement and
+    restoration. PESQ, STOI and ESTOI are models of speech, not of music. mel_psnr_db and mel_ssim compare log-mel
+    spectrograms as pictures, the last two how periodic frames are, and which are voiced.
 
     The manifest of --generated names files in the column path and what was asked for in a column for each label, as
     generate-wav --label writes it. FID is biased by the number of sounds and depends on the classifier: compare it

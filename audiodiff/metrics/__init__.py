@@ -8,6 +8,7 @@ from audiodiff.metrics.perceptual import pesq, stoi
 from audiodiff.metrics.registry import METRICS, Metric, score, select
 from audiodiff.metrics.report import Pair, Row, Summary, evaluate, evaluate_pair, summarise
 from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
+from audiodiff.metrics.voicing import periodicity_rmse, vuv_error
 
 __all__ = [
     "METRICS",
@@ -23,6 +24,7 @@ __all__ = [
     "mel_psnr_db",
     "mel_ssim",
     "multi_resolution_stft",
+    "periodicity_rmse",
     "pesq",
     "score",
     "segmental_snr_db",
@@ -31,4 +33,5 @@ __all__ = [
     "snr_db",
     "stoi",
     "summarise",
+    "vuv_error",
 ]

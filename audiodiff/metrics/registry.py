@@ -15,6 +15,7 @@ from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
 from audiodiff.metrics.image import mel_psnr_db, mel_ssim, shortest_image, shortest_ssim
 from audiodiff.metrics.perceptual import PESQ_SHORTEST_SECONDS, STOI_SHORTEST_SECONDS, pesq, stoi
 from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
+from audiodiff.metrics.voicing import periodicity_rmse, shortest_voicing, vuv_error
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,23 @@ _ALL = (
         definition="SSIM (Wang et al. 2004; Gaussian window 11, deviation 1.5) of the log-mel images of mel_psnr_db, "
         "L = 80 dB",
         shortest=shortest_ssim,
+    ),
+    Metric(
+        name="periodicity_rmse",
+        compute=_with_rate(periodicity_rmse),
+        unit="",
+        better="lower",
+        definition="RMS difference of the peak normalised cross-correlation (Talkin 1995; 40 ms, 65 to 500 Hz), frames "
+        "40 dB under the loudest skipped",
+        shortest=shortest_voicing,
+    ),
+    Metric(
+        name="vuv_error",
+        compute=_with_rate(vuv_error),
+        unit="",
+        better="lower",
+        definition="share of the frames of periodicity_rmse that are voiced, at 0.5 or more, in one signal alone",
+        shortest=shortest_voicing,
     ),
 )
 
