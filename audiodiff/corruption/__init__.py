@@ -5,7 +5,7 @@ Every corruption takes clean audio and a generator, and says of each sample whet
 
 from audiodiff.corruption.corruption import Corrupted, Corruption
 from audiodiff.corruption.damage import Clipping, Gaps, LowPassed, Untouched
-from audiodiff.corruption.mixture import Mixture
+from audiodiff.corruption.mixture import Mixture, Then
 from audiodiff.corruption.noise import Babble, ColouredNoise, RecordedNoise, mixed_at_snr
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LowPassed",
     "Mixture",
     "RecordedNoise",
+    "Then",
     "Untouched",
     "mixed_at_snr",
 ]

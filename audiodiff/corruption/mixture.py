@@ -1,4 +1,4 @@
-"""One of several corruptions for each example."""
+"""One of several corruptions for each example, or two in a row."""
 
 from collections.abc import Mapping
 
@@ -44,3 +44,29 @@ class Mixture(Corruption):
             chosen = (drawn == number).to(audio.device)
             spoilt[chosen], known[chosen] = corrupted.audio[chosen], corrupted.known[chosen]
         return Corrupted(spoilt, known)
+
+
+class Then(Corruption):
+    """Spoil recordings in one way, and some of what is left in another, as noisy speech on a telephone is.
+
+    Args:
+        first: of all recordings.
+        second: of some of the results.
+        share: how many.
+
+    Raises:
+        ParameterError: if the share is not in [0, 1].
+    """
+
+    def __init__(self, first: Corruption, second: Corruption, *, share: float) -> None:
+        if not 0.0 <= share <= 1.0:
+            raise ParameterError(f"share={share} must lie in [0, 1]")
+        self.first, self.second, self.share = first, second, share
+
+    def __call__(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Corrupted:
+        once = self.first(audio, generator, sample_rate=sample_rate)
+        twice = self.second(once.audio, generator, sample_rate=sample_rate)
+        chosen = (torch.rand(len(audio), generator=generator) < self.share).to(audio.device)[:, None, None]
+        return Corrupted(
+            torch.where(chosen, twice.audio, once.audio), torch.where(chosen, once.known * twice.known, once.known)
+        )

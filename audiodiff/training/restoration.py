@@ -19,6 +19,7 @@ from audiodiff.corruption import (
     LowPassed,
     Mixture,
     RecordedNoise,
+    Then,
     Untouched,
 )
 from audiodiff.corruption.corruption import uniform
@@ -51,6 +52,7 @@ class Restoration(TrainingStep):
             untouched.
         lowest_snr: of all noises, in dB.
         highest_snr: likewise.
+        narrowed: share of noisy recordings whose high band is lost as well.
         spread_db: degraded recordings are up to this much louder or quieter than the conditioner's level.
 
     Raises:
@@ -71,6 +73,7 @@ class Restoration(TrainingStep):
         shares: Mapping[str, float],
         lowest_snr: float = -5.0,
         highest_snr: float = 20.0,
+        narrowed: float = 0.3,
         spread_db: float = 6.0,
     ) -> None:
         super().__init__(synthesizer=synthesizer, objective=objective, density=density)
@@ -80,10 +83,15 @@ class Restoration(TrainingStep):
             raise ParameterError(f"spread_db={spread_db} must not be negative")
         self.conditioner = synthesizer.conditioner
         self.spread_db = spread_db
+        low_passed = LowPassed()
+
+        def then_narrowed(noise: Corruption) -> Corruption:
+            return Then(noise, low_passed, share=narrowed)
+
         kinds: dict[str, Corruption] = {
-            "coloured": ColouredNoise(lowest_snr=lowest_snr, highest_snr=highest_snr),
-            "babble": Babble(lowest_snr=lowest_snr, highest_snr=highest_snr),
-            "low_passed": LowPassed(),
+            "coloured": then_narrowed(ColouredNoise(lowest_snr=lowest_snr, highest_snr=highest_snr)),
+            "babble": then_narrowed(Babble(lowest_snr=lowest_snr, highest_snr=highest_snr)),
+            "low_passed": low_passed,
             "clipped": Clipping(),
             "gaps": Gaps(),
             "untouched": Untouched(),
@@ -93,7 +101,8 @@ class Restoration(TrainingStep):
         if noise_root is not None:
             recordings = _recordings(noise_root, sample_rate=synthesizer.sample_rate)
             self._noise_digest = hashlib.sha256(torch.cat(recordings).numpy().tobytes()).hexdigest()[:16]
-            kinds["recorded"] = RecordedNoise(recordings, lowest_snr=lowest_snr, highest_snr=highest_snr)
+            recorded = RecordedNoise(recordings, lowest_snr=lowest_snr, highest_snr=highest_snr)
+            kinds["recorded"] = then_narrowed(recorded)
         self.corruption = Mixture(kinds, wanted)
 
     def dependencies(self) -> Mapping[str, str]:

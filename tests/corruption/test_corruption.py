@@ -16,6 +16,7 @@ from audiodiff.corruption import (
     LowPassed,
     Mixture,
     RecordedNoise,
+    Then,
     Untouched,
     mixed_at_snr,
 )
@@ -41,6 +42,7 @@ EVERY: dict[str, Corruption] = {
     "gaps": Gaps(),
     "untouched": Untouched(),
 }
+EVERY["one after the other"] = Then(Gaps(), Clipping(), share=0.5)
 EVERY["mixture"] = Mixture(dict(EVERY), dict.fromkeys(EVERY, 1.0))
 
 
@@ -127,6 +129,20 @@ def test_a_mixture_draws_each_kind_as_often_as_its_share_says():
     assert bool((known.known == 0).flatten(1).any(dim=1).all())
 
 
+def test_a_second_corruption_follows_the_first_as_often_as_its_share_says():
+    n, audio = 400, speech(400, n_samples=2000)
+    twice = Then(Gaps(longest=0.02, most=1), LowPassed(lowest=500.0, highest=500.0), share=0.25)(
+        audio, torch.Generator().manual_seed(0), sample_rate=RATE
+    )
+    # What was silenced first is smeared by the filter, and stays unknown.
+    assert bool((twice.known == 0).flatten(1).any(dim=1).all())
+    second = (twice.audio * (1 - twice.known)).abs().flatten(1).amax(dim=1) > 0
+    assert abs(float(second.sum()) - n / 4) < 5 * math.sqrt(n * 3 / 16)
+    spectrum = torch.fft.rfft(twice.audio[second]).abs().square()
+    above = torch.fft.rfftfreq(2000, 1 / RATE) > 500 * 1.16
+    assert float(spectrum[..., above].sum()) < 1e-6 * float(spectrum.sum())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -137,6 +153,7 @@ def test_a_mixture_draws_each_kind_as_often_as_its_share_says():
         (lambda: Gaps(shortest=0.3, longest=0.1), "shortest=0.3"),
         (lambda: Gaps(most=0), "most=0"),
         (lambda: Babble(n_voices=0), "n_voices=0"),
+        (lambda: Then(Gaps(), Clipping(), share=1.5), "share=1.5"),
         (lambda: Mixture({"gaps": Gaps()}, {"gap": 1.0}), "shares names gap, and must name gaps"),
         (lambda: Mixture({"gaps": Gaps()}, {"gaps": 0.0}), "some must be positive"),
     ],

@@ -85,7 +85,7 @@ def test_recorded_noise_comes_from_the_training_split(tmp_path: Path, recordings
         recordings, *only(recorded=1.0), f"method.noise_root={tmp_path / 'noise.csv'}", "audio.sample_rate=22050"
     )
     assert isinstance(module, Restoration)
-    recorded = module.corruption.kinds["recorded"].recordings
+    recorded = module.corruption.kinds["recorded"].first.recordings
     assert [round(float(each.mean()), 3) for each in recorded] == [0.1]
     other = step(recordings, *only(coloured=1.0))
     assert module.dependencies() != other.dependencies()

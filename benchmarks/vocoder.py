@@ -1,0 +1,284 @@
+"""Compare vocoders side by side: quality, times real time, memory, size and operations.
+
+    python -m benchmarks.vocoder FOLDER --model RUN [--count 8] [--threads 2] [--out docs/img]
+
+FOLDER holds recordings; where it has a manifest.csv, those of its split test are taken. Every row is measured in a
+process of its own, one after the other: MODEL with 1, 2, 4 and 8 steps and 0, 4, 16 and 64 iterations of the mel
+constraint, the constraint alone, Griffin-Lim, and of those that are installed pip's `diffwave` (6 steps) and `vocos`,
+which are only timed unless weights are given: --diffwave weights.pt, --vocos FOLDER of its weights.
+
+Times are from the mel to samples in memory, medians of three; memory is the most that the process ever held, torch and
+all. Operations are multiply-adds of convolutions and matrix products, without transforms.
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import audiodiff
+from audiodiff.dsp.mel import dialect
+from audiodiff.dsp.resample import resample
+from audiodiff.messages import progress
+from audiodiff.metrics import score
+from benchmarks.mel_inversion import recordings
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+METRICS = ("pesq_wb", "stoi", "mr_stft", "lsd", "periodicity_rmse", "vuv_error")
+STEPS, ITERATIONS, ALONE = (1, 2, 4, 8), (0, 4, 16, 64), (16, 32, 64, 128)
+N_REPEATS, BATCH, BATCH_SECONDS = 3, 16, 3.0
+
+
+@dataclass(frozen=True)
+class System:
+    """A row.
+
+    Args:
+        kind: ours, none, griffin-lim, diffwave or vocos.
+        steps: of sampling.
+        iterations: of what follows.
+        where: weights; empty for none.
+    """
+
+    kind: str
+    steps: int = 0
+    iterations: int = 0
+    where: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name it as its row does."""
+        if self.kind == "ours":
+            return f"{self.where}, {self.steps} steps, {self.iterations} iterations"
+        if self.kind in ("none", "griffin-lim"):
+            return f"{'constraint alone' if self.kind == 'none' else self.kind}, {self.iterations} iterations"
+        return f"{self.kind}, {self.steps} steps" if self.kind == "diffwave" else self.kind
+
+
+@dataclass(frozen=True)
+class Vocoder:
+    """Something that makes audio of mels.
+
+    Args:
+        mel: (batch, time) -> its mel.
+        vocode: the mel -> (batch, time).
+        network: what has parameters, if anything has.
+        sample_rate: in Hz.
+        has_weights: whether what it makes is to be judged.
+    """
+
+    mel: Callable[[Tensor], Tensor]
+    vocode: Callable[[Tensor], Tensor]
+    network: nn.Module | None
+    sample_rate: int
+    has_weights: bool = True
+
+
+def ours(system: System) -> Vocoder:
+    """Load a model of this package, or an inversion."""
+    options = {"iterations": system.iterations} | ({"steps": system.steps} if system.kind == "ours" else {})
+    model = audiodiff.load(system.where if system.kind == "ours" else system.kind)
+    return Vocoder(
+        lambda audio: model.mel(audio[:, None]),
+        lambda mel: model.generate(mel, **options)[:, 0],
+        model if system.kind == "ours" else None,
+        model.sample_rate,
+    )
+
+
+def diffwave(system: System) -> Vocoder:
+    """Load pip's diffwave; its six steps are its own function's."""
+    from diffwave import inference
+    from diffwave.model import DiffWave
+    from diffwave.params import AttrDict, params
+
+    theirs = dialect("diffwave")
+    model = DiffWave(AttrDict(params)).eval()
+    if system.where:
+        model.load_state_dict(torch.load(system.where, map_location="cpu")["model"])
+    inference.models["benchmark"] = model
+    return Vocoder(
+        theirs.mel,
+        lambda mel: inference.predict(mel, "benchmark", device=torch.device("cpu"), fast_sampling=True)[0],
+        model,
+        theirs.sample_rate,
+        bool(system.where),
+    )
+
+
+def vocos(system: System) -> Vocoder:
+    """Load vocos, or what it would be with weights: its published 24 kHz configuration."""
+    from vocos.feature_extractors import MelSpectrogramFeatures
+    from vocos.heads import ISTFTHead
+    from vocos.models import VocosBackbone
+    from vocos.pretrained import Vocos
+
+    features = MelSpectrogramFeatures(sample_rate=24000, n_fft=1024, hop_length=256, n_mels=100)
+    model = Vocos(
+        features,
+        VocosBackbone(input_channels=100, dim=512, intermediate_dim=1536, num_layers=8),
+        ISTFTHead(dim=512, n_fft=1024, hop_length=256),
+    ).eval()
+    if system.where:
+        model.load_state_dict(torch.load(Path(system.where) / "pytorch_model.bin", map_location="cpu"))
+    return Vocoder(features, model.decode, model, 24000, bool(system.where))
+
+
+LOADERS: dict[str, Callable[[System], Vocoder]] = {
+    "ours": ours,
+    "none": ours,
+    "griffin-lim": ours,
+    "diffwave": diffwave,
+    "vocos": vocos,
+}
+
+
+def timed(vocode: Callable[[Tensor], Tensor], mel: Tensor) -> tuple[Tensor, float]:
+    """Return what is made, and the median of the seconds that it takes."""
+    spent = []
+    for _ in range(N_REPEATS):
+        began = time.perf_counter()
+        made = vocode(mel)
+        spent.append(time.perf_counter() - began)
+    return made, statistics.median(spent)
+
+
+@torch.no_grad()
+def measure(system: System, folder: Path, *, count: int, threads: int, batched: bool) -> dict[str, Any]:
+    """Measure one row, in a process that does nothing else."""
+    torch.set_num_threads(threads)
+    vocoder = LOADERS[system.kind](system)
+    clips = [
+        resample(audio, from_rate=rate, to_rate=vocoder.sample_rate)[:, : 10 * vocoder.sample_rate]
+        for audio, rate in recordings(folder, count)
+    ]
+    vocoder.vocode(vocoder.mel(clips[0][:, : vocoder.sample_rate]))
+    speeds, values = [], []
+    for clip in clips:
+        made, seconds = timed(vocoder.vocode, vocoder.mel(clip))
+        speeds.append(clip.shape[-1] / vocoder.sample_rate / seconds)
+        length = min(made.shape[-1], clip.shape[-1])
+        if vocoder.has_weights:
+            found = score(made[:, :length], clip[:, :length], sample_rate=vocoder.sample_rate, names=METRICS)
+            values.append({name: float(value) for name, value in found.items()})
+    row: dict[str, Any] = {name: statistics.fmean(value[name] for value in values) for name in METRICS if values}
+    row |= {"name": system.name, "speed": statistics.median(speeds), "n": len(clips)}
+    if batched:
+        n_samples = round(BATCH_SECONDS * vocoder.sample_rate)
+        batch = torch.cat([clip.repeat(1, -(-n_samples // clip.shape[-1]))[:, :n_samples] for clip in clips])
+        mel = vocoder.mel(batch.repeat(-(-BATCH // len(batch)), 1)[:BATCH])
+        row["speed_16"] = BATCH * BATCH_SECONDS / timed(vocoder.vocode, mel)[1]
+    if vocoder.network is not None:
+        with FlopCounterMode(display=False) as counter:
+            vocoder.vocode(vocoder.mel(clips[0]))
+        row["gmac"] = counter.get_total_flops() / 2e9 / (clips[0].shape[-1] / vocoder.sample_rate)
+        row["parameters"] = sum(parameter.numel() for parameter in vocoder.network.parameters()) / 1e6
+    row["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return row
+
+
+def systems(options: argparse.Namespace) -> list[System]:
+    """Return the rows of the table."""
+    found = [System("ours", steps, n, where) for where in options.model for steps in STEPS for n in ITERATIONS]
+    found += [System("none", iterations=n) for n in ALONE] + [System("griffin-lim", iterations=64)]
+    for kind, steps in (("diffwave", 6), ("vocos", 1)):
+        if importlib.util.find_spec(kind) is not None:
+            found.append(System(kind, steps, where=getattr(options, kind)))
+    return found
+
+
+def measured(system: System, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a row in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.vocoder", str(options.folder), "--row", json.dumps(asdict(system))]
+    command += ["--count", str(options.count), "--threads", str(options.threads)]
+    command += ["--unbatched"] if options.unbatched else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{system.name}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+COLUMNS = {
+    "speed": "x real time",
+    "speed_16": f"batch of {BATCH}",
+    "memory": "memory, MiB",
+    "parameters": "parameters, M",
+    "gmac": "GMAC/s",
+    **{name: name for name in METRICS},
+}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (len(COLUMNS) + 1)]
+    lines += [
+        f"| {row['name']} | {' | '.join(f'{row[key]:.3g}' if key in row else '' for key in COLUMNS)} |" for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw PESQ over times real time, a line for each number of steps."""
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if "pesq_wb" in row:
+            lines.setdefault(row["name"].rsplit(", ", 1)[0], []).append(row)
+    for name, points in lines.items():
+        axis.plot([each["speed"] for each in points], [each["pesq_wb"] for each in points], marker="o", label=name)
+    axis.set_xscale("log")
+    axis.set_xlabel("x real time")
+    axis.set_ylabel("PESQ-WB")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure every row, print the table and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="recordings")
+    parser.add_argument("--model", action="append", default=[], help="a vocoder of this package; several if need be")
+    parser.add_argument("--diffwave", default="", help="weights of pip's diffwave")
+    parser.add_argument("--vocos", default="", help="folder of vocos's weights")
+    parser.add_argument("--count", type=int, default=8, help="recordings")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--unbatched", action="store_true", help=f"leave out batches of {BATCH}")
+    parser.add_argument("--out", type=Path, help="folder for vocoder.png")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row is not None:
+        row = System(**json.loads(options.row))
+        found = measure(
+            row, options.folder, count=options.count, threads=options.threads, batched=not options.unbatched
+        )
+        print(json.dumps(found))
+        return
+    rows = []
+    with progress("vocoding", total=len(systems(options))) as bar:
+        for system in systems(options):
+            rows.append(measured(system, options))
+            bar.advance()
+    print(table(rows))
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        draw(rows, options.out / "vocoder.png")
+
+
+if __name__ == "__main__":
+    main()
