@@ -19,6 +19,7 @@ from audiodiff.labels import LabelSet
 from audiodiff.messages import progress, say
 
 DEFAULT_OUT = Path("edited")
+_ONE_BY_ONE = "edit once for each, into its own --out"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def edit_command(
         force=force,
     )
     loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
-    to, of = (_single_values(texts or [], known=loaded.labels) for texts in (label, source))
+    to = _single_values(label or [], known=loaded.labels, option="--label")
+    of = _single_values(source or [], known=loaded.labels, option="--source")
     loaded.check_sampling(steps=steps)
     for job in jobs:
         assert job.source is not None
@@ -163,15 +165,19 @@ def edit_command(
     say(f"wrote {jobs[0].target}" if len(jobs) == 1 else f"wrote {len(jobs)} files to {out}")
 
 
-def _single_values(texts: Sequence[str], *, known: LabelSet | None) -> dict[str, str]:
+def _single_values(texts: Sequence[str], *, known: LabelSet | None, option: str) -> dict[str, str]:
     """Read labels of which each has one value.
 
     Raises:
         ParameterError: as `read_labels`, and for several values.
     """
+    names = [text.partition("=")[0].strip() for text in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"{option} {name} is given twice, and must have one value: {_ONE_BY_ONE}")
     found: dict[str, str] = {}
-    for name, values in read_labels(texts, labels=known).items():
+    for name, values in read_labels(texts, labels=known, option=option).items():
         if isinstance(values, Way) or len(set(values)) > 1:
-            raise ParameterError(f"{name} must have one value here, {name}=A: edit once for each, into its own --out")
+            raise ParameterError(f"{option} {name} must have one value here, {name}=A: {_ONE_BY_ONE}")
         found[name] = values[0]
     return found

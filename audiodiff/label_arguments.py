@@ -80,12 +80,13 @@ def read_seed(text: str) -> int | Way:
     return Way(str(seeds[0]), str(seeds[1]))
 
 
-def read_labels(texts: Sequence[str], *, labels: LabelSet | None) -> dict[str, Values]:
+def read_labels(texts: Sequence[str], *, labels: LabelSet | None, option: str = "--label") -> dict[str, Values]:
     """Read the options `--label`, in their order.
 
     Args:
         texts: NAME=VALUES, one for each option.
         labels: what the model knows; None where it knows none.
+        option: what errors call it.
 
     Raises:
         ParameterError: for a label or a value that the model does not know, with those that it does; for a label that
@@ -101,18 +102,18 @@ def read_labels(texts: Sequence[str], *, labels: LabelSet | None) -> dict[str, V
     found: dict[str, Values] = {}
     for text in texts:
         if labels is None:
-            raise ParameterError(f"--label {text} has no meaning for this model, which was trained without labels")
+            raise ParameterError(f"{option} {text} has no meaning for this model, which was trained without labels")
         name, equals, values = (part.strip() for part in text.partition("="))
         if not (name and equals and values):
             example = f"{labels.names[0]}={labels.vocabularies[labels.names[0]][0]}"
             raise ParameterError(
-                f"--label {text!r} must be NAME=VALUE, --label {example} for one; a label that is not named is left "
+                f"{option} {text!r} must be NAME=VALUE, {option} {example} for one; a label that is not named is left "
                 f"open; there are: {', '.join(labels.names)}"
             )
         if name in found:
-            raise ParameterError(f"--label {name} is given twice: several values are one option, --label {name}=A,B")
+            raise ParameterError(f"{option} {name} is given twice: several values are one option, {option} {name}=A,B")
         labels.indices({name: ""})
-        found[name] = _values(name, values, labels=labels)
+        found[name] = _values(name, values, labels=labels, option=option)
     return found
 
 
@@ -197,7 +198,7 @@ def wishes(
     ]
 
 
-def _values(name: str, text: str, *, labels: LabelSet) -> Values:
+def _values(name: str, text: str, *, labels: LabelSet, option: str) -> Values:
     known = tuple(labels.vocabularies[name])
     if text in known:
         return (text,)
@@ -209,16 +210,16 @@ def _values(name: str, text: str, *, labels: LabelSet) -> Values:
         labels.indices({name: ends[0]})
         labels.indices({name: ends[1]})
         if "" in ends or ends[0] == ends[1]:
-            raise ParameterError(f"--label {name}={text} must name two different values, as in --label {name}=A:B")
+            raise ParameterError(f"{option} {name}={text} must name two different values, as in {option} {name}=A:B")
         return Way(ends[0], ends[1])
     if len(parts) > 1 and len(ends) > 1 and not all(part in known for part in parts):
-        raise ParameterError(f"--label {name}={text}: a way A:B stands alone, without other values")
+        raise ParameterError(f"{option} {name}={text}: a way A:B stands alone, without other values")
     if "" in parts:
-        raise ParameterError(f"--label {name}={text} has an empty value: write --label {name}=A,B")
+        raise ParameterError(f"{option} {name}={text} has an empty value: write {option} {name}=A,B")
     for part in parts:
         labels.indices({name: part})
     if len(set(parts)) != len(parts):
-        raise ParameterError(f"--label {name}={text} names a value twice; for more of it give a greater --count")
+        raise ParameterError(f"{option} {name}={text} names a value twice; for more of it give a greater --count")
     return tuple(parts)
 
 

@@ -85,6 +85,8 @@ def test_without_force_nothing_is_replaced(plain: Path):
         (["--label", "digit=z"], "digit=z"),
         (["--label", "digit=a,b"], "digit must have one value"),
         (["--source", "digit=a:b"], "digit must have one value"),
+        (["--label", "digit=a", "--label", "digit=b"], "--label digit is given twice, and must have one value"),
+        (["--source", "digit=a", "--source", "digit=a"], "--source digit is given twice"),
         (["--label", "colour=red"], "colour"),
         (["--method", "inversion"], "--label"),
     ],
@@ -98,6 +100,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(model: Path, argum
 def test_labels_of_a_model_without_them_and_a_bad_file_are_refused(plain: Path):
     source = sounds.write(Path("in/a.wav"), 1000)
     assert "without labels" in refusal(source, "--model", plain, "--label", "digit=1")
+    assert "--source digit=1 has no meaning" in refusal(source, "--model", plain, "--source", "digit=1")
     Path("in/b.wav").write_bytes(b"no sound")
     assert "b.wav" in refusal("in", "--model", plain)
     assert not Path("edited").exists()

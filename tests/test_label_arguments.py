@@ -101,6 +101,18 @@ def test_a_model_without_labels_refuses_the_option_by_name():
         read_labels(["digit=7"], labels=None)
 
 
+def test_an_option_of_another_name_is_refused_by_that_name():
+    for texts, labels in (
+        (["digit=7"], None),
+        (["digit"], KNOWN),
+        (["digit=1", "digit=2"], KNOWN),
+        (["digit=1,"], KNOWN),
+    ):
+        with pytest.raises(ParameterError, match=r"--source") as refused:
+            read_labels(texts, labels=labels, option="--source")
+        assert "--label" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("texts", "options", "reason"),
     [
