@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from audiodiff.editing import check_model, check_strength, edit
+from audiodiff.checked_audio import check_rate
+from audiodiff.editing import check_audio, check_model, check_strength, edit
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import Labels, checked_items, checked_labels
 from audiodiff.synthesizer import Synthesizer
@@ -52,6 +53,7 @@ def augment(
     """
     check_whole(n, name="n", least=1)
     model = check_model(model)
+    check_audio(audio, sample_rate=sample_rate)
     rows = checked_labels(labels, batch=len(audio), known=model.labels)
     numbers = checked_items(items, batch=len(audio))
     copies = edit(
@@ -71,6 +73,9 @@ def augment(
 
 class DiffusionAugment(nn.Module):
     """Replace some of a batch of recordings by varied copies: a transform for training loops, idle in evaluation.
+
+    The model is no part of the module: its parameters are neither listed nor saved with it, and it stays in evaluation
+    and on its device, wherever the module goes.
 
     Args:
         model: any that generates from labels or from nothing.
@@ -104,12 +109,19 @@ class DiffusionAugment(nn.Module):
         if not 0.0 <= p <= 1.0:
             raise ParameterError(f"p={p} must lie in [0, 1]: it is a probability")
         check_strength(strength)
-        self.model = check_model(model)
+        check_rate(sample_rate)
+        # Within a tuple it is not registered.
+        self._models = (check_model(model),)
         self.sample_rate = sample_rate
         self.strength = strength
         self.p = p
         self.steps = steps
         self.generator = generator
+
+    @property
+    def model(self) -> Synthesizer:
+        """What makes the copies."""
+        return self._models[0]
 
     def forward(self, audio: Waveform, labels: Labels | None = None) -> Waveform:
         """Return the batch with some recordings replaced.
@@ -117,9 +129,15 @@ class DiffusionAugment(nn.Module):
         Args:
             audio: the recordings.
             labels: what they are, as in `augment`.
+
+        Returns: audio of the same shape and dtype.
+
+        Raises:
+            ParameterError: if the audio or the labels cannot be edited.
         """
         if not self.training:
             return audio
+        check_audio(audio, sample_rate=self.sample_rate)
         generator = self.generator
         device = "cpu" if generator is None else generator.device
         chosen = (torch.rand(len(audio), generator=generator, device=device) < self.p).nonzero()[:, 0].tolist()
@@ -137,5 +155,5 @@ class DiffusionAugment(nn.Module):
             steps=self.steps,
             seed=seed,
             items=chosen,
-        )
+        ).to(result.dtype)
         return result

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiodiff.checked_audio import checked_recording
 from audiodiff.condition import Condition
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import noise_of
@@ -30,7 +31,6 @@ from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.generation_arguments import (
     Labels,
-    checked_audio,
     checked_guidance,
     checked_items,
     checked_labels,
@@ -88,7 +88,7 @@ def edit(
         items: number of each recording, which keys its noise.
         on_step: called as (done, of all).
 
-    Returns: audio of the same shape, not limited to [-1, 1].
+    Returns: audio of the same shape, float32, not limited to [-1, 1].
 
     Raises:
         ParameterError: if an argument has no meaning for this model or cannot be.
@@ -96,10 +96,9 @@ def edit(
     Source: Meng et al. 2022 (SDEdit), algorithm 1; Su et al. 2023 (dual diffusion implicit bridges), algorithm 1.
     """
     model = check_model(model)
-    if not isinstance(audio, Tensor) or audio.ndim != 3:
-        raise ParameterError("audio must be a tensor (batch, channels, time): give audio[None] of one recording")
+    check_audio(audio, sample_rate=sample_rate)
     n_channels = audio.shape[1]
-    signals = checked_audio(audio.flatten(0, 1)[:, None])
+    signals = audio.float().flatten(0, 1)[:, None]
     check_strength(strength)
     if method not in METHODS:
         raise ParameterError(f"method={method!r} must be one of {', '.join(METHODS)}")
@@ -137,6 +136,24 @@ def edit(
     made = torch.cat([edited(slice(first, first + size)) for first in range(0, len(signals), size)])
     made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
     return made[..., : audio.shape[-1]].reshape(audio.shape).to(audio.device)
+
+
+def check_audio(audio: object, *, sample_rate: object) -> None:
+    """Refuse what is no batch of recordings.
+
+    Raises:
+        ParameterError: if it is no tensor (batch, channels, time) of floating point numbers, finite and not empty, or
+            the rate is none.
+    """
+    if not isinstance(audio, Tensor):
+        raise ParameterError(
+            f"audio is a {type(audio).__name__}; give a torch tensor (batch, channels, time), as torch.from_numpy "
+            "makes it of an array"
+        )
+    if audio.ndim != 3:
+        remedy = {1: ": give audio[None, None]", 2: ": give audio[None]"}.get(audio.ndim, "")
+        raise ParameterError(f"audio has shape {tuple(audio.shape)} and must have (batch, channels, time){remedy}")
+    checked_recording(audio.flatten(0, 1), sample_rate=sample_rate)
 
 
 def check_model(model: object) -> Synthesizer:

@@ -1,7 +1,9 @@
 """Augmentation: copies are edits with noise of their own, and the transform replaces as many as it says."""
 
 import math
+from typing import Any
 
+import jaxtyping
 import pytest
 import sounds
 import tiny
@@ -111,3 +113,49 @@ def test_what_cannot_be_is_refused(waves: Synthesizer, options: dict[str, float]
         augment(waves, _batch(1), sample_rate=RATE, **options)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ParameterError, match=r"p=1\.5"):
         DiffusionAugment(waves, sample_rate=RATE, p=1.5)
+
+
+WRONG = [
+    (lambda audio: audio.numpy(), RATE, "audio is a ndarray; give a torch tensor"),
+    (lambda audio: audio.tolist(), RATE, "audio is a list"),
+    (lambda audio: audio[0], RATE, r"shape \(1, 64\) .*give audio\[None\]"),
+    (lambda audio: audio[0, 0], RATE, r"shape \(64,\) .*give audio\[None, None\]"),
+    (lambda audio: (100 * audio).short(), RATE, "dtype torch.int16"),
+    (lambda audio: audio * math.nan, RATE, "NaN"),
+    (lambda audio: audio, 16000.5, "sample_rate=16000.5"),
+    (lambda audio: audio, "16000", "sample_rate='16000'"),
+    (lambda audio: audio, None, "sample_rate=None"),
+]
+"""What is made of a recording, its rate, and what is said of it."""
+MAKERS = [
+    lambda model, audio, rate: edit(model, audio, sample_rate=rate),
+    lambda model, audio, rate: augment(model, audio, sample_rate=rate, n=1),
+    lambda model, audio, rate: DiffusionAugment(model, sample_rate=rate, p=1.0)(audio),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(("wrong", "rate", "named"), WRONG)
+def test_what_is_no_batch_of_recordings_is_refused(
+    waves: Synthesizer, monkeypatch: pytest.MonkeyPatch, make: Any, wrong: Any, rate: Any, named: str
+):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    audio = wrong(_batch(2, 64))
+    with pytest.raises(ParameterError, match=named):
+        make(waves, audio, rate)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_the_transform_keeps_the_dtype(waves: Synthesizer, dtype: torch.dtype):
+    audio = _batch(2).to(dtype)
+    made = _transform(waves, p=1.0)(audio)
+    assert made.dtype == dtype
+    torch.testing.assert_close(made, _transform(waves, p=1.0)(audio.float()).to(dtype))
+
+
+def test_the_transform_does_not_make_the_model_a_part_of_a_users_network(waves: Synthesizer):
+    network = torch.nn.Sequential(_transform(waves), torch.nn.Conv1d(1, 1, 1))
+    assert list(network.state_dict()) == ["1.weight", "1.bias"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == 2
+    network.train()
+    assert not waves.training
