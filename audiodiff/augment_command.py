@@ -1,5 +1,6 @@
 """`audiodiff augment`: varied copies of recordings, and a manifest that says what they are."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,9 +89,12 @@ def augment_command(
     check_strength(strength)
     if steps is not None:
         check_whole(steps, name="--steps", least=1)
+    folder = root if root.is_dir() else root.parent
     everything = read_manifest(root) if root.suffix.lower() in (".csv", ".jsonl") else scan_folder(root)
+    everything = _outside(everything, folder=folder, out=out)
     chosen = _of_split(everything, split)
-    targets = _targets(chosen, root=root, out=out, n=n, force=force)
+    targets = _targets(chosen, folder=folder, out=out, n=n, force=force)
+    _check_kept(everything, targets)
     loaded = check_model(checkpoint.load(model, device=device_named(device)))
     loaded.check_sampling(steps=steps, guidance=guidance)
     rows = _labels(chosen, label_from or [], known=loaded.labels)
@@ -132,6 +136,23 @@ def augment_command(
     say(f"wrote {len(made)} copies of {len(usable)} recordings to {out}, and {MANIFEST} beside them")
 
 
+def _outside(entries: Sequence[Entry], *, folder: Path, out: Path) -> list[Entry]:
+    """Leave out, and say so, what lies below the folder for copies: where it is in that of the recordings, old copies.
+
+    Raises:
+        ParameterError: if that leaves nothing.
+    """
+    place = out.resolve()
+    if not place.is_relative_to(folder.resolve()):
+        return list(entries)
+    kept = [entry for entry in entries if not entry.path.resolve().is_relative_to(place)]
+    if not kept:
+        raise ParameterError(f"--out {out} holds the recordings: give another folder")
+    if len(kept) < len(entries):
+        say(f"left out {len(entries) - len(kept)} recordings below --out {out}, where the copies go")
+    return kept
+
+
 def _of_split(entries: Sequence[Entry], split: str | None) -> list[Entry]:
     """Return the recordings of a split; of train, if there is one, where none is named.
 
@@ -147,16 +168,12 @@ def _of_split(entries: Sequence[Entry], split: str | None) -> list[Entry]:
     return [entry for entry in entries if entry.split == wanted]
 
 
-def _targets(entries: Sequence[Entry], *, root: Path, out: Path, n: int, force: bool) -> list[list[Path]]:
-    """Return the files of each recording's copies.
+def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force: bool) -> list[list[Path]]:
+    """Return the files of each recording's copies, no two of them alike.
 
     Raises:
-        AudioFileError: if one exists, or is the manifest's place.
-        ParameterError: if copies would lie among the recordings.
+        AudioFileError: if one exists.
     """
-    folder = root if root.is_dir() else root.parent
-    if out.resolve() == folder.resolve():
-        raise ParameterError(f"--out {out} holds the recordings: give another folder")
     if (out / MANIFEST).exists() and not force:
         raise AudioFileError(f"--out: {out / MANIFEST} exists: give --force to replace it, or another --out")
     stems: list[Path] = []
@@ -164,19 +181,48 @@ def _targets(entries: Sequence[Entry], *, root: Path, out: Path, n: int, force: 
         inside = entry.path.resolve().is_relative_to(folder.resolve())
         stem = entry.path.resolve().relative_to(folder.resolve()) if inside else Path(entry.path.name)
         stems.append(stem.with_suffix(""))
-    taken = Counter(stems)
-    seen: Counter[Path] = Counter()
     width = len(str(n - 1))
-    targets = []
-    for stem in stems:
-        # Several stretches of one file, or files that differ in their suffix alone.
-        number = f"_{seen[stem]:0{len(str(taken[stem] - 1))}d}" if taken[stem] > 1 else ""
-        seen[stem] += 1
-        targets.append([out / stem.parent / f"{stem.name}{number}_copy{copy:0{width}d}.wav" for copy in range(n)])
+    targets = [
+        [out / stem.parent / f"{stem.name}_copy{copy:0{width}d}.wav" for copy in range(n)] for stem in _unique(stems)
+    ]
     for target in (path for paths in targets for path in paths):
         if target.exists() and not force:
             raise AudioFileError(f"--out: {target} exists: give --force to replace it, or another --out")
     return targets
+
+
+def _check_kept(entries: Sequence[Entry], targets: Sequence[Sequence[Path]]) -> None:
+    """Refuse to write a copy over a recording.
+
+    Raises:
+        ParameterError: naming it.
+    """
+    sources = {entry.path.resolve() for entry in entries}
+    for target in (path for paths in targets for path in paths):
+        if target.resolve() in sources:
+            raise ParameterError(f"--out: {target} is one of the recordings: give another --out")
+
+
+def _unique(stems: Sequence[Path]) -> list[Path]:
+    """Number those that are equal: several stretches of one file, or files that differ in their suffix alone.
+
+    Example:
+        >>> [str(path) for path in _unique([Path("x"), Path("x"), Path("x_0"), Path("y")])]
+        ['x_1', 'x_2', 'x_0', 'y']
+    """
+    times = Counter(stems)
+    taken = set(stems)
+    numbers = {stem: itertools.count() for stem in times}
+    found: list[Path] = []
+    for stem in stems:
+        name = stem
+        if times[stem] > 1:
+            width = len(str(times[stem] - 1))
+            numbered = (stem.with_name(f"{stem.name}_{number:0{width}d}") for number in numbers[stem])
+            name = next(path for path in numbered if path not in taken)
+            taken.add(name)
+        found.append(name)
+    return found
 
 
 def _labels(entries: Sequence[Entry], texts: Sequence[str], *, known: LabelSet | None) -> list[dict[str, str]]:

@@ -123,3 +123,38 @@ def test_without_force_nothing_is_replaced(plain: Path):
     assert "--force" in refusal(root, "-n", "1", "--model", plain, "-o", "out")
     made(root, "-n", "1", "--model", plain, "-o", "out", "--force")
     assert Path("out/manifest.csv").read_bytes() == before
+
+
+def test_no_two_recordings_have_copies_of_one_name(plain: Path):
+    for name in ("x.wav", "x.flac", "x_0.wav", "x_1.wav"):
+        sounds.write(Path("in/a") / name, 500)
+    assert "wrote 4 copies of 4 recordings" in made("in", "-n", "1", "--model", plain, "-o", "out")
+    copies = read_manifest(Path("out/manifest.csv"))
+    assert len({entry.path for entry in copies}) == len(list(Path("out/a").iterdir())) == 4
+    origins = {entry.path.name: Path(entry.value("augmented_from")).name for entry in copies}
+    assert origins["x_0_copy0.wav"] == "x_0.wav"
+    assert origins["x_1_copy0.wav"] == "x_1.wav"
+
+
+def test_copies_of_before_are_not_copied_where_they_lie_among_the_recordings(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("a.wav", "deep/b.wav"):
+        sounds.write(Path("in") / name, 500)
+    monkeypatch.chdir("in")
+    made(".", "-n", "1", "--model", plain)
+    first = {path: path.read_bytes() for path in Path().rglob("*.*")}
+    said = made(".", "-n", "1", "--model", plain, "--force")
+    assert "left out 2 recordings below --out augmented" in said
+    assert "wrote 2 copies of 2 recordings" in said
+    assert {path: path.read_bytes() for path in Path().rglob("*.*")} == first
+
+
+def test_a_recording_is_never_replaced_by_a_copy(plain: Path):
+    sounds.write(Path("far/x.wav"), 500)
+    sounds.write(Path("far/x_copy0.wav"), 500)
+    entries = [Entry(Path("far/x.wav"), split="train"), Entry(Path("far/x_copy0.wav"), split="test")]
+    write_manifest(entries, Path("in/manifest.csv"))
+    before = Path("far/x_copy0.wav").read_bytes()
+    assert "is one of the recordings" in refusal("in", "-n", "1", "--model", plain, "-o", "far", "--force")
+    assert Path("far/x_copy0.wav").read_bytes() == before
