@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiodiff.checked_audio import checked_recording
 from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.condition import Condition
 from audiodiff.conditioners.degraded import DegradedConditioner
@@ -117,7 +118,7 @@ def features(
         layer: number of the residual block, from 0; None is `default_tap`'s.
 
     Raises:
-        ParameterError: if an argument is out of range, or audio is empty or not finite.
+        ParameterError: if an argument is out of range, or audio is no recording, is empty or not finite.
 
     Example:
         >>> import audiodiff
@@ -193,14 +194,10 @@ def _condition(model: Synthesizer, window: Waveform) -> Condition:
     return model.conditioner(window) if hears else model.conditioner.null(1)
 
 
-def _prepared(
-    model: Synthesizer, audio: Float[Tensor, "sources samples"] | Float[Tensor, "samples"], *, sample_rate: int
-) -> Waveform:
+def _prepared(model: Synthesizer, audio: object, *, sample_rate: int) -> Waveform:
     """Bring audio to the model's rate, channels and level."""
-    check_whole(sample_rate, name="sample_rate", least=1)
-    if audio.numel() == 0 or not bool(torch.isfinite(audio).all()):
-        raise ParameterError(f"audio of shape {tuple(audio.shape)} must hold samples, all of them finite")
-    mono = audio if audio.ndim == 1 else audio.mean(dim=0)
+    channels = audio[None] if isinstance(audio, Tensor) and audio.ndim == 1 else audio
+    mono = checked_recording(channels, sample_rate=sample_rate).mean(dim=0)
     mono = resample(mono.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
     # What is shorter than a frame has no spectrum.
     length = max(mono.shape[-1], math.ceil(_LEAST_SECONDS * model.sample_rate))

@@ -1,5 +1,6 @@
 """Features: pooled activations, whatever the length, rate, channels and level of a recording."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -155,10 +156,37 @@ def test_what_cannot_be_is_refused(arguments, says):
         features(model, tones(4000, sample_rate=8000), **{"sample_rate": 8000, **arguments})
 
 
-@pytest.mark.parametrize("audio", [torch.zeros(1, 0), torch.tensor([[0.0, float("nan")]])])
-def test_audio_without_finite_samples_is_refused(audio):
-    with pytest.raises(ParameterError, match="must hold samples"):
+@pytest.mark.parametrize(
+    ("audio", "says"),
+    [
+        (torch.zeros(1, 0), "no samples"),
+        (torch.zeros(0), "no samples"),
+        (torch.tensor([[0.0, float("nan")]]), "NaN or infinite samples"),
+    ],
+)
+def test_audio_without_finite_samples_is_refused(audio, says):
+    with pytest.raises(ParameterError, match=says):
         features(tiny.synthesizer(tiny.LOG_MEL), audio, sample_rate=8000)
+
+
+@pytest.mark.parametrize(
+    ("audio", "says"),
+    [
+        (torch.zeros(2, 1, 4000), "one by one"),
+        (torch.zeros(4000, dtype=torch.int16), "divide 16-bit samples by 32768"),
+        (np.zeros((1, 4000)), "audio is a ndarray"),
+    ],
+)
+def test_what_is_no_recording_is_refused(audio, says):
+    # Of features itself the tests check the types, which a user's call does not.
+    with pytest.raises(ParameterError, match=says):
+        module._prepared(tiny.synthesizer(tiny.LOG_MEL), audio, sample_rate=8000)
+
+
+def test_features_of_float64_are_those_of_float32():
+    model = tiny.synthesizer(tiny.LOG_MEL)
+    audio = tones(4000, sample_rate=8000)
+    assert torch.equal(features(model, audio.double(), sample_rate=8000), features(model, audio, sample_rate=8000))
 
 
 def test_a_model_that_was_not_trained_has_no_features():
