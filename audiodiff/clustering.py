@@ -13,6 +13,8 @@ MOST_CLUSTERS = 20
 
 _SILHOUETTE_SAMPLES = 5000
 _N_RESTARTS = 10
+_DIGITS = 9
+"""In which two points differ, of those of the largest value."""
 
 Vectors = Float[np.ndarray, "points features"]
 Assignment = Int[np.ndarray, "points"]
@@ -92,6 +94,8 @@ def standardised(
             f"components={n_components} must be at most {min(vectors.shape)}, the smaller of {len(vectors)} recordings "
             f"and {vectors.shape[1]} features"
         )
+    if _n_distinct(scaled) < 2:
+        return np.zeros((len(scaled), n_components))
     return PCA(n_components, whiten=True, random_state=0).fit_transform(scaled)
 
 
@@ -105,7 +109,8 @@ def cluster(vectors: Vectors, *, k: int, method: str = "kmeans") -> Clustering:
             covariances).
 
     Raises:
-        ParameterError: if there is no such method, or k is not between 1 and the number of points.
+        ParameterError: if there is no such method, there are fewer than two points, or k is not between 1 and the
+            number of points that differ.
 
     Example:
         >>> found = cluster(np.array([[0.0], [0.2], [9.0], [0.1]]), k=2)
@@ -115,8 +120,10 @@ def cluster(vectors: Vectors, *, k: int, method: str = "kmeans") -> Clustering:
     if method not in METHODS:
         raise ParameterError(f"method={method!r} must be one of {', '.join(METHODS)}")
     check_whole(k, name="k", least=1)
-    if k > len(vectors):
-        raise ParameterError(f"k={k} must be at most {len(vectors)}, the number of recordings")
+    if len(vectors) < 2:
+        raise ParameterError(f"{len(vectors)} recordings are too few to be divided: two or more are needed")
+    if k > (n_distinct := _n_distinct(vectors)):
+        raise ParameterError(f"k={k} must be at most {n_distinct}, the number of recordings that differ")
     found = METHODS[method](vectors, k)
     present = np.unique(found)
     # By size, ties by who comes first: numbers do not depend on the seeds alone.
@@ -128,6 +135,20 @@ def cluster(vectors: Vectors, *, k: int, method: str = "kmeans") -> Clustering:
     distances = np.linalg.norm(vectors - means[assignment], axis=1)
     silhouette, calinski_harabasz = _separation(vectors, assignment)
     return Clustering(assignment, distances, silhouette, calinski_harabasz)
+
+
+def usual_ks(vectors: Vectors) -> range:
+    """Return the numbers of clusters to try: 2 to 20, as far as there are more points, and as many that differ.
+
+    Raises:
+        ParameterError: if there are fewer than three points, or all are alike.
+    """
+    if len(vectors) < 3:
+        raise ParameterError(f"{len(vectors)} recordings are too few to choose k by the silhouette: give k, or three")
+    n_distinct = _n_distinct(vectors)
+    if n_distinct < 2:
+        raise ParameterError(f"the {len(vectors)} recordings are all alike: there is nothing to tell them apart by")
+    return range(2, min(MOST_CLUSTERS, len(vectors) - 1, n_distinct) + 1)
 
 
 def best_clustering(
@@ -142,15 +163,14 @@ def best_clustering(
     Args:
         vectors: as for `cluster`.
         method: as for `cluster`.
-        ks: numbers of clusters to try; None tries 2 to 20, as far as there are more points than clusters.
+        ks: numbers of clusters to try; None tries `usual_ks`.
         on_each: called after each.
 
     Raises:
-        ParameterError: if there are fewer than three points.
+        ParameterError: if there are fewer than three points, or all are alike.
     """
-    if len(vectors) < 3:
-        raise ParameterError(f"{len(vectors)} recordings are too few to choose k by the silhouette: give k, or three")
-    ks = range(2, min(MOST_CLUSTERS, len(vectors) - 1) + 1) if ks is None else ks
+    usual = usual_ks(vectors)
+    ks = usual if ks is None else ks
     best: Clustering | None = None
     for k in ks:
         found = cluster(vectors, k=k, method=method)
@@ -188,6 +208,14 @@ def agreement(assignment: Assignment, truth: Sequence[str]) -> Agreement:
         ari=float(adjusted_rand_score(values, own)),
         accuracy=float(table[rows, columns].sum() / len(known)),
     )
+
+
+def _n_distinct(vectors: Vectors) -> int:
+    """Count the points that differ by more than rounding does."""
+    scale = np.abs(vectors).max() or 1.0
+    # -0.0 has other bytes than 0.0, which the sum makes of it.
+    rounded = np.round(vectors / scale, _DIGITS) + 0.0
+    return len({point.tobytes() for point in rounded})
 
 
 def _separation(vectors: Vectors, assignment: Assignment) -> tuple[float, float]:

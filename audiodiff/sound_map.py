@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 
 from audiodiff.data import Entry, load_whole, scan, vocabulary
-from audiodiff.errors import DataError, ParameterError
+from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.feature_files import Features
 
 Vectors = Float[np.ndarray, "points features"]
@@ -27,6 +27,9 @@ Coordinates = Float[np.ndarray, "points 2"]
 
 N_NEIGHBOURS = 5
 """Whose votes `knn_accuracy` counts, and whose ranks `trustworthiness`."""
+
+MOST_SEED = 2**32 - 1
+"""The greatest that numpy's generators take."""
 
 _UMAP_NEIGHBOURS = 15
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000)
@@ -77,23 +80,28 @@ class Sounds:
 
 
 def coordinates(vectors: Vectors, *, method: str = "pca", seed: int = 0) -> Coordinates:
-    """Lay points out in two dimensions.
+    """Lay points out in two dimensions; points that are all alike lie in one place.
 
     Args:
         vectors: as they are to be compared, `audiodiff.clustering.standardised` for one.
         method: pca, the two directions in which points differ most; or umap, which keeps neighbours together and says
             nothing of distances far away.
-        seed: of umap.
+        seed: of umap, at most 2**32 - 1.
 
     Raises:
-        ParameterError: if there is no such method, umap is not installed, or there are too few points: 2, or 4 for
-            umap.
+        ParameterError: if there is no such method or seed, umap is not installed, or there are too few points: 2, or
+            4 for umap.
     """
     if method not in METHODS:
         raise ParameterError(f"method={method!r} must be one of {', '.join(METHODS)}")
+    check_whole(seed, name="seed", least=0)
+    if seed > MOST_SEED:
+        raise ParameterError(f"seed={seed} must be at most {MOST_SEED}")
     least, lay_out = METHODS[method]
     if len(vectors) < least:
         raise ParameterError(f"{len(vectors)} recordings are too few for method={method}: {least} or more are needed")
+    if np.array_equal(vectors, np.broadcast_to(vectors[0], vectors.shape)):
+        return np.zeros((len(vectors), 2))
     return lay_out(vectors.astype(np.float64), seed)
 
 
@@ -201,8 +209,8 @@ def page(
         ],
         "points": points,
     }
-    # Within a script element, "</" would end it.
-    data = json.dumps(told, ensure_ascii=False).replace("</", "<\\/")
+    # Within a script element, "</" would end it, and "<!--" before "<script" would keep it from ending.
+    data = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")
     template = resources.files("audiodiff").joinpath("sound_map.html").read_text(encoding="utf-8")
     return template.replace("__TITLE__", _escaped(title)).replace("__DATA__", data)
 

@@ -128,6 +128,37 @@ def test_too_many_components_are_refused():
         standardised(blobs()[0], n_components=5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_recording_cannot_be_divided(method):
+    with pytest.raises(ParameterError, match="too few to be divided"):
+        cluster(np.ones((1, 3)), k=1, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_are_divided_no_further(method):
+    points = np.array([[0.0, 1.0], [5.0, 1.0], [0.1, 7.0]])
+    copies = points[[0, 1, 1, 2, 0, 1]]
+    assert cluster(copies, k=3, method=method).assignment.tolist() == [1, 0, 0, 2, 1, 0]
+    with pytest.raises(ParameterError, match="k=4 must be at most 3, the number of recordings that differ"):
+        cluster(copies, k=4, method=method)
+    assert best_clustering(copies, method=method).sizes == [3, 2, 1]
+
+
+def test_rounding_makes_no_difference_between_copies():
+    copies = np.repeat(blobs((2,))[0], 3, axis=0)
+    copies[1] *= 1.0 + 1e-15
+    with pytest.raises(ParameterError, match="k=3 must be at most 2"):
+        cluster(copies, k=3)
+
+
+@pytest.mark.parametrize("n_components", [None, 2])
+def test_copies_of_one_recording_cannot_be_told_apart(n_components):
+    copies = standardised(np.full((5, 3), 0.1), n_components=n_components)
+    with pytest.raises(ParameterError, match="the 5 recordings are all alike"):
+        best_clustering(copies)
+    assert cluster(copies, k=1).sizes == [5]
+
+
 def test_two_recordings_are_too_few_to_choose_k():
     with pytest.raises(ParameterError, match="too few to choose k"):
         best_clustering(np.zeros((2, 3)))

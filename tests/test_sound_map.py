@@ -38,6 +38,13 @@ def test_points_on_a_line_have_a_second_coordinate_of_zero():
     assert np.array_equal(found[:, 1], np.zeros(3))
 
 
+@pytest.mark.parametrize("method", ["pca", "umap"])
+def test_copies_of_one_recording_lie_in_one_place(method):
+    found = coordinates(np.full((12, 3), 0.1), method=method)
+    assert np.array_equal(found, np.zeros((12, 2)))
+    assert picture(found, ["a"] * 12, title="copies").startswith(b"\x89PNG")
+
+
 @pytest.mark.slow  # numba compiles it anew
 def test_umap_keeps_clusters_apart_and_a_seed_gives_the_same_map():
     with warnings.catch_warnings():
@@ -66,6 +73,9 @@ def test_without_umap_the_remedy_is_named(monkeypatch):
 def test_what_cannot_be_is_refused():
     with pytest.raises(ParameterError, match="'tsne' must be one of pca, umap"):
         coordinates(np.eye(4), method="tsne")
+    for seed in (-1, 2**32):
+        with pytest.raises(ParameterError, match=f"seed={seed} must be"):
+            coordinates(np.eye(4), seed=seed)
     for method, n in (("pca", 1), ("umap", 3)):
         with pytest.raises(ParameterError, match="too few"):
             coordinates(np.eye(4)[:n], method=method)
@@ -128,6 +138,23 @@ def test_a_page_holds_its_sounds_and_asks_the_network_for_nothing(tmp_path):
     assert np.abs(audio).max() == pytest.approx(0.5, abs=0.1)
     without_sounds = re.sub(r"data:audio[^\"]*", "", text)
     assert not re.search(r"https?:|src=|href=|@import|url\(", without_sounds)
+
+
+def test_no_name_or_label_can_end_or_prolong_the_script(tmp_path):
+    names = ["<!--<script>.wav", "plain.wav"]
+    found = features_of([sounds.write(tmp_path / name, 800, sample_rate=8000) for name in names])
+    text = page(
+        found,
+        np.zeros((2, 2)),
+        columns={"label": found.values("label")},
+        title="map",
+        notes=["<!--<script>"],
+        sounds=Sounds(folder=tmp_path, room=0),
+    )
+    told = shown(text)
+    assert [point["name"] for point in told["points"]] == names
+    assert told["columns"][0]["order"] == ["</script>", "<b>"]
+    assert "<!--" not in text.split('id="data">')[1].split("</script>")[0]
 
 
 def test_sounds_beyond_the_room_are_linked_relatively(tmp_path):
