@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from audiodiff.checkpoint import SPEECH_PRIOR
-from audiodiff.clustering import METHODS, MOST_CLUSTERS, Clustering, agreement, best_clustering, cluster, standardised
+from audiodiff.clustering import (
+    METHODS,
+    MOST_CLUSTERS,
+    Clustering,
+    agreement,
+    best_clustering,
+    cluster,
+    standardised,
+    usual_ks,
+)
 from audiodiff.command_options import Centre, Described, Describer, Device, Split
 from audiodiff.errors import ParameterError
 from audiodiff.feature_files import Features, check_outputs, features_from, shown_path, write_whole
@@ -64,7 +73,7 @@ def cluster_command(
     if out is not None:
         if out.suffix.lower() != ".csv":
             raise ParameterError(f"--out {out} must end in .csv")
-        check_outputs([out], force=force)
+        check_outputs([out], inputs=inputs, force=force)
     if method not in METHODS:
         raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
     found = features_from(inputs, model=model, split=split, device=device)
@@ -75,7 +84,7 @@ def cluster_command(
         found.vectors, n_components=components, groups=None if centre is None else found.values(centre)
     )
     if k is None:
-        ks = range(2, min(MOST_CLUSTERS, len(vectors) - 1) + 1)
+        ks = usual_ks(vectors)
         with progress("clustering", total=len(ks)) as bar:
             clustering = best_clustering(vectors, method=method, ks=ks, on_each=bar.advance)
     else:

@@ -89,7 +89,8 @@ def choose(
         n: recordings that are used at most.
 
     Raises:
-        DataError: if there are not two values of the label with two recordings each.
+        DataError: if there are not two values of the label with two recordings each, or, where splits divide them,
+            with one to fit on and one to validate on.
     """
     check_whole(n, name="n", least=4)
     fitted, validated = _divided(entries, column=column, n=n)
@@ -131,11 +132,20 @@ def _divided(entries: Sequence[Entry], *, column: str, n: int) -> tuple[list[Ent
         )
     if {"train", "val"} <= {entry.split for entry in shuffled}:
         parts = [[entry for entry in shuffled if entry.split == split] for split in ("train", "val")]
-        return parts[0][: n - n // _VALIDATED_OF], parts[1][: n // _VALIDATED_OF]
-    each = max(2, n // len(enough))
+        fitted, validated = parts[0][: n - n // _VALIDATED_OF], parts[1][: n // _VALIDATED_OF]
+        shared = {entry.value(column) for entry in fitted} & {entry.value(column) for entry in validated}
+        if len(shared) < 2:
+            raise DataError(
+                f"column {column!r}: {len(shared)} of its values are both among the {len(fitted)} recordings of split "
+                f"train and among the {len(validated)} of split val that are tried, and two must be: name another "
+                "column, or divide the recordings otherwise"
+            )
+        return fitted, validated
+    tried = enough[: n // 2]
+    each = n // len(tried)
     fitted: list[Entry] = []
     validated: list[Entry] = []
-    for own in enough:
+    for own in tried:
         n_validated = max(1, min(each, len(own)) // _VALIDATED_OF)
         validated += own[:n_validated]
         fitted += own[n_validated:each]

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Shaped
 from audiodiff import audio_io, checkpoint
 from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.data import Entry, load_whole, read_manifest, scan, scan_folder, vocabulary
-from audiodiff.data.manifest import TEXT_FIELDS
+from audiodiff.data.manifest import MANIFEST_NAMES, TEXT_FIELDS
 from audiodiff.devices import device_named
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.features import Tap, check_model, default_tap, features_of_layers, layers
@@ -27,6 +27,10 @@ from audiodiff.synthesizer import Synthesizer
 SUFFIX = ".npz"
 _MANIFEST_SUFFIXES = (".csv", ".jsonl")
 _OWN = ("vectors", "path", "start", "seconds", "model", "noise_level", "layer")
+_OF_NUMPY = ("file", "allow_pickle")
+"""What numpy.savez_compressed takes for its own arguments."""
+
+_COLUMN = "column_"
 _N_NAMED = 10
 
 
@@ -174,7 +178,8 @@ def save_features(path: str | Path, found: Features) -> None:
     """Write features into an .npz, whole or not at all, that loads without pickle.
 
     It holds vectors (recordings, features), path (relative to the file's folder where below it), start and seconds of
-    stretches (NaN: to the end), model, noise_level, layer, and every column of the manifest under its name.
+    stretches (NaN: to the end), model, noise_level, layer, and every column of the manifest under its name, which
+    column_ comes before where it is taken.
 
     Raises:
         AudioFileError: if it cannot be written.
@@ -192,7 +197,8 @@ def save_features(path: str | Path, found: Features) -> None:
     }
     for column in found.columns:
         # A column must neither hide what is the file's own nor be hidden by it.
-        arrays[f"column_{column}" if column in _OWN else column] = np.array(found.values(column))
+        taken = column in (*_OWN, *_OF_NUMPY) or column.startswith(_COLUMN)
+        arrays[f"{_COLUMN}{column}" if taken else column] = np.array(found.values(column))
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
     write_whole(path, data.getvalue())
@@ -211,7 +217,7 @@ def load_features(path: str | Path) -> Features:
         missing = [name for name in _OWN if name not in arrays]
         if missing:
             raise ValueError(f"it has no {missing[0]!r}")
-        columns = {name.removeprefix("column_"): values for name, values in arrays.items() if name not in _OWN}
+        columns = {name.removeprefix(_COLUMN): values for name, values in arrays.items() if name not in _OWN}
         return Features(
             vectors=arrays["vectors"].astype(np.float32),
             entries=tuple(_entry(arrays, columns, index, folder=path.parent) for index in range(len(arrays["path"]))),
@@ -220,17 +226,28 @@ def load_features(path: str | Path) -> Features:
         )
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; audiodiff features FOLDER -o {path.name} makes one") from error
-    except (OSError, ValueError, IndexError, zipfile.BadZipFile, AttributeError) as error:
+    # EOFError is an empty file's, TypeError that of one array by itself.
+    except (OSError, EOFError, ValueError, IndexError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise DataError(f"{path}: is no file of features ({error}); make one with audiodiff features") from error
 
 
-def check_outputs(paths: Sequence[Path], *, force: bool) -> None:
+def check_outputs(paths: Sequence[Path], *, inputs: Sequence[str], force: bool) -> None:
     """Find out, before anything is computed, whether files can be written.
+
+    Args:
+        paths: to be written.
+        inputs: as for `features_from`; neither they nor the manifests of folders among them are ever replaced.
+        force: replace other files that exist.
 
     Raises:
         AudioFileError: if one exists, which `force` allows, is a folder, or its folder cannot be written to.
+        ParameterError: if one is an input.
     """
+    roots = [Path(text).expanduser() for text in inputs]
+    read = {path.resolve() for root in roots for path in (root, *(root / name for name in MANIFEST_NAMES))}
     for path in paths:
+        if path.resolve() in read:
+            raise ParameterError(f"--out: {path} is one of the inputs: give another --out")
         if path.is_dir():
             raise AudioFileError(f"--out: {path} is a folder, and a file is to be written there: give another --out")
         if path.exists() and not force:

@@ -75,7 +75,7 @@ def features_command(
     given = {"--noise-level": noise_level, "--layer": layer}
     if choose_by is not None and (also := [name for name, value in given.items() if value is not None]):
         raise ParameterError(f"--choose-by {choose_by} chooses it: leave out {' and '.join(also)}")
-    check_outputs([out], force=force)
+    check_outputs([out], inputs=inputs, force=force)
     entries = recordings(inputs, split=split)
     loaded = load_model(model, device=device)
     tap = default_tap(loaded)

@@ -16,6 +16,7 @@ from audiodiff.feature_files import Features, check_outputs, features_from, show
 from audiodiff.messages import progress, say
 from audiodiff.sound_map import (
     METHODS,
+    MOST_SEED,
     N_NEIGHBOURS,
     Coordinates,
     Sounds,
@@ -72,10 +73,12 @@ def map_command(
         raise ParameterError(f"--out {out} must end in {_SUFFIXES[0]}")
     if method not in METHODS:
         raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
-    if not embed >= 0.0:
-        raise ParameterError(f"--embed {embed} must not be negative; 0 links all recordings")
+    if not 0.0 <= embed * _MB < math.inf:
+        raise ParameterError(f"--embed {embed} must not be negative, and finite; 0 links all recordings")
+    if not 0 <= seed <= MOST_SEED:
+        raise ParameterError(f"--seed {seed} must lie between 0 and {MOST_SEED}")
     targets = [out.with_suffix(suffix) for suffix in _SUFFIXES]
-    check_outputs(targets, force=force)
+    check_outputs(targets, inputs=inputs, force=force)
     found = features_from(inputs, model=model, split=split, device=device)
     columns = {name: found.values(name) for name in (found.known_labels() if label is None else label)}
     vectors = standardised(found.vectors, groups=None if centre is None else found.values(centre))

@@ -1,6 +1,7 @@
 """`audiodiff features` and `audiodiff cluster` as a person uses them, and the file between them."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from audiodiff import audio_io
 from audiodiff.cluster_command import cluster_command
 from audiodiff.data import Entry
 from audiodiff.errors import AudioFileError, DataError, ParameterError
-from audiodiff.feature_choice import Choice, choose
+from audiodiff.feature_choice import Choice, _divided, choose
 from audiodiff.feature_files import Features, features_from, load_features, load_model, recordings, save_features
 from audiodiff.features import Tap, features
 from audiodiff.features_command import features_command
@@ -96,7 +97,9 @@ def test_stretches_of_a_file_are_features_of_the_stretch(model, tmp_path):
 
 def test_what_is_saved_is_read_back(tmp_path):
     entries = (
-        Entry(tmp_path / "in" / "a.wav", label="x", speaker="s", extra=(("vectors", "odd"),)),
+        Entry(
+            tmp_path / "in" / "a.wav", label="x", speaker="s", extra=(("vectors", "odd"), ("column_vectors", "odder"))
+        ),
         Entry(Path("/elsewhere/b.wav"), start=1.25, text="zwölf"),
     )
     saved = Features(np.arange(6, dtype=np.float32).reshape(2, 3), entries, "m", Tap(0.1, 2))
@@ -105,6 +108,15 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert found.entries == entries
     assert np.array_equal(found.vectors, saved.vectors)
     assert (found.model, found.tap) == ("m", Tap(0.1, 2))
+
+
+@pytest.mark.parametrize("column", ["file", "allow_pickle", "column_a"])
+def test_a_column_may_have_any_name(tmp_path, column):
+    entries = (Entry(tmp_path / "a.wav", extra=((column, "value"),)),)
+    save_features(tmp_path / "f.npz", Features(np.zeros((1, 2), dtype=np.float32), entries, "m", Tap(0.1, 0)))
+    found = load_features(tmp_path / "f.npz")
+    assert found.columns == [column]
+    assert found.values(column) == ["value"]
 
 
 def test_noise_level_and_layer_are_chosen_on_recordings_outside_the_test(model, pitches, tmp_path, capsys):
@@ -125,6 +137,23 @@ def test_among_equals_the_one_in_the_middle_is_best():
 def test_nothing_can_be_chosen_by_a_column_of_one_value(model, pitches):
     with pytest.raises(DataError, match="column 'licence': 1 of its values"):
         choose(load_model(model, device="cpu"), recordings([str(pitches)]), column="licence")
+
+
+@pytest.mark.parametrize(("train", "val"), [(["low"], ["high"]), (["low", "high"], ["low"])])
+def test_nothing_can_be_chosen_by_values_that_splits_do_not_share(model, pitches, train, val):
+    known = recordings([str(pitches)])
+    entries = [dataclasses.replace(entry, split="train") for entry in known if entry.label in train]
+    entries += [dataclasses.replace(entry, split="val") for entry in known if entry.label in val]
+    with pytest.raises(DataError, match=r"'label': [01] of its values are both among"):
+        choose(load_model(model, device="cpu"), entries, column="label")
+
+
+def test_no_more_recordings_are_tried_than_asked_for():
+    entries = [Entry(Path(f"{index}.wav"), label=str(index % 20)) for index in range(60)]
+    for n in (4, 30, 45, 100):
+        fitted, validated = _divided(entries, column="label", n=n)
+        assert len(fitted) + len(validated) <= n
+        assert {entry.label for entry in fitted} == {entry.label for entry in validated}
 
 
 def test_clusters_of_recordings_are_written_and_told(model, pitches, tmp_path, capsys):
@@ -182,6 +211,15 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(model, pitches, t
     assert not (tmp_path / "g.npz").exists()
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_manifest_is_never_replaced(pitches, folder):
+    manifest = pitches / "manifest.csv"
+    before = manifest.read_text()
+    with pytest.raises(ParameterError, match=r"manifest\.csv is one of the inputs: give another --out"):
+        cluster(pitches if folder else manifest, out=pitches / ".." / "pitches" / "manifest.csv", force=True)
+    assert manifest.read_text() == before
+
+
 def test_a_bad_recording_is_named(pitches):
     (pitches / "3.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"1 of 12 recordings cannot be used; leave them out:\n .*3\.wav"):
@@ -191,7 +229,16 @@ def test_a_bad_recording_is_named(pitches):
 def test_another_file_is_no_file_of_features(tmp_path):
     np.savez(tmp_path / "a.npz", mel=np.zeros(3))
     (tmp_path / "b.npz").write_text("text")
-    for name, says in (("a", "has no 'vectors'"), ("b", "no file of features"), ("c", "no such file")):
+    (tmp_path / "empty.npz").touch()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name, says in (
+        ("a", "has no 'vectors'"),
+        ("b", "no file of features"),
+        ("empty", "no file of features"),
+        ("array", "no file of features"),
+        ("c", "no such file"),
+    ):
         with pytest.raises(DataError, match=says):
             load_features(tmp_path / f"{name}.npz")
     with pytest.raises(ParameterError, match="give it alone"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 
 import numpy as np
@@ -90,12 +91,22 @@ def test_no_file_is_replaced_unasked(source, tmp_path, suffix):
     run(source, tmp_path / "map.html", force=True, embed=0.0)
 
 
+def test_an_input_is_never_replaced(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path\na.wav\nb.wav\n")
+    with pytest.raises(ParameterError, match=r"m\.csv is one of the inputs: give another --out"):
+        run(manifest, tmp_path / "m.html", force=True)
+    assert manifest.read_text() == "path\na.wav\nb.wav\n"
+
+
 @pytest.mark.parametrize(
     ("out", "options", "says"),
     [
         ("map.txt", {}, r"must end in \.html"),
         ("map.html", {"method": "tsne"}, "--method tsne must be one of"),
         ("map.html", {"embed": -1.0}, "--embed -1.0 must not be negative"),
+        *(("map.html", {"embed": embed}, "must not be negative, and finite") for embed in (math.inf, math.nan, 1e305)),
+        *(("map.html", {"seed": seed}, f"--seed {seed} must lie between") for seed in (-1, 2**32)),
         ("map.html", {"label": ["colour"]}, "column 'colour' says nothing"),
     ],
 )
