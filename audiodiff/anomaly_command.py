@@ -92,11 +92,9 @@ def fit_files(
     Raises:
         AudiodiffError: if a file cannot be used, there are too few, or an argument cannot be.
     """
-    if out.is_dir():
-        raise AudioFileError(f"--out: {out} is a folder: name the file, {out / DEFAULT_DETECTOR.name} for one")
-    if out.exists() and not force:
-        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
     paths = _listed(inputs)
+    where = Path(model).expanduser()
+    _check_out(out, read=[*paths, where], example=DEFAULT_DETECTOR.name, force=force)
     check_count(len(paths), false_alarms=false_alarms)
     short = [path for path in paths if audio_io.info(path).seconds < SHORTEST_SECONDS]
     if short:
@@ -119,7 +117,6 @@ def fit_files(
             on_recording=bar.advance,
         )
     # A path is to be found again from another folder.
-    where = Path(model).expanduser()
     detector.save(out, model=where.resolve() if where.exists() else model)
     return detector
 
@@ -262,13 +259,15 @@ def anomaly_command(
     elif action == "score":
         if label or score:
             raise ParameterError("--label and --score have no meaning for score: the detector was fitted with them")
-        if out is not None and out.exists() and not force:
-            raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
+        if out is not None:
+            _check_out(out, read=[*_listed(inputs), detector], example="scores.csv", force=force)
         loaded = Detector.load(detector, model=model, device=device)
+        if out is not None:
+            make_folder(out)
         found = score_files(inputs, detector=loaded, frames=frames, force=force)
+        _show(found, detector=loaded)
         if out is not None:
             write_whole(out, _table(found, detector=loaded))
-        _show(found, detector=loaded)
     else:
         raise ParameterError(f"audiodiff anomaly {action!r} must be fit or score")
 
@@ -276,6 +275,21 @@ def anomaly_command(
 def _listed(inputs: Sequence[str]) -> list[Path]:
     """List files, each once."""
     return list(dict.fromkeys(path for text in inputs for path in audio_io.find(text)))
+
+
+def _check_out(out: Path, *, read: Sequence[Path], example: str, force: bool) -> None:
+    """Refuse a result that must not be written.
+
+    Raises:
+        AudioFileError: if it is a folder, or exists.
+        ParameterError: if it is one of the files that are read, whatever `force` says.
+    """
+    if out.is_dir():
+        raise AudioFileError(f"--out: {out} is a folder: name the file, {out / example} for one")
+    if out.resolve() in {path.resolve() for path in read}:
+        raise ParameterError(f"--out: {out} is one of the inputs: give another --out")
+    if out.exists() and not force:
+        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
 
 
 def _model(where: str, *, device: str) -> Synthesizer:

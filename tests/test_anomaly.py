@@ -1,20 +1,26 @@
 """Anomaly detection: errors against closed forms, thresholds against their guarantee, detectors as wholes."""
 
+import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.spatial.distance
 import tiny
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.covariance import LedoitWolf
 
 from audiodiff import checkpoint, pieces
 from audiodiff.anomaly import Detector
 from audiodiff.anomaly.detector import conformal_threshold, fewest_held
-from audiodiff.anomaly.errors import Probe, denoising_errors, frame_seconds
-from audiodiff.anomaly.normality import Distance, Gaussian, Observation, Surprise
+from audiodiff.anomaly.errors import SILENCE_DB, Probe, denoising_errors, frame_seconds, level_db
+from audiodiff.anomaly.normality import Distance, Gaussian, Normality, Observation, State, Surprise
 from audiodiff.errors import AudioFileError, CheckpointError, ParameterError
 from audiodiff.synthesizer import Synthesizer
 
@@ -87,6 +93,12 @@ def test_frames_cover_the_recording(exact: Synthesizer, labelled: Synthesizer):
         audio = white(0, seconds=1.0, rate=model.sample_rate)
         errors = denoising_errors(model, audio, sample_rate=model.sample_rate, probe=PROBE)
         assert errors.shape[-1] * frame_seconds(model) == pytest.approx(1.0, abs=2 * frame_seconds(model))
+
+
+def test_frames_of_a_mel_are_a_hop_apart(labelled: Synthesizer):
+    rate, hop_length = labelled.sample_rate, labelled.representation.hop_length
+    assert rate % hop_length > 0
+    assert frame_seconds(labelled) == pytest.approx(hop_length / rate, rel=1e-12)
 
 
 def test_channels_are_averaged_and_other_rates_are_taken(exact: Synthesizer):
@@ -178,6 +190,79 @@ def test_p_is_the_rank_among_those_held_out(detector: Detector):
         assert verdict.is_anomalous == (verdict.score > detector.threshold)
 
 
+def silences(seconds: float = 1.0) -> dict[str, torch.Tensor]:
+    """Make what a dead microphone gives."""
+    nothing = torch.zeros(1, round(seconds * RATE))
+    click = nothing.clone()
+    click[0, len(nothing[0]) // 3] = 1.0
+    return {"nothing": nothing, "a constant": nothing + 0.3, "a click": click, "far below": white(0, std=1e-5)}
+
+
+def test_levels_are_those_of_the_loudest_frames(exact: Synthesizer):
+    noise = white(0, seconds=4.0)
+    found = level_db(exact, noise, sample_rate=RATE)
+    # Frames of 256 samples: the mean is 20 log10 s, the deviation 8.686 / sqrt(512) dB, and the loudest tenth lies 1.28
+    # deviations above.
+    expected = 20 * math.log10(SIGMA_DATA) + 1.28 * 8.686 / math.sqrt(512)
+    assert found == pytest.approx(expected, abs=0.25)
+    assert level_db(exact, noise / 2, sample_rate=RATE) == pytest.approx(found - 6.0206, abs=1e-3)
+    assert level_db(exact, torch.cat([noise, torch.zeros_like(noise)], dim=1), sample_rate=RATE) > found - 1.0
+    found = {name: level_db(exact, audio, sample_rate=RATE) for name, audio in silences().items()}
+    assert found["nothing"] == found["a click"] == SILENCE_DB
+    assert found["a constant"] < -120.0
+
+
+class Unmoved(Normality):
+    """Call everything normal."""
+
+    kind = "unmoved"
+    probe = PROBE
+
+    @staticmethod
+    def observe(
+        model: Synthesizer, audio: torch.Tensor, *, sample_rate: int, allowed: Mapping[str, Sequence[str]]
+    ) -> Observation:
+        return Observation(torch.zeros(1, 4), torch.zeros(1), torch.zeros(0))
+
+    @classmethod
+    def fit(cls, observations: Sequence[Observation]) -> "Unmoved":
+        return cls()
+
+    def score(self, observation: Observation) -> float:
+        return 0.0
+
+    def frame_scores(self, observation: Observation) -> torch.Tensor:
+        return observation.frames[0]
+
+    def state(self) -> State:
+        return {}
+
+    @classmethod
+    def restore(cls, state: State) -> "Unmoved":
+        return cls()
+
+
+def test_what_has_no_sound_is_anomalous_whatever_its_errors(exact: Synthesizer):
+    held = torch.linspace(-1.0, 2.5, 19)
+    detector = Detector(exact, Unmoved(), held=held, quietest_db=-20.0, false_alarms=0.1, allowed={})
+    for name, audio in silences().items():
+        verdict = detector.score(audio, sample_rate=RATE)
+        assert verdict.is_anomalous, name
+        assert verdict.p == pytest.approx(1 / 20)
+    for std in (1.0, 0.1, 0.0015):
+        assert detector.score(white(0, std=std), sample_rate=RATE).score == 0.0
+    # 60 dB below the quietest are 20 more than are nothing.
+    assert detector.score(white(0, std=1e-4), sample_rate=RATE).score == pytest.approx(20.0, abs=1.0)
+
+
+def test_silence_is_normal_where_it_is_given_as_normal(exact: Synthesizer, detector: Detector):
+    assert detector.quietest_db == pytest.approx(-20.0, abs=1.0)
+    normal = [white(seed) if seed % 2 else torch.zeros(1, 2400) for seed in range(24)]
+    learnt = Detector.fit(exact, normal, sample_rate=RATE, false_alarms=0.2)
+    assert learnt.quietest_db == SILENCE_DB
+    assert not learnt.is_anomalous(torch.zeros(1, 2400), sample_rate=RATE)
+
+
 def labelled_observations(n: int, *, seed: int, shift: float = 0.0) -> list[Observation]:
     """Draw numbers whose means are sums of effects of what is heard."""
     generator = torch.Generator().manual_seed(seed)
@@ -238,6 +323,7 @@ def test_a_saved_detector_says_the_same(tmp_path: Path, score: str):
     made.save(tmp_path / "d.safetensors", model=folder)
     read = Detector.load(tmp_path / "d.safetensors")
     assert (read.threshold, read.false_alarms) == (made.threshold, made.false_alarms)
+    assert read.quietest_db == made.quietest_db
     assert {name: tuple(values) for name, values in read.allowed.items()} == {
         "digit": ("0", "2"),
         "speaker": ("ann", "bob"),
@@ -251,6 +337,27 @@ def test_a_saved_detector_says_the_same(tmp_path: Path, score: str):
         Detector.load(tmp_path / "d.safetensors", model=tmp_path / "other")
     with pytest.raises(CheckpointError, match="--model"):
         Detector.load(tmp_path / "d.safetensors", model=tmp_path / "gone")
+
+
+def test_a_detector_of_before_levels_were_measured_still_knows_silence(tmp_path: Path):
+    folder = tiny.save(tmp_path / "model", GAUSSIAN)
+    made = Detector.fit(folder, [white(seed) for seed in range(13)], sample_rate=RATE, false_alarms=0.3)
+    made.save(tmp_path / "new", model=folder)
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        about = json.loads(file.metadata()["audiodiff"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del about["quietest_db"]
+    save_file(tensors, tmp_path / "old", metadata={"audiodiff": json.dumps(about)})
+    old = Detector.load(tmp_path / "old")
+    assert old.threshold == made.threshold
+    for seed in range(3):
+        normal = white(100 + seed)
+        assert old.score(normal, sample_rate=RATE).score == pytest.approx(made.score(normal, sample_rate=RATE).score)
+    silence = torch.zeros(1, 2400)
+    added = old.score(silence, sample_rate=RATE).score - made.score(silence, sample_rate=RATE).score
+    # Down from -60 dB and from the level that was measured, 40 dB further each.
+    assert added == pytest.approx(-60.0 - made.quietest_db, abs=1e-3)
+    assert old.is_anomalous(silence, sample_rate=RATE)
 
 
 def test_what_is_no_detector_is_refused(tmp_path: Path):
@@ -282,6 +389,31 @@ def test_what_cannot_be_is_refused_with_a_remedy(exact: Synthesizer, labelled: S
         denoising_errors(exact, torch.full((1, 2400), torch.nan), sample_rate=RATE, probe=PROBE)
     with pytest.raises(ParameterError, match="not trained"):
         Detector.fit("none", normal, sample_rate=RATE, false_alarms=0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rate", "named"),
+    [
+        (lambda audio: audio[None].expand(2, 1, -1), RATE, r"shape \(2, 1, 2400\)"),
+        (lambda audio: audio[0], RATE, r"shape \(2400,\) .*audio\[None\]"),
+        (lambda audio: audio.numpy(), RATE, "audio is a ndarray"),
+        (lambda audio: (1000 * audio).short(), RATE, "dtype torch.int16"),
+        (lambda audio: audio[:, :0], RATE, "no samples"),
+        (lambda audio: audio, 8000.5, "sample_rate=8000.5"),
+        (lambda audio: audio, None, "sample_rate=None"),
+    ],
+)
+def test_what_is_no_recording_is_refused(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, wrong: Any, rate: Any, named: str
+):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ParameterError, match=named):
+        detector.score(wrong(white(0)), sample_rate=rate)
+
+
+def test_a_recording_in_double_precision_is_scored_as_in_single(detector: Detector):
+    first, other = (detector.score(audio, sample_rate=RATE) for audio in (white(0), white(0).double()))
+    assert first.score == other.score
 
 
 def test_distance_measures_each_recording_by_those_that_do_not_hold_it():

@@ -151,3 +151,31 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(place: Path):
     noise(Path("few/short.wav"), seed=0, seconds=0.01)
     assert "short.wav" in refusal(*asked[:2], "few", *asked[2:])
     assert not Path("d").exists()
+
+
+def test_nothing_that_is_read_is_replaced_even_with_force(place: Path):
+    sound, detector, model = noise(Path("a.wav"), seed=0), place / "d.safetensors", place / "model"
+    before = sound.read_bytes(), detector.read_bytes()
+    for out in (sound, Path("deep/../a.wav").absolute(), detector):
+        said = refusal("score", sound, "--detector", detector, "-o", out, "--force")
+        assert "is one of the inputs" in said
+    said = refusal("fit", place / "normal", sound, "-o", sound, "--model", model, "--false-alarms", "0.25", "--force")
+    assert "is one of the inputs" in said
+    assert (sound.read_bytes(), detector.read_bytes()) == before
+
+
+@pytest.mark.parametrize("out", ["folder", "file/scores.csv"])
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_scored(
+    place: Path, monkeypatch: pytest.MonkeyPatch, out: str
+):
+    Path("folder").mkdir()
+    Path("file").write_text("is no folder")
+    monkeypatch.setattr(Detector, "score", lambda *_, **__: pytest.fail("scored"))
+    noise(Path("a.wav"), seed=0)
+    assert "--out" in refusal("score", "a.wav", "--detector", place / "d.safetensors", "-o", out, "--force")
+
+
+def test_a_dead_microphone_is_anomalous(place: Path):
+    audio_io.write("dead.wav", torch.zeros(1, RATE), sample_rate=RATE)
+    made("score", "dead.wav", "--detector", place / "d.safetensors", "-o", "scores.csv")
+    assert scored("scores.csv")["dead.wav"]["verdict"] == "anomalous"

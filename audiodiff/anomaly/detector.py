@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff import checkpoint
-from audiodiff.anomaly.errors import check_model, frame_seconds
+from audiodiff.anomaly.errors import check_model, frame_seconds, level_db
 from audiodiff.anomaly.normality import FEWEST, NORMALITIES, Distance, Normality, Observation, Surprise
 from audiodiff.errors import AudioFileError, CheckpointError, ParameterError
 from audiodiff.synthesizer import Synthesizer
@@ -23,6 +23,10 @@ FORMAT = 1
 DEFAULT_FALSE_ALARMS = 0.05
 _HELD_SHARE = 3
 """One recording in so many is held out for the threshold, at least."""
+FAR_DB = 40.0
+"""So far below the quietest normal recording, a level is none that the score could be trusted at."""
+_QUIETEST_DB = -60.0
+"""Taken for the level of the quietest normal recording by detectors of before it was measured."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Detector:
         model: what knows the sounds.
         normality: what was learnt from normal recordings.
         held: scores of normal recordings that were held out.
+        quietest_db: level of the quietest of the other ones, as `audiodiff.anomaly.errors.level_db` has it.
         false_alarms: the share of normal recordings that may be called anomalous.
         allowed: the values of each label that are normal, where the model knows labels.
 
@@ -76,12 +81,14 @@ class Detector:
         normality: Normality,
         *,
         held: Float[Tensor, "n"],
+        quietest_db: float,
         false_alarms: float,
         allowed: Mapping[str, Sequence[str]],
     ) -> None:
         self.model = model
         self.normality = normality
         self.held = held.sort().values
+        self.quietest_db = quietest_db
         self.false_alarms = false_alarms
         self.allowed = allowed
         self.threshold = conformal_threshold(self.held, false_alarms=false_alarms)
@@ -121,8 +128,10 @@ class Detector:
         way, values = settled(model, score=score, allowed=allowed)
         check_count(len(recordings), false_alarms=false_alarms)
         observations: list[Observation] = []
+        levels: list[float] = []
         for index, audio in enumerate(recordings):
             try:
+                levels.append(level_db(model, audio, sample_rate=sample_rate))
                 observations.append(way.observe(model, audio, sample_rate=sample_rate, allowed=values))
             except ParameterError as error:
                 raise ParameterError(f"recording {index}: {error}") from error
@@ -130,21 +139,32 @@ class Detector:
         order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed)).tolist()
         n_held = max(fewest_held(false_alarms), len(observations) // _HELD_SHARE)
         normality = way.fit([observations[index] for index in order[n_held:]])
-        held = torch.tensor([normality.score(observations[index]) for index in order[:n_held]])
-        return cls(model, normality, held=held, false_alarms=false_alarms, allowed=values)
+        quietest_db = min(levels[index] for index in order[n_held:])
+        held = torch.tensor(
+            [
+                normality.score(observations[index]) + _missing_db(levels[index], quietest_db=quietest_db)
+                for index in order[:n_held]
+            ]
+        )
+        return cls(model, normality, held=held, quietest_db=quietest_db, false_alarms=false_alarms, allowed=values)
 
     def score(self, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Verdict:
-        """Score a recording of any rate and of 0.1 s at least; its level does not count if the model has one.
+        """Score a recording of any rate and of 0.1 s at least.
+
+        Its level does not count if the model has one, unless it is 40 dB below that of the quietest normal recording:
+        every dB beyond that adds 1 to the score, so that what has no sound is anomalous.
 
         Args:
             audio: the recording.
             sample_rate: in Hz.
 
         Raises:
-            ParameterError: if the audio is too short or not finite.
+            ParameterError: if the audio is no tensor (channels, time) of floating point numbers, not finite or too
+                short, or the rate is none.
         """
+        missing = _missing_db(level_db(self.model, audio, sample_rate=sample_rate), quietest_db=self.quietest_db)
         seen = self.normality.observe(self.model, audio, sample_rate=sample_rate, allowed=self.allowed)
-        score, frames = self.normality.score(seen), self.normality.frame_scores(seen)
+        score, frames = self.normality.score(seen) + missing, self.normality.frame_scores(seen)
         as_high = int((self.held >= score).sum())
         seconds = frame_seconds(self.model) * (torch.arange(len(frames)) + 0.5)
         return Verdict(score, (1 + as_high) / (1 + len(self.held)), score > self.threshold, frames, seconds)
@@ -171,6 +191,7 @@ class Detector:
             "weights": fingerprint(self.model),
             "score": self.normality.kind,
             "false_alarms": self.false_alarms,
+            "quietest_db": self.quietest_db,
             "allowed": {name: list(values) for name, values in self.allowed.items()},
         }
         tensors = {name: tensor.contiguous() for name, tensor in {**self.normality.state(), "held": self.held}.items()}
@@ -210,6 +231,7 @@ class Detector:
             held = tensors.pop("held")
             normality = NORMALITIES[about["score"]].restore(tensors)
             allowed, false_alarms = about["allowed"], about["false_alarms"]
+            quietest_db = float(about.get("quietest_db", _QUIETEST_DB))
             where, weights = str(model or about["model"]), about["weights"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, AudioFileError):
@@ -223,7 +245,7 @@ class Detector:
             raise CheckpointError(
                 f"model={where!r} has other weights than the model that {path} was made with: fit the detector again"
             )
-        return cls(loaded, normality, held=held, false_alarms=false_alarms, allowed=allowed)
+        return cls(loaded, normality, held=held, quietest_db=quietest_db, false_alarms=false_alarms, allowed=allowed)
 
 
 def settled(
@@ -249,6 +271,11 @@ def settled(
         for value in values:
             model.labels.indices({name: value})
     return NORMALITIES[score], {**model.labels.vocabularies, **(allowed or {})}
+
+
+def _missing_db(level: float, *, quietest_db: float) -> float:
+    """Return by how much a level is more than 40 dB below that of the quietest normal recording."""
+    return max(0.0, quietest_db - FAR_DB - level)
 
 
 def conformal_threshold(scores: Float[Tensor, "n"], *, false_alarms: float) -> float:

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.checked_audio import checked_recording
 from audiodiff.condition import Condition
 from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.filters import mel_filters
+from audiodiff.dsp.level import FRAME_SECONDS as LEVEL_FRAME_SECONDS
 from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.dsp.stft import Stft
@@ -28,6 +30,9 @@ SHORTEST_SECONDS = 0.1
 FRAME_SECONDS = 0.01
 _WINDOW_SECONDS = 0.032
 _USUAL_RMS = 0.1
+_LOUD_SHARE = 0.1
+SILENCE_DB = -160.0
+"""Level of what has none."""
 _FLOOR = 1e-8
 """Share of the signal's usual power that is added to an error: 80 dB below it, all is silence."""
 
@@ -94,7 +99,7 @@ def denoising_errors(
     bands = _Bands.of(model, n_bands=probe.n_bands)
     sigmas = model.sampler.grid(probe.n_levels)[probe.first : probe.last].to(x0)
     parts: list[Tensor] = []
-    for piece in bands.cut(model).pieces(x0.shape[-1], sample_rate=bands.steps_per_second):
+    for piece in bands.cut(model).pieces(x0.shape[-1], sample_rate=round(bands.steps_per_second)):
         window = x0[..., piece.first : piece.last]
         total = torch.zeros(())
         for draw in range(probe.n_draws):
@@ -104,6 +109,28 @@ def denoising_errors(
         last = None if piece.stop == x0.shape[-1] else piece.within.stop // bands.steps
         parts.append((total / probe.n_draws)[..., first:last])
     return torch.cat(parts, dim=-1).cpu()
+
+
+@torch.inference_mode()
+def level_db(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> float:
+    """Return the level that the loudest tenth of the frames of 32 ms exceed, in dB of full scale, -160 at least.
+
+    It is the standard deviation of a frame, so that a constant is silent, of what the model hears of the recording. A
+    click in silence is in fewer frames than these.
+
+    Args:
+        model: a trained one.
+        audio: a recording, as for `denoising_errors`.
+        sample_rate: of the audio, Hz.
+
+    Raises:
+        ParameterError: as `denoising_errors` of the audio.
+    """
+    mono = _mono(model, audio, sample_rate=sample_rate)
+    frame = min(max(1, round(LEVEL_FRAME_SECONDS * model.sample_rate)), mono.shape[-1])
+    deviations = mono.unfold(0, frame, frame).std(dim=-1, correction=0)
+    level = float(deviations.quantile(1.0 - _LOUD_SHARE, interpolation="lower"))
+    return max(SILENCE_DB, 20.0 * math.log10(level)) if level > 0.0 else SILENCE_DB
 
 
 def in_db(errors: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -156,14 +183,16 @@ def _condition(model: Synthesizer, window: Signal, *, labels: Sequence[Mapping[s
     return model.conditioner(window) if model.needs_mel else model.conditioner.null(1)
 
 
-def _prepared(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Signal:
-    check_whole(sample_rate, name="sample_rate", least=1)
-    if not bool(torch.isfinite(audio).all()):
-        raise ParameterError("audio holds NaN or infinite samples")
+def _mono(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Float[Tensor, "time"]:
+    audio = checked_recording(audio, sample_rate=sample_rate)
     if audio.shape[-1] < SHORTEST_SECONDS * sample_rate:
         seconds = audio.shape[-1] / sample_rate
         raise ParameterError(f"audio of {seconds:.3f} s is too short to be judged: {SHORTEST_SECONDS} s are needed")
-    mono = resample(audio.mean(dim=0).to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
+    return resample(audio.mean(dim=0).to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
+
+
+def _prepared(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Signal:
+    mono = _mono(model, audio, sample_rate=sample_rate)
     mono = mono * gain_to(model.conditioner.level, mono, sample_rate=model.sample_rate)
     if model.needs_mel and model.dialect is not None:
         # A mel covers whole hops.
@@ -185,7 +214,7 @@ class _Bands:
     """
 
     steps: int
-    steps_per_second: int
+    steps_per_second: float
     scale: float
     weights: Float[Tensor, "bands _"]
     stft: Stft | None
@@ -200,7 +229,7 @@ class _Bands:
             place = torch.arange(n_mels) * n_bands // n_mels
             weights = (place == torch.arange(n_bands)[:, None]).float()
             weights = weights / weights.sum(dim=1, keepdim=True)
-            return cls(1, round(rate / model.representation.hop_length), 1.0, weights, None)
+            return cls(1, rate / model.representation.hop_length, 1.0, weights, None)
         hop_length = max(1, round(FRAME_SECONDS * rate))
         n_fft = 2 ** max(4, round(math.log2(_WINDOW_SECONDS * rate)))
         filters = mel_filters(
@@ -217,7 +246,7 @@ class _Bands:
         level = model.conditioner.level or _USUAL_RMS
         weights = (filters / filters.sum(dim=1, keepdim=True)).float() / (n_fft * 3.0 / 8.0)
         stft = Stft(n_fft, hop_length, n_fft, (n_fft - hop_length) // 2, "reflect")
-        return cls(hop_length, rate, level**2, weights, stft)
+        return cls(hop_length, float(rate), level**2, weights, stft)
 
     def __call__(self, error: Signal) -> Float[Tensor, "told bands frames"]:
         if self.stft is None:
