@@ -86,6 +86,16 @@ def subtype_for(target: str | os.PathLike[str], *, source: str | os.PathLike[str
     return next((subtype for subtype in candidates if soundfile.check_format(container, subtype)), None)
 
 
+def takes(path: str | os.PathLike[str], *, subtype: str) -> bool:
+    """Return whether a file of this suffix, one of AUDIO_SUFFIXES, can hold a sample format.
+
+    Example:
+        >>> takes("a.wav", subtype="FLOAT"), takes("a.flac", subtype="FLOAT")
+        (True, False)
+    """
+    return soundfile.check_format(_CONTAINERS[Path(path).suffix.lower()][0], subtype)
+
+
 def read(
     path: str | os.PathLike[str], *, start: int = 0, n_samples: int | None = None
 ) -> tuple[Float[Tensor, "channels time"], int]:

@@ -13,7 +13,7 @@ from audiodiff.devices import device_named
 from audiodiff.editing import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.file_plan import make_folder, plan_from_files
-from audiodiff.file_result import FLOAT, open_result
+from audiodiff.file_result import FLOAT, check_float, open_result
 from audiodiff.label_arguments import Way, read_labels
 from audiodiff.labels import LabelSet
 from audiodiff.messages import progress, say
@@ -126,6 +126,9 @@ def edit_command(
         new_suffix=".wav",
         force=force,
     )
+    if float_:
+        for job in jobs:
+            check_float(job.target)
     loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
     to = _single_values(label or [], known=loaded.labels, option="--label")
     of = _single_values(source or [], known=loaded.labels, option="--source")

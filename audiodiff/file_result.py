@@ -18,6 +18,20 @@ FLOAT = "FLOAT"
 _BLOCK_SAMPLES = 65536
 
 
+def check_float(target: Path) -> None:
+    """Refuse the option `--float` for a file that cannot hold such samples.
+
+    Raises:
+        AudioFileError: with the suffixes of those that can.
+    """
+    if not audio_io.takes(target, subtype=FLOAT):
+        able = ", ".join(suffix for suffix in audio_io.AUDIO_SUFFIXES if audio_io.takes(f"a{suffix}", subtype=FLOAT))
+        raise AudioFileError(
+            f"--float: {target} cannot hold 32-bit float samples: give an --out that ends in one of {able}, or leave "
+            "--float out"
+        )
+
+
 @contextlib.contextmanager
 def open_result(target: Path, *, n_samples: int, from_rate: int, to_rate: int, level: float) -> Iterator["FileResult"]:
     """Open what takes a sound in pieces and writes it whole; what it took is gone when it is closed.
