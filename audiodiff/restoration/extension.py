@@ -23,8 +23,14 @@ EXTENDING = Sampling(steps=2)
 
 FRAME_SECONDS = 0.064
 SMOOTH_HZ = 100.0
+LEAST_CUTOFF_HZ = 1500.0
+"""Of those that are looked for: below, speech of the full band falls as steeply behind its first formant."""
 LEAST_DROP_DB = 15.0
-"""Between 300 Hz on either side of a cutoff, of the mean spectrum; speech of the full band falls by less."""
+"""Between 300 Hz on either side of a cutoff, of the mean spectrum; speech of the full band seldom falls by more."""
+RISE_DB = 3.0
+"""Of a floor, above the level just behind the cutoff; behind a valley between formants it rises by more."""
+FAR_DB = 30.0
+"""Below the peak of the spectrum for a floor, and below the band under the cutoff for any rise of it."""
 INTACT_DB = 3.0
 """Below the level of the band under the cutoff: what is weaker lies on the filter's slope."""
 RESAMPLED_SHARE = 0.87
@@ -185,16 +191,18 @@ def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum
 
 
 def found_cutoff(spectrum: Spectrum) -> float | None:
-    """Return the frequency where a spectrum falls to a floor that it does not rise from, in Hz; None without one."""
+    """Return the frequency from 1.5 kHz on where a spectrum falls most, to a floor, in Hz; None without one."""
     top = spectrum.bin_hz * (len(spectrum.level_db) - 1)
-    best, steepest = None, LEAST_DROP_DB
-    for frequency in torch.arange(800.0, top - 250.0, spectrum.bin_hz).tolist():
+    best, steepest, is_floor = None, LEAST_DROP_DB, False
+    for frequency in torch.arange(LEAST_CUTOFF_HZ, top - 250.0, spectrum.bin_hz).tolist():
         under = float(spectrum.between(frequency - 300.0, frequency - 100.0).mean())
         over = float(spectrum.between(frequency + 100.0, frequency + 300.0).mean())
-        rises = float(spectrum.between(frequency + 200.0, top).max()) > under - LEAST_DROP_DB
-        if under - over > steepest and not rises:
+        highest = float(spectrum.between(frequency + 200.0, top).max())
+        if under - over > steepest and highest <= under - LEAST_DROP_DB:
             best, steepest = frequency, under - over
-    return best
+            is_flat = highest <= max(over + RISE_DB, under - FAR_DB)
+            is_floor = is_flat and over <= float(spectrum.level_db.max()) - FAR_DB
+    return best if is_floor else None
 
 
 def intact_below(spectrum: Spectrum, cutoff: float) -> float:

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import scipy.signal
 import tiny
 import torch
 from torch import Tensor
@@ -33,6 +35,15 @@ def low_passed(audio: Tensor, cutoff: float, *, slope: float = 0.0, rate: int = 
     frequency = torch.fft.rfftfreq(audio.shape[-1], 1.0 / rate)
     over = ((frequency - cutoff) / max(slope * cutoff, 1e-3)).clamp(0.0, 1.0)
     return torch.fft.irfft(torch.fft.rfft(audio) * (0.5 + 0.5 * torch.cos(torch.pi * over)), n=audio.shape[-1])
+
+
+def shaped(points: list[tuple[float, float]], *, rate: int = 16000, seconds: float = 4.0) -> Tensor:
+    """Return noise whose spectrum runs through (Hz, dB), straight between the points."""
+    n_samples = round(seconds * rate)
+    frequency = torch.fft.rfftfreq(n_samples, 1.0 / rate)
+    level_db = torch.from_numpy(np.interp(frequency.numpy(), *np.array(points).T)).float()
+    noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0))
+    return torch.fft.irfft(torch.fft.rfft(noise) * 10.0 ** (level_db / 20.0), n=n_samples)
 
 
 def settled(repair: Extend, audio: Tensor, *, rate: int = 16000) -> Extend:
@@ -72,6 +83,64 @@ def test_of_a_whole_recording_nothing_is_missing(rate):
     assert not repair.needed(torch.ones(1, 1))
     model = tiny.synthesizer(HEARS)
     assert torch.equal(extend(model, audio, sample_rate=rate), audio)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        # The first formant, and far below it a second and a third.
+        [(0, -10), (450, 0), (600, -5), (900, -25), (1500, -28), (2500, -30), (4000, -35), (8000, -45)],
+        # A valley between formants, as steep as a filter.
+        [(0, -5), (500, 0), (1700, -15), (2000, -48), (2400, -47), (3000, -37), (8000, -50)],
+        # A steep fall that ends not far below the peak.
+        [(0, -5), (500, 0), (1900, -5), (2100, -24), (8000, -24)],
+    ],
+)
+def test_formants_are_no_cutoff(points: list[tuple[float, float]]):
+    assert math.isinf(settled(Extend(), shaped(points)).intact)
+
+
+def butterworth(audio: Tensor, cutoff: float) -> Tensor:
+    sections = scipy.signal.butter(16, cutoff, fs=16000, output="sos")
+    return torch.from_numpy(scipy.signal.sosfilt(sections, audio.double().numpy())).float()
+
+
+def finite(audio: Tensor, cutoff: float) -> Tensor:
+    taps = scipy.signal.firwin(127, cutoff, fs=16000)
+    return torch.from_numpy(scipy.signal.lfilter(taps, 1.0, audio.double().numpy())).float()
+
+
+def resampled(audio: Tensor, cutoff: float) -> Tensor:
+    there = resample(audio, from_rate=16000, to_rate=round(2.0 * cutoff))
+    return resample(there, from_rate=round(2.0 * cutoff), to_rate=16000)
+
+
+def gated(audio: Tensor, cutoff: float) -> Tensor:
+    """Leave out the bands above, frame by frame, as codecs do."""
+    window = torch.hann_window(1024)
+    bands = torch.stft(audio, 1024, 256, window=window, return_complex=True)
+    bands[:, round(cutoff * 1024 / 16000) :] = 0.0
+    return torch.istft(bands, 1024, 256, window=window, length=audio.shape[-1])
+
+
+@pytest.mark.parametrize("cutoff", [1500.0, 2500.0, 3400.0, 5000.0, 7000.0])
+@pytest.mark.parametrize("filtered", [butterworth, finite, resampled, gated])
+def test_cutoffs_of_common_filters_are_found(filtered, cutoff: float):
+    """Above the steps of 16 bits. The steepest place lies behind the cutoff, by the width of the slope."""
+    points: list[tuple[float, float]] = [
+        (0, -10),
+        (450, 0),
+        (900, -14),
+        (1500, -15),
+        (2500, -17),
+        (4000, -22),
+        (8000, -32),
+    ]
+    speech = shaped(points)
+    audio = (filtered(0.1 * speech / speech.std(), cutoff) * 32768).round() / 32768
+    found = found_cutoff(mean_spectrum_db(iter([audio]), sample_rate=16000))
+    assert found is not None
+    assert 0.85 * cutoff - 100.0 < found < 1.3 * cutoff
 
 
 def test_a_lower_rate_is_a_cutoff_below_the_slope_of_resampling():
