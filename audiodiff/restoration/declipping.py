@@ -30,6 +30,10 @@ TOLERANCE = 1e-4
 NEAR = 0.03
 LEAST = 4
 """Samples at the peak, in all, that make a pile-up; and as many as half of those within 3 % below them."""
+N_LEVELS = 10
+"""Of 8-bit, mu-law and A-law samples: as many levels below the peak are compared with it, where fewer lie within 3 %.
+Whole tones crowd at their peaks: their highest level has 1 / (sqrt(11) - 1) = 0.43 times as many as the next 10.
+"""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,8 @@ class _Pile:
     def __init__(self) -> None:
         self.peak = 0.0
         self._at = self._near = 0
+        # The values from a quarter of the peak on, and how often each came, while they are few: levels.
+        self._levels: tuple[Tensor, Tensor] | None = torch.zeros(0), torch.zeros(0, dtype=torch.long)
 
     def add(self, block: Float[Tensor, "_"]) -> None:
         peak = max(self.peak, float(block.max())) if len(block) else self.peak
@@ -194,8 +200,29 @@ class _Pile:
         n_at = int((block >= (1.0 - TOLERANCE) * peak).sum())
         self._near += int((block >= (1.0 - NEAR) * peak).sum()) - n_at
         self._at += n_at
+        if self._levels is not None and peak > 0.0:
+            self._levels = self._counted(self._levels, block[block >= 0.25 * peak])
+
+    def _counted(
+        self, levels: tuple[Float[Tensor, "levels"], Tensor], samples: Float[Tensor, "_"]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the levels with more samples; None where they lie so close that 3 % hold enough of them."""
+        values, counts = levels
+        values, place = torch.cat([values.to(samples), samples]).unique(return_inverse=True)
+        each = torch.cat([counts, torch.ones(len(samples), dtype=torch.long)])
+        counts = torch.zeros(len(values), dtype=torch.long).index_add(0, place, each)
+        high = values >= 0.25 * self.peak
+        values, counts = values[high], counts[high]
+        is_fine = len(values) > 1 and N_LEVELS * float(values.diff().min()) <= NEAR * self.peak
+        return None if is_fine else (values, counts)
 
     def limit(self) -> float:
         """Return the value that the samples do not exceed, where they pile up there; infinity where they do not."""
-        is_pile = self.peak > 0.0 and self._at >= max(LEAST, self._near / 2)
+        near = self._near
+        if self._levels is not None and len(self._levels[0]) > 1:
+            values, counts = self._levels
+            # Half a step more, as values are rounded.
+            lowest = self.peak - (N_LEVELS + 0.5) * float(values[-1] - values[-2])
+            near = max(near, int(counts[values >= lowest].sum()) - self._at)
+        is_pile = self.peak > 0.0 and self._at >= max(LEAST, near / 2)
         return (1.0 - TOLERANCE) * self.peak if is_pile else math.inf

@@ -1,5 +1,6 @@
 """Inpainting: gaps in recordings, filled."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,12 @@ INPAINTING = Sampling(steps=6)
 SHORTEST_SECONDS = 0.005
 """Of a stretch of one value that is taken for a gap."""
 LOUD = 0.01
-"""Share of the peak that the sound on one side of a gap has; a gate closes below it."""
+"""Share of the peak by which the sound on one side of a gap departs from its value; a gate closes below it."""
+COARSE = 0.0005
+"""Share of the peak: where samples are rounded to steps as large, pauses are constant too, and what is taken for a gap
+has sound on both sides."""
+STEPS = 8
+"""By how many steps of the samples that sound departs. Those of mu-law and A-law are up to a sixteenth of the value."""
 
 CONTINUES_SECONDS = 0.06
 """From the known samples on, in which a gap follows the autoregressive interpolation, ever less: there it foretells the
@@ -41,7 +47,7 @@ class Inpaint(Repair):
 
     Args:
         gaps: (start, end) of each, in seconds, in all channels. Where there are neither gaps nor a mask, they are
-            found: stretches of 5 ms or more of one value, 0 for one, with sound on both sides.
+            found: stretches of 5 ms or more of one value, 0 for one, with sound on one side at least.
         mask: True where a sample is known, at the recording's rate, for all channels or for each.
         spans: of each channel, in samples; the survey settles them.
     """
@@ -54,8 +60,12 @@ class Inpaint(Repair):
         if self.gaps is not None and self.mask is not None:
             raise ParameterError("gaps and mask are both given: give one of them")
         for start, end in self.gaps or ():
-            if not 0.0 <= start < end:
+            if not 0.0 <= start < end < math.inf:
                 raise ParameterError(f"gap={start:g}:{end:g} must be a start and a later end, in seconds from 0")
+        if self.mask is not None and not isinstance(self.mask, Tensor):
+            raise ParameterError(
+                f"mask is a {type(self.mask).__name__}; give a torch tensor, as torch.from_numpy makes it"
+            )
         if self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all()):
             raise ParameterError("mask must hold nothing but 0, where a sample is lost, and 1, where it is known")
 
@@ -153,7 +163,11 @@ def inpaint(
 
     Source: Wang et al. 2023 (DDNM), for the known samples; Janssen et al. 1986, for the edges.
     """
-    repair = Inpaint(gaps=None if gaps is None else tuple((float(start), float(end)) for start, end in gaps), mask=mask)
+    try:
+        spans = None if gaps is None else tuple((float(start), float(end)) for start, end in gaps)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"gaps={gaps} must be pairs of seconds, as in gaps=[(1.2, 1.35)]") from error
+    repair = Inpaint(gaps=spans, mask=mask)
     return restore(
         model, audio, sample_rate=sample_rate, repair=repair, sampling=sampling, seed=seed, on_window=on_window
     )
@@ -177,39 +191,51 @@ class _Finder:
         self._last: Tensor | None = None
         self._spans: list[Span] = []
         self._values: list[float] = []
-        # The greatest magnitude of each stretch of 5 ms, all that is kept of the sound around.
-        self._peaks: list[Tensor] = []
+        # The least and the greatest sample of each stretch of 5 ms, all that is kept of the sound around.
+        self._extremes: list[Tensor] = []
         self._rest = torch.zeros(0)
+        self._step = math.inf
 
     def add(self, block: Float[Tensor, "_"]) -> None:
         if len(block) == 0:
             return
-        loud = torch.cat([self._rest.to(block), block.abs()])
-        whole = len(loud) // self._least * self._least
-        self._peaks.append(loud[:whole].reshape(-1, self._least).amax(dim=-1))
-        self._rest = loud[whole:]
+        held = torch.cat([self._rest.to(block), block])
+        whole = len(held) // self._least * self._least
+        self._extremes.append(torch.stack(held[:whole].reshape(-1, self._least).aminmax(dim=-1)))
+        self._rest = held[whole:]
         joined = block if self._last is None else torch.cat([self._last, block])
         first = self._n_samples - (0 if self._last is None else 1)
+        change = joined.diff().abs()
+        if bool(change.any()):
+            self._step = min(self._step, float(change[change > 0].min()))
         # Where a value begins that differs from the one before.
-        begins = (torch.nonzero(joined[1:] != joined[:-1])[:, 0] + 1 + first).tolist()
+        begins = (torch.nonzero(change)[:, 0] + 1 + first).tolist()
         for begin in begins:
             if begin - self._run >= self._least:
                 self._spans.append((self._run, begin))
-                self._values.append(abs(float(joined[begin - 1 - first])))
+                self._values.append(float(joined[begin - 1 - first]))
             self._run = begin
         self._n_samples += len(block)
         self._last = block[-1:]
 
     def spans(self) -> list[Span]:
         """Return the stretches that are gaps: not at the ends, not the flat tops of clipping, not a gate's silence."""
-        peaks = torch.cat([*self._peaks, self._rest.amax(dim=0, keepdim=True)] if len(self._rest) else self._peaks)
-        peak = float(peaks.max()) if len(peaks) else 0.0
+        rest = [torch.stack(self._rest.aminmax())[:, None]] if len(self._rest) else []
+        lowest, highest = torch.cat([*self._extremes, *rest], dim=-1) if self._extremes else torch.zeros(2, 0)
+        peak = max(-float(lowest.min()), float(highest.max())) if len(lowest) else 0.0
+        is_coarse = self._step > COARSE * peak
         found = []
         for (start, end), value in zip(self._spans, self._values, strict=True):
-            sides = (peaks[max(0, start // self._least - 1) : start // self._least + 1],)
-            sides += (peaks[end // self._least : end // self._least + 2],)
-            loud = max(float(side.max()) for side in sides if len(side))
-            if start > 0 and value < (1.0 - LOUD) * peak and loud >= LOUD * peak:
+            departures = [
+                max(value - float(lowest[side].min()), float(highest[side].max()) - value)
+                for side in (
+                    slice(max(0, start // self._least - 1), start // self._least + 1),
+                    slice(end // self._least, end // self._least + 2),
+                )
+            ]
+            loud = min(departures) if is_coarse else max(departures)
+            is_sound = loud >= max(LOUD * peak, STEPS * self._step, STEPS / 16 * abs(value))
+            if start > 0 and abs(value) < (1.0 - LOUD) * peak and is_sound:
                 found.append((start, end))
         return found
 
@@ -218,7 +244,7 @@ def _given(gaps: Sequence[tuple[float, float]], n_samples: int, *, sample_rate: 
     """Return gaps in samples."""
     spans = []
     for start, end in gaps:
-        first, last = round(start * sample_rate), min(round(end * sample_rate), n_samples)
+        first, last = (round(min(time * sample_rate, n_samples)) for time in (start, end))
         if first >= n_samples:
             raise ParameterError(f"gap={start:g}:{end:g} begins behind the end of a recording of {n_samples} samples")
         if first >= last:

@@ -1,8 +1,10 @@
 """Clipped peaks: found, restored outwards, and nothing else changed."""
 
 import math
+from pathlib import Path
 
 import pytest
+import soundfile
 import tiny
 import torch
 from torch import Tensor
@@ -47,6 +49,25 @@ def test_a_whole_tone_and_whole_noise_are_not_clipped(frequency):
         assert repair.limits == ((-math.inf, math.inf),)
         assert repair.found(sample_rate=RATE) == "no clipping found"
         assert not repair.needed(repair.known(audio, sample_rate=RATE, first_sample=0))
+
+
+def stored(audio: Tensor, folder: Path, *, subtype: str) -> Tensor:
+    soundfile.write(folder / "a.wav", audio.T.numpy(), RATE, subtype=subtype)
+    return torch.from_numpy(soundfile.read(folder / "a.wav", dtype="float32", always_2d=True)[0]).T
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "ULAW", "ALAW"])
+def test_coarse_samples_crowd_at_the_highest_level_without_being_clipped(tmp_path: Path, subtype: str):
+    """Whole tones of many levels and pitches, and then with a limit that a third of their samples pass."""
+    for number in range(20):
+        time = torch.arange(4000.0) / RATE
+        tone = (0.2 + 0.035 * number) * torch.sin(2.0 * torch.pi * (91.3 + 17.7 * number) * time + number)[None]
+        assert settled(Declip(), stored(tone, tmp_path, subtype=subtype)).limits == ((-math.inf, math.inf),)
+        limit = 0.85 * float(tone.max())
+        ((low, high),) = settled(Declip(), stored(tone.clamp(-limit, limit), tmp_path, subtype=subtype)).limits
+        # Half a step of the largest samples, a 16th of an octave's lower end.
+        assert low == pytest.approx(-limit, rel=1.0 / 16)
+        assert high == pytest.approx(limit, rel=1.0 / 16)
 
 
 @pytest.mark.parametrize("method", METHODS)

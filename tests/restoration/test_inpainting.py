@@ -1,6 +1,10 @@
 """Gaps: found, given, filled, and nothing else changed."""
 
+import math
+from pathlib import Path
+
 import pytest
+import soundfile
 import tiny
 import torch
 from torch import Tensor
@@ -50,6 +54,23 @@ def test_what_is_no_gap_is_not_found():
     audio[:, 4400:4600] *= fade.flip(-1)
     assert settled(Inpaint(), audio).spans == ((),)
     assert settled(Inpaint(), torch.zeros(1, 800)).spans == ((),)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "ULAW", "ALAW"])
+def test_pauses_that_coarse_samples_make_constant_are_no_gaps(tmp_path: Path, subtype: str):
+    """Half seconds of speech that come and go, over a rumble, in noise below a step; one is interrupted for 30 ms."""
+    time = torch.arange(16000.0) / RATE
+    audio = speech(seconds=2.0) * torch.sin(2.0 * torch.pi * time).clamp(min=0.0).square().square()
+    audio = audio + 0.003 * torch.sin(2.0 * torch.pi * 7.0 * time)
+    interrupted = audio.clone()
+    interrupted[:, 2000:2240] = 0.0
+    for sound, expected in ((audio, 0), (interrupted, 1)):
+        soundfile.write(tmp_path / "a.wav", sound.T.numpy(), RATE, subtype=subtype)
+        coarse = torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)[0]).T
+        spans = settled(Inpaint(), coarse).spans[0]
+        assert len(spans) == expected
+    ((start, end),) = spans
+    assert 1998 <= start <= 2000 < 2240 <= end <= 2242
 
 
 def test_given_gaps_are_those_and_no_others():
@@ -124,6 +145,8 @@ def test_what_is_inserted_meets_its_neighbours():
     [
         (lambda: Inpaint(gaps=((0.3, 0.2),)), "gap=0.3:0.2"),
         (lambda: Inpaint(gaps=((-1.0, 0.2),)), "gap=-1:0.2"),
+        (lambda: Inpaint(gaps=((0.0, math.inf),)), "gap=0:inf"),
+        (lambda: settled(Inpaint(gaps=((1e308, 1.5e308),)), speech()), "behind the end"),
         (lambda: Inpaint(gaps=(), mask=torch.ones(3)), "gaps and mask"),
         (lambda: Inpaint(mask=torch.tensor([0.5])), "nothing but 0"),
         (lambda: settled(Inpaint(gaps=((1.5, 2.0),)), speech()), "behind the end"),
