@@ -22,6 +22,7 @@ knows its data perfectly and with many steps:
 | denoise | the posterior where the noise is white; of other noise an approximation |
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ METHODS = ("told", "projection", "pigdm", "dps", "repaint")
 """For what is measured exactly, in part."""
 OF_NOISY = ("told", "denoise")
 """For what is measured as a whole, with noise."""
+_FINEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,16 @@ def _levels(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:
         raise ParameterError(
             f"start={sampling.start} must be at most {float(fine[0]) / gain:.4g}, where sampling starts"
         )
+    # A low start has few levels below: a finer grid has more, as long as it goes on below the start.
+    with contextlib.suppress(ParameterError):
+        while int((fine < start).sum()) <= n_steps and len(fine) < _FINEST:
+            fine = model.sampler.grid(2 * len(fine))
     below = fine[fine < start]
+    if len(below) <= n_steps:
+        raise ParameterError(
+            f"start={sampling.start} leaves {len(below) - 1} noise levels of the model below it, fewer than "
+            f"steps={n_steps}: give a higher start or fewer steps"
+        )
     # Evenly along the model's own clock, from the start to 0.
     places = torch.linspace(0, len(below) - 1, n_steps + 1).round().long()[1:]
     return torch.cat([fine.new_tensor([start]), below[places]])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.checked_audio import checked_recording
 from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import LevelMeter
 from audiodiff.dsp.resample import known_after, resample
@@ -110,7 +111,7 @@ def restore(
 
     Args:
         model: of waveforms, as `check_model` asks.
-        audio: the recording, of any length and number of channels.
+        audio: the recording, of any length and number of channels; silent channels stay silent.
         sample_rate: of the recording, in Hz.
         repair: what is wrong with it.
         sampling: how to draw.
@@ -120,9 +121,11 @@ def restore(
     Returns: the result, at `repair.out_rate`; as long as the recording where that is the recording's rate.
 
     Raises:
-        ParameterError: if the model, the repair and the sampling do not fit each other or the recording.
+        ParameterError: if the audio is no recording, or the model, the repair and the sampling do not fit each other or
+            the recording.
     """
     model = check_model(model, method=sampling.method)
+    audio = checked_recording(audio, sample_rate=sample_rate)
     known = survey([audio], sample_rate=sample_rate, repair=repair, model=model)
     parts = restore_blocks(model, [audio], known, sampling=sampling, seed=seed, on_window=on_window)
     return torch.cat(list(parts), dim=-1)
@@ -203,6 +206,7 @@ class _Windows:
         restored = self._drawn(
             self._inside(resample(repair.measured(audio, known), from_rate=own_rate, to_rate=rate), number, rate),
             self._inside(known_after(known, from_rate=own_rate, to_rate=rate), number, rate),
+            silent=~audio.any(dim=-1),
             first_sample=self.span(number, rate, around=CONTEXT_SECONDS).start,
         )
         restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
@@ -223,20 +227,21 @@ class _Windows:
         window = self.span(number, rate, around=CONTEXT_SECONDS)
         return read[:, window.start - margin.start : window.stop - margin.start]
 
-    def _drawn(self, measured: Tensor, known: Tensor, *, first_sample: int) -> Tensor:
-        """Draw every channel by itself, so that none depends on the others."""
+    def _drawn(self, measured: Tensor, known: Tensor, *, silent: Tensor, first_sample: int) -> Tensor:
+        """Draw every channel by itself, so that none depends on the others; those that are silent stay so."""
         noise = noise_of(self.seed, [_ITEM], offset=first_sample)
-        total = len(measured) * (self.model.n_steps if self.sampling.steps is None else self.sampling.steps)
+        total = int((~silent).sum()) * (self.model.n_steps if self.sampling.steps is None else self.sampling.steps)
         on_step = CountedSteps(self.on_step, total=total)
-        restored = []
-        for own, mask in zip(measured, known, strict=True):
+        restored = torch.zeros_like(measured)
+        for channel in torch.nonzero(~silent)[:, 0].tolist():
+            own, mask = measured[channel], known[channel]
             signal = (self.surveyed.gain * own)[None, None].to(self.model.device)
             problem = self.surveyed.repair.problem(
                 signal, mask[None, None].to(self.model.device), sample_rate=self.model.sample_rate
             )
             drawn = draw(self.model, problem, sampling=self.sampling, noise=noise, on_step=on_step)
-            restored.append(drawn[0, 0].cpu() / self.surveyed.gain)
-        return torch.stack(restored)
+            restored[channel] = drawn[0, 0].cpu() / self.surveyed.gain
+        return restored
 
 
 class _Held:

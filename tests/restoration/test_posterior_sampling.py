@@ -320,6 +320,34 @@ def test_a_model_draws_with_as_many_steps_from_any_start():
     assert seen == 3 * [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("start", "n_steps"), [(0.003, 16), (0.002, 12), (1e-4, 6), (0.05, 4)])
+def test_levels_fall_to_zero_from_however_low_a_start(start: float, n_steps: int):
+    model, audio = synthesizer(HEARS), sound()
+    seen: list[torch.Tensor] = []
+
+    def recording(denoise, x, sigmas, *, noise, on_step=None, after_step=None):
+        seen.append(sigmas)
+        return x
+
+    sampling = Sampling(start=start, steps=n_steps, solver=recording)
+    draw(model, Problem(audio, torch.ones_like(audio)), sampling=sampling, noise=noise_of(0, [0]))
+    (sigmas,) = seen
+    assert len(sigmas) == n_steps + 1
+    assert bool((sigmas.diff() < 0.0).all())
+    assert float(sigmas[-1]) == 0.0
+
+
+def test_a_start_below_all_levels_is_refused():
+    model, audio = synthesizer(HEARS), sound()
+    with pytest.raises(ParameterError, match=r"start=1e-12 leaves .* higher start"):
+        draw(
+            model,
+            Problem(audio, torch.ones_like(audio)),
+            sampling=Sampling(start=1e-12, steps=6),
+            noise=noise_of(0, [0]),
+        )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

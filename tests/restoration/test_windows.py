@@ -1,9 +1,14 @@
 """Recordings in windows: what a window gives is what the whole would, whatever the rate, the channels and the cuts."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from analytic import Gaussian, GaussianNetwork
 from sounds import tones
@@ -165,6 +170,71 @@ def test_only_windows_with_damage_are_restored():
 def test_silence_stays_silence():
     audio = torch.zeros(2, 3 * RATE)
     assert torch.equal(filled(audio, Holes(((5, 900),))), audio)
+
+
+@pytest.mark.parametrize("rate", [None, 2 * RATE])
+def test_a_silent_channel_stays_silent_beside_one_that_is_drawn(rate: int | None):
+    audio = tones(RATE, sample_rate=RATE)
+    both = torch.cat([audio, torch.zeros_like(audio)])
+    for repair in (Holes(((300, 700),), rate=rate), Holes(is_all_drawn=True, rate=rate)):
+        result = filled(both, repair)
+        assert torch.equal(result[1], torch.zeros_like(result[1]))
+        # Other sums in float32, in the filter of two channels.
+        torch.testing.assert_close(result[:1], filled(audio, repair), atol=1e-6, rtol=0.0)
+
+
+SHAPES = """
+import json, sys
+import numpy as np, torch
+sys.path.insert(0, sys.argv[1])
+import tiny
+from audiodiff.errors import ParameterError
+from audiodiff.restoration import declip, enhance, extend, inpaint
+
+model = tiny.synthesizer(
+    [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer", "audio.sample_rate=16000"]
+)
+audio = 0.1 * torch.randn(1, 2000)
+cases = {
+    "numpy": lambda restore: restore(model, audio.numpy(), sample_rate=16000),
+    "int16": lambda restore: restore(model, audio.short(), sample_rate=16000),
+    "1-D": lambda restore: restore(model, audio[0], sample_rate=16000),
+    "3-D": lambda restore: restore(model, audio[None], sample_rate=16000),
+    "nan": lambda restore: restore(model, audio * float("nan"), sample_rate=16000),
+    "rate": lambda restore: restore(model, audio, sample_rate=16000.5),
+    "mask": lambda _: inpaint(model, audio, sample_rate=16000, mask=np.ones(2000)),
+    "gaps": lambda _: inpaint(model, audio, sample_rate=16000, gaps=(0.1, 0.2)),
+    "rate and gaps": lambda _: inpaint(model, audio, sample_rate=0, gaps=[(0.01, 0.02)]),
+}
+said = {}
+for restore in (enhance, inpaint, extend, declip):
+    assert restore(model, audio.double(), sample_rate=16000).dtype == torch.float32
+    for name, case in cases.items():
+        try:
+            case(restore)
+        except ParameterError as error:
+            said[f"{restore.__name__} {name}"] = str(error)
+print(json.dumps(said))
+"""
+
+
+def test_recordings_of_another_shape_or_kind_are_refused_in_words():
+    """In a process of its own, where nothing but the package checks types."""
+    command = [sys.executable, "-c", SHAPES, str(Path(tiny.__file__).parent)]
+    said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    for name in ("enhance", "inpaint", "extend", "declip"):
+        for case, reason in {
+            "numpy": "torch.from_numpy",
+            "int16": "torch.int16",
+            "1-D": "audio[None]",
+            "3-D": "one by one",
+            "nan": "NaN",
+            "rate": "sample_rate=16000.5",
+            "mask": "mask is a ndarray",
+            "gaps": "pairs of seconds",
+            "rate and gaps": "sample_rate=0",
+        }.items():
+            assert reason in said[f"{name} {case}"]
 
 
 def test_the_same_does_not_depend_on_how_it_is_read():
