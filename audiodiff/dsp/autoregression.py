@@ -8,6 +8,8 @@ from jaxtyping import Float
 ORDER = 512
 CONTEXT_SECONDS = 0.25
 N_ITERATIONS = 8
+LONG_SECONDS = 0.35
+"""From here on the two sides of a gap hardly matter to each other, and each is predicted from alone."""
 _NOISE_DB = -90.0
 
 
@@ -41,6 +43,9 @@ def interpolated(
 ) -> Float[np.ndarray, "time"]:
     """Interpolate gaps: the samples of least prediction error, and the model that predicts, in turn.
 
+    Gaps of more than 0.35 s are predicted from either side instead, by a model of that side, and the two predictions
+    fade into each other: what the interpolation nears as a gap grows, and in a time that grows no faster than the gap.
+
     Args:
         audio: the recording; its values in gaps do not matter.
         known: 1 where a sample is known, otherwise 0.
@@ -48,7 +53,8 @@ def interpolated(
         order: of the model, at most 3 m + 2 for a gap of m samples.
         n_iterations: of the two turns.
 
-    Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method.
+    Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method; Kauppinen and
+        Roth 2002, for long gaps.
     """
     result = np.where(known == 1, audio, 0.0)
     context = round(CONTEXT_SECONDS * sample_rate)
@@ -57,6 +63,13 @@ def interpolated(
         part = result[start : last + context].copy()
         gap = slice(first - start, last - start)
         if not part.any():
+            continue
+        if n_lost > LONG_SECONDS * sample_rate:
+            before, after = part[: gap.start], part[gap.stop :]
+            fade = (np.arange(n_lost) + 0.5) / n_lost
+            ahead = predicted(before, n_lost, order=order)
+            back = predicted(after[::-1], n_lost, order=order)[::-1]
+            result[first:last] = (1.0 - fade) * ahead + fade * back
             continue
         for _ in range(n_iterations):
             whitening, _ = autoregression(part, order=min(order, 3 * n_lost + 2, max(1, len(part) // 3)))
@@ -68,6 +81,27 @@ def interpolated(
             part[gap] = scipy.linalg.solve_toeplitz(column, -pull)
         result[first:last] = part[gap]
     return result
+
+
+def predicted(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int) -> Float[np.ndarray, "{n_samples}"]:
+    """Continue a sound as its autoregressive model foretells, x[n] = -a_1 x[n - 1] - ... - a_p x[n - p].
+
+    Args:
+        n_samples: to be predicted.
+        order: p, at most a third of the number of samples of the sound.
+
+    Returns: silence where the sound is silent, or shorter than three samples.
+
+    Example:
+        >>> predicted(0.5 ** np.arange(50.0), 3, order=1) / 0.5 ** np.arange(50.0, 53.0)
+        array([1., 1., 1.])
+    """
+    order = min(order, len(audio) // 3)
+    if order == 0 or not audio.any():
+        return np.zeros(n_samples)
+    whitening, _ = autoregression(audio, order=order)
+    state = scipy.signal.lfiltic([1.0], whitening, audio[: -order - 1 : -1])
+    return scipy.signal.lfilter([1.0], whitening, np.zeros(n_samples), zi=state)[0]
 
 
 def stretches(known: Float[np.ndarray, "time"]) -> list[tuple[int, int]]:

@@ -1,11 +1,13 @@
 """Autoregressive interpolation, of what is autoregressive."""
 
+import time
+
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
 
-from audiodiff.dsp.autoregression import autoregression, interpolated
+from audiodiff.dsp.autoregression import autoregression, interpolated, predicted
 
 
 def test_a_process_is_found_again():
@@ -52,3 +54,40 @@ def test_silence_and_gaps_at_the_ends_are_no_trouble():
         known[lost] = 0.0
         assert np.isfinite(interpolated(audio, known, sample_rate=8000)).all()
     assert np.array_equal(interpolated(audio, np.zeros(500), sample_rate=8000), np.zeros(500))
+
+
+def test_a_prediction_is_the_mean_of_what_may_follow():
+    """That of a process of order two is its recursion without excitation; five standard errors of the coefficients."""
+    whitening = np.array([1.0, -1.6, 0.9])
+    audio = scipy.signal.lfilter([1.0], whitening, np.random.default_rng(2).standard_normal(40000))
+    expected = list(audio[-2:])
+    for _ in range(20):
+        expected.append(1.6 * expected[-1] - 0.9 * expected[-2])
+    found = predicted(audio, 20, order=2)
+    # What an error of the coefficients makes of step n grows as n at first, and falls with 0.9^(n/2).
+    reach = np.abs(audio[-2:]).max() * (1 + np.arange(20)) * 0.9 ** (np.arange(20) / 2) / np.sqrt(0.1)
+    assert (np.abs(found - expected[2:]) < 5.0 / np.sqrt(40000) * 2.0 * reach).all()
+
+
+def test_long_gaps_begin_and_end_with_the_tones_beside_them_and_take_no_longer_than_they_are():
+    """Interpolated as a whole, 10 s of 160000 samples took minutes."""
+    moment = np.arange(180000) / 16000
+    audio = np.sin(2 * np.pi * 300 * moment) + 0.5 * np.sin(2 * np.pi * 1234 * moment + 1.0)
+    known = np.ones(180000)
+    known[10000:170000] = 0.0
+    began = time.process_time()
+    filled = interpolated(np.where(known == 1, audio, 99.0), known, sample_rate=16000)
+    assert time.process_time() - began < 10.0
+    assert np.array_equal(filled[known == 1], audio[known == 1])
+    for edge in (slice(10000, 10160), slice(169840, 170000)):
+        assert np.square(filled[edge] - audio[edge]).mean() < 0.01 * np.square(audio[edge]).mean()
+    assert np.abs(filled).max() < 2.0
+
+
+def test_long_gaps_at_the_ends_are_predicted_from_the_other_side():
+    audio = np.sin(np.arange(8000.0))
+    for lost, edge in ((slice(0, 4000), slice(3960, 4000)), (slice(4000, 8000), slice(4000, 4040))):
+        known = np.ones(8000)
+        known[lost] = 0.0
+        filled = interpolated(audio * known, known, sample_rate=8000)
+        assert np.square(filled[edge] - audio[edge]).mean() < 0.01 * np.square(audio[edge]).mean()
