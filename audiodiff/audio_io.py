@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ _CONTAINERS = {
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 # The Vorbis encoder of libsndfile keeps a whole write on the stack: long signals go in pieces.
 _BLOCK_SAMPLES = 65536
+# Above, libvorbis has no settings, and libsndfile may crash instead of saying so.
+_VORBIS_MAX_RATE = 192_000
 
 UNLIMITED_SUBTYPES = ("FLOAT", "DOUBLE")
 """The sample formats that hold what lies beyond [-1, 1]."""
@@ -94,6 +97,37 @@ def takes(path: str | os.PathLike[str], *, subtype: str) -> bool:
         (True, False)
     """
     return soundfile.check_format(_CONTAINERS[Path(path).suffix.lower()][0], subtype)
+
+
+def check_format(
+    target: str | os.PathLike[str], *, n_channels: int, sample_rate: int, subtype: str | None = None
+) -> None:
+    """Refuse what the format of a file to be written cannot hold, before there is anything to write.
+
+    Args:
+        target: the file; nothing but its suffix is looked at.
+        n_channels: of the recording.
+        sample_rate: in Hz.
+        subtype: as in `write`.
+
+    Raises:
+        AudioFileError: if the suffix is not supported, or does not go with the others.
+    """
+    path, subtype = _checked_format(Path(target), subtype)
+    container = _CONTAINERS[path.suffix.lower()][0]
+    reason = f"at most {_VORBIS_MAX_RATE} Hz" if subtype == "VORBIS" and sample_rate > _VORBIS_MAX_RATE else ""
+    try:
+        if not reason:
+            soundfile.SoundFile(
+                io.BytesIO(), "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
+            ).close()
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string
+    if reason:
+        raise AudioFileError(
+            f"{path}: cannot hold {n_channels} channels at {sample_rate} Hz as {container} {subtype} ({reason}); "
+            "use .wav or .flac"
+        )
 
 
 def read(

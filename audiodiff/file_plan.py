@@ -40,7 +40,8 @@ def plan_from_files(
     """Plan one result for every input.
 
     Args:
-        inputs: files, folders and globs.
+        inputs: files, folders and globs. Of a folder that the output folder lies in, what is in that is left out: the
+            results of another time.
         suffixes: of the files that can be read, in lower case.
         out: a file where it ends in one of out_suffixes and is no folder, otherwise a folder, which repeats the tree
             below an input folder.
@@ -49,10 +50,11 @@ def plan_from_files(
         force: replace files that exist.
 
     Raises:
-        AudioFileError: if an input is missing or cannot be read by its name, or an output exists.
+        AudioFileError: if an input is missing, holds nothing but results or cannot be read by its name, or an output
+            exists.
         ParameterError: if two results would have one name, or an output is an input.
     """
-    found = list(_found(inputs, suffixes=suffixes, new_suffix=new_suffix))
+    found = list(_found(inputs, suffixes=suffixes, out=out, new_suffix=new_suffix))
     return _settled(found, out=out, out_suffixes=out_suffixes, force=force)
 
 
@@ -84,11 +86,20 @@ def make_folder(target: Path) -> None:
             probe.unlink()
 
 
-def _found(inputs: Sequence[str], *, suffixes: Sequence[str], new_suffix: str | None) -> Iterator[tuple[Path, Path]]:
+def _found(
+    inputs: Sequence[str], *, suffixes: Sequence[str], out: Path, new_suffix: str | None
+) -> Iterator[tuple[Path, Path]]:
     """Yield every file with the name that its result has below an output folder."""
+    results = out.expanduser().resolve()
     for text in inputs:
         root = Path(text).expanduser()
-        for path in audio_io.find(text, suffixes=suffixes):
+        holds_results = root.is_dir() and results.is_dir() and root.resolve() in results.parents
+        paths = audio_io.find(text, suffixes=suffixes)
+        if holds_results:
+            paths = [path for path in paths if results not in path.resolve().parents]
+            if not paths:
+                raise AudioFileError(f"{root}: all of its files lie in --out {out}: give another --out, or its files")
+        for path in paths:
             if path.suffix.lower() not in suffixes:
                 raise AudioFileError(f"{path}: suffix {path.suffix!r} must be one of {', '.join(suffixes)}")
             name = path.relative_to(root) if root.is_dir() else Path(path.name)

@@ -13,7 +13,7 @@ from audiodiff import audio_io
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.file_plan import Job, make_folder
-from audiodiff.file_result import FLOAT, open_result
+from audiodiff.file_result import FLOAT, check_float, open_result
 from audiodiff.messages import progress, say
 from audiodiff.restoration import Repair, Sampling
 from audiodiff.restoration.windows import Surveyed, restore_blocks, survey
@@ -44,7 +44,7 @@ def restore_files(model: Synthesizer, jobs: Sequence[Job], restoring: Restoring)
     """Restore and write files, and say of each what was found.
 
     A result has the length, the channels and, where its suffix allows, the sample format of its input. A recording that
-    has nothing to restore is copied, byte by byte where its suffix stays.
+    has nothing to restore is copied, byte by byte where its suffix and its rate stay.
 
     Args:
         model: as `audiodiff.restoration.check_model` returns it.
@@ -54,7 +54,7 @@ def restore_files(model: Synthesizer, jobs: Sequence[Job], restoring: Restoring)
     Raises:
         AudiodiffError: naming the file that it is about; what was written before it stays, and is whole.
     """
-    sources = [_checked(job, model) for job in jobs]
+    sources = [_checked(job, model, restoring) for job in jobs]
     make_folder(jobs[0].target)
     with progress("reading", total=len(jobs)) as bar:
         surveyed = [_surveyed(source, model, restoring, bar.advance) for source in sources]
@@ -69,16 +69,27 @@ def restore_files(model: Synthesizer, jobs: Sequence[Job], restoring: Restoring)
             say(line)
 
 
-def _checked(job: Job, model: Synthesizer) -> Path:
+def _checked(job: Job, model: Synthesizer, restoring: Restoring) -> Path:
     """Refuse, before anything is computed, what needs no decoding to be refused; return the source."""
     assert job.source is not None
     about = audio_io.info(job.source)
-    audio_io.subtype_for(job.target, source=job.source)
     try:
         resample(torch.zeros(1, 1), from_rate=about.sample_rate, to_rate=model.sample_rate)
     except ParameterError as error:
         raise ParameterError(f"{job.source}: {error}") from error
+    if restoring.is_float:
+        check_float(job.target)
+    audio_io.check_format(
+        job.target,
+        n_channels=about.n_channels,
+        sample_rate=restoring.repair.out_rate(about.sample_rate, model_rate=model.sample_rate),
+        subtype=_subtype(job.target, job.source, restoring),
+    )
     return job.source
+
+
+def _subtype(target: Path, source: Path, restoring: Restoring) -> str | None:
+    return FLOAT if restoring.is_float else audio_io.subtype_for(target, source=source)
 
 
 def _surveyed(source: Path, model: Synthesizer, restoring: Restoring, advance: Callable[[], None]) -> Surveyed:
@@ -103,7 +114,7 @@ def _restored(
     """Make one file; return what there is to say of it."""
     own_rate = surveyed.sample_rate
     rate = surveyed.repair.out_rate(own_rate, model_rate=model.sample_rate)
-    subtype = FLOAT if restoring.is_float else audio_io.subtype_for(job.target, source=source)
+    subtype = _subtype(job.target, source, restoring)
     limit = 1.0 if restoring.limits and subtype not in audio_io.UNLIMITED_SUBTYPES else float("inf")
     n_restored = 0
 
@@ -124,7 +135,8 @@ def _restored(
             on_step=within,
         ):
             result.add(stretch.clamp(-limit, limit))
-        is_copy = n_restored == 0 and not restoring.is_float and job.target.suffix.lower() == source.suffix.lower()
+        is_kept = rate == own_rate and job.target.suffix.lower() == source.suffix.lower()
+        is_copy = n_restored == 0 and is_kept and not restoring.is_float
         if is_copy:
             _copy(source, job.target)
             is_scaled = False

@@ -1,5 +1,6 @@
 """`audiodiff enhance`, `inpaint`, `extend`, `declip`: the commands."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +132,7 @@ def inpaint_command(
     """
     gaps = tuple(_gap(text) for text in gap) if gap else None
     repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
-    sampling = replace(INPAINTING, method=method, steps=steps, start=start)
+    sampling = _sampling(INPAINTING, method=method, steps=steps, start=start)
     jobs = _planned(inputs, out=out, force=force)
     restoring = Restoring(repair, sampling, seed, float_, limits=True)
     restore_files(_loaded(model, sampling, device=device), jobs, restoring)
@@ -167,7 +168,7 @@ def extend_command(
       audiodiff extend telephone.wav -o wide.wav
       audiodiff extend calls/ --cutoff 3400 -o wide
     """
-    sampling = replace(EXTENDING, method=method, steps=steps, start=start)
+    sampling = _sampling(EXTENDING, method=method, steps=steps, start=start)
     jobs = _planned(inputs, out=out, force=force)
     loaded = _loaded(model, sampling, device=device)
     restore_files(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
@@ -204,9 +205,19 @@ def declip_command(
       audiodiff declip takes/ --threshold 0.5 --float -o calm
     """
     repair = Declip(threshold)
-    sampling = replace(DECLIPPING, method=method, steps=steps, start=start)
+    sampling = _sampling(DECLIPPING, method=method, steps=steps, start=start)
     jobs = _planned(inputs, out=out, force=force)
     restore_files(_loaded(model, sampling, device=device), jobs, Restoring(repair, sampling, seed, float_))
+
+
+def _sampling(usual: Sampling, *, method: str, steps: int | None, start: float | None) -> Sampling:
+    """Return how to draw what is lost in part."""
+    sampling = replace(usual, method=method, steps=steps, start=start)
+    if method not in METHODS:
+        raise ParameterError(
+            f"--method {method} must be one of {', '.join(METHODS)}: it takes noise away, and here something is lost"
+        )
+    return sampling
 
 
 def _gap(text: str) -> tuple[float, float]:
@@ -227,8 +238,9 @@ def _mask(path: Path) -> Tensor:
     if path.suffix.lower() != ".npy":
         return audio_io.read(path)[0] != 0
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, TypeError) as error:
+        with path.open("rb") as file:
+            return torch.from_numpy(np.load(file, allow_pickle=False))
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise AudioFileError(f"--mask {path}: cannot be read ({error}); save 0s and 1s with numpy.save") from error
 
 

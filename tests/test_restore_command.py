@@ -255,6 +255,12 @@ def test_clipping_is_found_and_what_was_not_clipped_stays(model: Path):
         ("inpaint", ["--gap", "5:6"], "in.wav: gap=5:6 begins behind the end"),
         ("inpaint", ["--gap", "0:0.1", "--mask", "in.wav"], "gaps and mask"),
         ("inpaint", ["--mask", "no.npy"], "no.npy: cannot be read"),
+        ("inpaint", ["--mask", "empty.npy"], "empty.npy: cannot be read"),
+        ("inpaint", ["--mask", "torn.npy"], "torn.npy: cannot be read"),
+        ("inpaint", ["--gap", "0:inf"], "gap=0:inf must be"),
+        ("inpaint", ["--gap", "0:1", "--method", "denoise", "--steps", "1"], "--method denoise must be one of told"),
+        ("extend", ["--method", "denoise"], "--method denoise must be one of told"),
+        ("declip", ["--method", "denoise"], "--method denoise must be one of told"),
         ("inpaint", ["--mask", "in/short.wav"], "in.wav: mask has the shape"),
         ("inpaint", ["--method", "magic"], "method='magic' must be one of"),
         ("extend", ["--cutoff", "4"], "is it in kHz"),
@@ -265,8 +271,71 @@ def test_clipping_is_found_and_what_was_not_clipped_stays(model: Path):
 def test_what_does_not_fit_is_named_before_anything_is_made(model: Path, command: str, arguments, reason: str):
     source = sounds.write(Path("in.wav"), 4000, sample_rate=16000)
     sounds.write(Path("in/short.wav"), 100, sample_rate=16000)
+    Path("empty.npy").touch()
+    Path("torn.npy").write_bytes(b"PK\x03\x04torn")
     assert reason in refusal(command, source, *arguments, "--model", model)
     assert not list(Path().rglob("restored/*.wav"))
+
+
+def test_methods_that_have_no_meaning_are_refused_before_the_model_is_looked_for():
+    for command in ("inpaint", "extend", "declip"):
+        source = sounds.write(Path("in.wav"), 1000)
+        assert "--method denoise" in refusal(command, source, "--method", "denoise", "--model", "none/there")
+
+
+@pytest.mark.parametrize(
+    ("name", "sample_rate", "n_channels", "out", "reason"),
+    [
+        ("a.wav", 44100, 1, "b.opus", "b.opus: cannot hold 1 channels at 44100 Hz"),
+        ("a.wav", 16000, 3, "b.mp3", "b.mp3: cannot hold 3 channels"),
+        ("a.wav", 16000, 9, "b.flac", "b.flac: cannot hold 9 channels"),
+        ("a.wav", 300000, 1, "b.ogg", "at most 192000 Hz"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said_before_anything_is_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch, name, sample_rate, n_channels, out, reason
+):
+    monkeypatch.setattr("audiodiff.restoration_files.survey", None)
+    sounds.write(Path(name), 2000, sample_rate=sample_rate, n_channels=n_channels)
+    assert reason in refusal("enhance", name, "-o", out, "--model", model)
+
+
+def test_floats_that_a_format_cannot_hold_are_refused_by_the_option_before_anything_is_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("audiodiff.restoration_files.survey", None)
+    sounds.write(Path("in/a.wav"), 2000)
+    sounds.write(Path("in/b.flac"), 2000)
+    reason = refusal("enhance", "in", "--float", "--model", model)
+    assert reason.startswith("--float: restored/b.flac")
+
+
+def test_silence_at_a_low_rate_is_extended_to_the_rate_of_the_model(model: Path):
+    audio_io.write("in.wav", torch.zeros(1, 800), sample_rate=8000)
+    assert "nothing to restore; written as" in made("extend", "in.wav", "--model", model)
+    assert audio_io.info("restored/in.wav") == audio_io.AudioInfo(16000, 1600, 1)
+    assert not audio_io.read("restored/in.wav")[0].any()
+
+
+def test_results_inside_the_input_folder_are_no_inputs_the_next_time(model: Path):
+    sounds.write(Path("a.wav"), 1000)
+    sounds.write(Path("deep/b.wav"), 1000)
+    for more in ([], ["--force"]):
+        made("enhance", ".", "--model", model, "--steps", 1, *more)
+        assert sorted(str(path) for path in Path("restored").rglob("*.wav")) == [
+            "restored/a.wav",
+            "restored/deep/b.wav",
+        ]
+    assert "--force" in refusal("enhance", ".", "--model", model, "--steps", 1)
+    # What is named is taken, and so is what lies in the folder that is named.
+    assert "one of the inputs" in refusal("enhance", "restored/a.wav", "--model", model, "--force")
+    assert "one of the inputs" in refusal("enhance", "restored", "--model", model, "--force")
+    made("enhance", "restored", "--model", model, "--steps", 1, "-o", "again")
+    Path("only/results").mkdir(parents=True)
+    sounds.write(Path("only/results/a.wav"), 1000)
+    assert "all of its files lie in --out only/results" in refusal(
+        "enhance", "only", "-o", "only/results", "--model", model
+    )
 
 
 def test_the_help_has_examples():
