@@ -59,7 +59,7 @@ def test_silence_and_gaps_at_the_ends_are_no_trouble():
 def test_a_prediction_is_the_mean_of_what_may_follow():
     """That of a process of order two is its recursion without excitation; five standard errors of the coefficients."""
     whitening = np.array([1.0, -1.6, 0.9])
-    audio = scipy.signal.lfilter([1.0], whitening, np.random.default_rng(2).standard_normal(40000))
+    audio = np.asarray(scipy.signal.lfilter([1.0], whitening, np.random.default_rng(2).standard_normal(40000)))
     expected = list(audio[-2:])
     for _ in range(20):
         expected.append(1.6 * expected[-1] - 0.9 * expected[-2])

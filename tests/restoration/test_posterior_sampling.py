@@ -325,7 +325,7 @@ def test_levels_fall_to_zero_from_however_low_a_start(start: float, n_steps: int
     model, audio = synthesizer(HEARS), sound()
     seen: list[torch.Tensor] = []
 
-    def recording(denoise, x, sigmas, *, noise, on_step=None, after_step=None):
+    def recording(denoise, x, sigmas, *, noise=None, on_step=None, after_step=None):
         seen.append(sigmas)
         return x
 
