@@ -183,7 +183,7 @@ def _condition(model: Synthesizer, window: Signal, *, labels: Sequence[Mapping[s
     return model.conditioner(window) if model.needs_mel else model.conditioner.null(1)
 
 
-def _mono(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Float[Tensor, "time"]:
+def _mono(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Float[Tensor, "_"]:
     audio = checked_recording(audio, sample_rate=sample_rate)
     if audio.shape[-1] < SHORTEST_SECONDS * sample_rate:
         seconds = audio.shape[-1] / sample_rate
