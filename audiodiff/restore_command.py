@@ -47,6 +47,13 @@ Start = Annotated[
         show_default="noise alone",
     ),
 ]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        metavar="T",
+        help="Factor of the noise that is drawn, 0 to 1: lower is nearer to the mean of what may be, and duller.",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the noise; another seed gives another possible result.")]
 
 
@@ -64,6 +71,7 @@ def enhance_command(
     ] = ENHANCING.method,
     steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
+    temperature: Temperature = ENHANCING.temperature,
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
@@ -86,7 +94,7 @@ def enhance_command(
         raise ParameterError(
             f"--method {method} must be one of {', '.join(OF_NOISY)}: of noisy speech no sample is known"
         )
-    sampling = replace(ENHANCING, method=method, steps=steps, start=start)
+    sampling = replace(ENHANCING, method=method, steps=steps, start=start, temperature=temperature)
     jobs = _planned(inputs, out=out, force=force)
     restore_files(_loaded(model, sampling, device=device), jobs, Restoring(Enhance(), sampling, seed, float_))
 
@@ -114,6 +122,7 @@ def inpaint_command(
     method: MethodName = INPAINTING.method,
     steps: Steps = INPAINTING.steps,
     start: Start = INPAINTING.start,
+    temperature: Temperature = INPAINTING.temperature,
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
@@ -132,7 +141,7 @@ def inpaint_command(
     """
     gaps = tuple(_gap(text) for text in gap) if gap else None
     repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
-    sampling = _sampling(INPAINTING, method=method, steps=steps, start=start)
+    sampling = _sampling(INPAINTING, method=method, steps=steps, start=start, temperature=temperature)
     jobs = _planned(inputs, out=out, force=force)
     restoring = Restoring(repair, sampling, seed, float_, limits=True)
     restore_files(_loaded(model, sampling, device=device), jobs, restoring)
@@ -153,6 +162,7 @@ def extend_command(
     method: MethodName = EXTENDING.method,
     steps: Steps = EXTENDING.steps,
     start: Start = EXTENDING.start,
+    temperature: Temperature = EXTENDING.temperature,
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
@@ -168,7 +178,7 @@ def extend_command(
       audiodiff extend telephone.wav -o wide.wav
       audiodiff extend calls/ --cutoff 3400 -o wide
     """
-    sampling = _sampling(EXTENDING, method=method, steps=steps, start=start)
+    sampling = _sampling(EXTENDING, method=method, steps=steps, start=start, temperature=temperature)
     jobs = _planned(inputs, out=out, force=force)
     loaded = _loaded(model, sampling, device=device)
     restore_files(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
@@ -189,6 +199,7 @@ def declip_command(
     method: MethodName = DECLIPPING.method,
     steps: Steps = DECLIPPING.steps,
     start: Start = DECLIPPING.start,
+    temperature: Temperature = DECLIPPING.temperature,
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
@@ -205,14 +216,14 @@ def declip_command(
       audiodiff declip takes/ --threshold 0.5 --float -o calm
     """
     repair = Declip(threshold)
-    sampling = _sampling(DECLIPPING, method=method, steps=steps, start=start)
+    sampling = _sampling(DECLIPPING, method=method, steps=steps, start=start, temperature=temperature)
     jobs = _planned(inputs, out=out, force=force)
     restore_files(_loaded(model, sampling, device=device), jobs, Restoring(repair, sampling, seed, float_))
 
 
-def _sampling(usual: Sampling, *, method: str, steps: int | None, start: float | None) -> Sampling:
+def _sampling(usual: Sampling, *, method: str, steps: int | None, start: float | None, temperature: float) -> Sampling:
     """Return how to draw what is lost in part."""
-    sampling = replace(usual, method=method, steps=steps, start=start)
+    sampling = replace(usual, method=method, steps=steps, start=start, temperature=temperature)
     if method not in METHODS:
         raise ParameterError(
             f"--method {method} must be one of {', '.join(METHODS)}: it takes noise away, and here something is lost"

@@ -57,6 +57,7 @@ class Sampling:
         start: noise level, in the amplitude of the recording at the model's level, at which to start from what was
             measured instead of from noise: what the model may change grows with it. None starts from noise alone.
         solver: another solver than the model's; not for dps and repaint, which are solvers themselves.
+        temperature: factor of all noise that is drawn: below 1, draws stay nearer to their mean, the more so the lower.
         guidance: of what the network is told against nothing told; 1 is none.
         sigma_y: std of noise in what was measured; for pigdm.
         sigma_data: std of the sounds; for pigdm. None is that of what was measured, where it is known.
@@ -68,6 +69,7 @@ class Sampling:
     steps: int | None = None
     start: float | None = None
     solver: Solver | None = None
+    temperature: float = 1.0
     guidance: float = 1.0
     sigma_y: float = 0.0
     sigma_data: float | None = None
@@ -82,6 +84,8 @@ class Sampling:
             check_whole(self.steps, name="steps", least=1)
         if self.start is not None and not self.start > 0.0:
             raise ParameterError(f"start={self.start} must be positive: a noise level")
+        if not 0.0 <= self.temperature <= 1.0:
+            raise ParameterError(f"temperature={self.temperature} must lie in [0, 1]; 1 draws from the posterior")
         if not math.isfinite(self.guidance):
             raise ParameterError(f"guidance={self.guidance} must be a finite number; 1 is none")
         check_whole(self.n_resamples, name="n_resamples", least=1)
@@ -173,14 +177,18 @@ def draw_from(
 
     Returns: as `draw`.
     """
+
+    def drawn(like: Signal, step: int) -> Signal:
+        return sampling.temperature * noise(like, step)
+
     if sampling.method == "denoise":
         # A step that no solver takes.
         told = _of_noisy(alone, problem, extra=noise(problem.measured, 2 * len(sigmas)))
     denoise, solve = _agreeing(alone, told, problem, sampling, solver=solver)
-    x = float(sigmas[0]) * noise(problem.measured, 0)
+    x = float(sigmas[0]) * drawn(problem.measured, 0)
     if sampling.start is not None:
         x = x + (problem.measured if problem.guess is None else problem.guess)
-    restored = solve(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=after_step)
+    restored = solve(denoise, x, sigmas, noise=drawn, on_step=on_step, after_step=after_step)
     operator = problem.operator
     if operator is not None:
         # In this order, so that under a mask nothing is rounded.

@@ -129,6 +129,17 @@ def test_a_draw_is_from_the_posterior(method, data, operator):
     assert covariances[1] < 0.4 * covariances[0] + 1e-3 * scale
 
 
+def test_temperature_narrows_the_draws_and_leaves_their_mean():
+    """Of Gaussian sounds a draw is an affine function of the noise: its covariance goes with the square."""
+    law, operator = LAWS["stationary"], OPERATORS["gaps"]
+    whole, cool = (
+        drawn_law(law, operator, Sampling(temperature=temperature), n_steps=40, solver=heun)
+        for temperature in (1.0, 0.6)
+    )
+    torch.testing.assert_close(cool.mean, whole.mean)
+    torch.testing.assert_close(cool.covariance, 0.36 * whole.covariance)
+
+
 @pytest.mark.parametrize(
     ("method", "data", "operator"), [("told", "stationary", "gaps"), ("pigdm", "isotropic", "decimate")]
 )
