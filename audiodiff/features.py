@@ -31,7 +31,7 @@ from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Reach, Waveform
 
 _LEAST_SECONDS = 0.1
-_OF_WAVEFORMS = (0.01, 0.2)
+_OF_WAVEFORMS = (0.003, 0.27)
 _OF_MELS = (0.4, 0.78)
 """Noise level, where audio is the signal, and layer, as a share of the way from the first to the last."""
 

@@ -20,7 +20,7 @@ from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
 
-DECLIPPING = Sampling(steps=4, start=0.05)
+DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
 """How `declip` samples where it is not told."""
 
 CONTINUES_SECONDS = 0.0003
