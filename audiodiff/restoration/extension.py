@@ -18,7 +18,7 @@ from audiodiff.restoration.windows import OnWindow, restore
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.types import Signal
 
-EXTENDING = Sampling(steps=8, temperature=0.7)
+EXTENDING = Sampling(steps=8, temperature=0.5)
 """How `extend` samples where it is not told: nearer to the mean than a draw, whose high band PESQ takes for noise."""
 
 FRAME_SECONDS = 0.064
