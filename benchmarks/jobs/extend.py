@@ -113,8 +113,8 @@ def main() -> None:
         notes=[
             "LSD: 0.1 is 1 dB; PESQ is wide band; brackets are 95 % bootstrap intervals. The SNR shows that what is "
             "drawn is plausible, and not the one high band that was lost: doing nothing has the best.",
-            f"{sampling.steps} steps, at a temperature of {sampling.temperature:g} where no other is named. zero-shot: the "
-            "same network, told nothing, by projection.",
+            f"{sampling.steps} steps, at a temperature of {sampling.temperature:g} where no other is named. zero-shot: "
+            "the same network, told nothing, by projection.",
         ],
     )
 
