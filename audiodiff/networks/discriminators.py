@@ -1,5 +1,6 @@
 """Discriminators of audio: by periods of samples, and by spectrograms of several resolutions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ Features = Float[Tensor, "batch _ _ _"]
 SLOPE = 0.1
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module, ABC):
     """Stacked two-dimensional convolutions with a score at every place of what they end in.
 
     Args:
@@ -32,9 +33,9 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.last = last
 
+    @abstractmethod
     def picture(self, audio: Waveform) -> Float[Tensor, "batch 1 rows columns"]:
         """Return what the convolutions see."""
-        raise NotImplementedError
 
     def forward(self, audio: Waveform) -> tuple[Scores, list[Features]]:
         """Return the scores, and what every layer has handed on."""
