@@ -17,7 +17,6 @@ from audiodiff.data import load_entries, load_whole, speech_folder
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim
 from audiodiff.errors import AudioFileError
-from audiodiff.inverter import START_LEVEL
 from audiodiff.messages import progress, say
 from audiodiff.train import train
 from audiodiff.types import Mel
@@ -88,7 +87,7 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
         return lambda mel, n_samples: inverter.generate(mel, n_samples=n_samples, iterations=iterations)[0]
 
     def of_griffin_lim(mel: Mel, n_samples: int) -> Tensor:
-        start = START_LEVEL * BlockNoise(0, [0])(torch.zeros(1, 1, n_samples), 0)[:, 0]
+        start = BlockNoise(0, [0])(torch.zeros(1, 1, n_samples), 0)[:, 0]
         return griffin_lim(mel, start, dialect=dialect, n_iterations=GRIFFIN_LIM_ITERATIONS)
 
     few, many = model.n_iterations, DEFAULT_ITERATIONS

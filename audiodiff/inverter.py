@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.solvers import Solver
-from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, constrain, griffin_lim, margin_frames
+from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, invert, invert_reach
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.generation_arguments import checked_audio, checked_items, checked_mel, checked_n_samples
 from audiodiff.pieces import CountedSteps, Cut, Renderer, Stream, in_parts, in_pieces, joined, whole
 from audiodiff.second_stage import SecondStage
 from audiodiff.types import AudioStretch, Mel, MelStretch, Reach, Waveform
-
-START_LEVEL = 0.1
-"""RMS of the white noise that an inversion starts from; the first iteration brings it to the level of the mel."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +26,18 @@ class Inversion:
 
     Args:
         name: of the model that inverts in this way.
-        invert: (start, mel, *, dialect, n_iterations, first_frame, on_step) -> audio.
-        margin_frames: (n_iterations) -> frames around a window that make its samples those of the longer signal; None
-            where only a whole can be inverted.
+        invert: (noise, mel, *, dialect, n_iterations, first_frame, on_step) -> audio.
+        reach: (dialect, n_iterations) -> frames before and after a window that make its samples those of the longer
+            signal; None where only a whole can be inverted.
     """
 
     name: str
     invert: Callable[..., Float[Tensor, "batch time"]]
-    margin_frames: Callable[[int], int] | None
+    reach: Callable[[MelDialect, int], Reach] | None
 
 
 def _griffin_lim(
-    start: Float[Tensor, "batch time"],
+    noise: Float[Tensor, "batch time"],
     mel: Mel,
     *,
     dialect: MelDialect,
@@ -49,16 +46,16 @@ def _griffin_lim(
     on_step: Callable[..., None] | None,
 ) -> Float[Tensor, "batch time"]:
     assert first_frame == 0
-    return griffin_lim(mel, start, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
+    return griffin_lim(mel, noise, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
 
 
-CONSTRAINT = Inversion("none", constrain, margin_frames)
+CONSTRAINT = Inversion("none", invert, invert_reach)
 INVERSIONS = {way.name: way for way in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
 """The ways to invert mels, by the names that `audiodiff.load` knows them by."""
 
 
 class MelInverter(SecondStage):
-    """Invert mel spectrograms of one dialect from white noise, unless told otherwise by the accelerated mel constraint.
+    """Invert mel spectrograms of one dialect without training, unless told otherwise by the accelerated mel constraint.
 
     Args:
         dialect: the contract that every mel has to keep.
@@ -283,11 +280,11 @@ class MelInverter(SecondStage):
 
     def cut(self, *, n_iterations: int) -> Cut | None:
         """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
-        if self.inversion.margin_frames is None:
+        if self.inversion.reach is None:
             return None
         hop = self.dialect.hop_length
-        margin = self.inversion.margin_frames(n_iterations) * hop
-        return Cut(margin=Reach(margin, margin), grain=hop)
+        before, after = self.inversion.reach(self.dialect, n_iterations)
+        return Cut(margin=Reach(before * hop, after * hop), grain=hop)
 
     def checked_iterations(self, iterations: int | None) -> int:
         """Return the number of iterations, the model's where None.
@@ -312,9 +309,8 @@ class MelInverter(SecondStage):
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
             assert mel is not None
             noise = noise_of(seed, items, offset=first_sample)
-            start = START_LEVEL * noise(mel.new_zeros(len(items), 1, n_samples), -1)[:, 0]
             return self.inversion.invert(
-                start,
+                noise(mel.new_zeros(len(items), 1, n_samples), -1)[:, 0],
                 mel,
                 dialect=self.dialect,
                 n_iterations=n_iterations,

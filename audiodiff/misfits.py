@@ -91,6 +91,7 @@ def of_choices(config: Config, *, process: Process) -> Iterator[str]:
     yield from of_target(config, process=process)
     yield from of_objective(config, process=process)
     yield from of_hearing(config)
+    yield from of_refinement(config)
     yield from of_method(config)
     yield from of_variance(config)
 
@@ -102,16 +103,27 @@ def of_hearing(config: Config) -> Iterator[str]:
         "network=spectral_restorer": _kind(config["network"]) == "SpectralRestorer",
         "method=restoration": _kind(config["method"]) == "Restoration",
     }
-    missing = [choice for choice, chosen in having.items() if not chosen]
-    if 0 < len(missing) < len(having):
-        chosen = " and ".join(choice for choice in having if choice not in missing)
-        yield (
-            f"{chosen} without {' and '.join(missing)}: a model of degraded recordings needs all three, as "
-            "recipes=speech/prior has them"
-        )
+    yield from _all_or_none(having, purpose="of degraded recordings", recipe="speech/prior")
     made_for = (_kind(config["process"]), _kind(config["preconditioning"]))
     if having["network=spectral_restorer"] and made_for != ("Flow", "Sample"):
         yield "network=spectral_restorer reads sigma off a flow's clock: choose process=flow preconditioning=sample"
+
+
+def of_refinement(config: Config) -> Iterator[str]:
+    """Compare who makes the first guess, who mends it, and whether training does both."""
+    having = {
+        "model.starts_from_mel=true": bool(config["model"].get("starts_from_mel")),
+        "network=spectral_refiner": _kind(config["network"]) == "SpectralRefiner",
+        "method=refinement": _kind(config["method"]) == "Refinement",
+        "objective=multi_resolution": _kind(config["objective"]) == "MultiResolution",
+    }
+    yield from _all_or_none(having, purpose="that starts from the mel", recipe="speech/vocoder")
+    made_for = (_kind(config["process"]), _kind(config["preconditioning"]))
+    if having["network=spectral_refiner"] and made_for != ("Flow", "Sample"):
+        yield (
+            "network=spectral_refiner gives the sound itself, with next to no noise beside what it is given: choose "
+            "process=flow preconditioning=sample"
+        )
 
 
 def of_levels(config: Config, *, process: Process) -> Iterator[str]:
@@ -311,6 +323,16 @@ def of_range(*, process: Process, preconditioning: Preconditioning, density: Den
             f"the sampler starts at sigma={first:.4g}, far beyond sigma={float(drawn.max()):.4g}, the noisiest that "
             "density draws: choose a grid that starts lower, as sampler=flow does with density=uniform_time, or a "
             "density that reaches further"
+        )
+
+
+def _all_or_none(having: Mapping[str, bool], *, purpose: str, recipe: str) -> Iterator[str]:
+    """Say which choices are missing where only some were made."""
+    missing = [choice for choice, chosen in having.items() if not chosen]
+    if 0 < len(missing) < len(having):
+        chosen = " and ".join(choice for choice in having if choice not in missing)
+        yield (
+            f"{chosen} without {' and '.join(missing)}: a model {purpose} needs them all, as recipes={recipe} has them"
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -14,15 +15,18 @@ from audiodiff.conditioners.conditioner import Conditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.guidance import Interval, classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
-from audiodiff.diffusion.sampler import Sampler
+from audiodiff.diffusion.sampler import Sampler, Start
 from audiodiff.diffusion.solvers import evaluations_in_a_row
-from audiodiff.dsp.inversion import constrain, margin_frames
+from audiodiff.dsp.inversion import constrain, invert, invert_reach, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.labels import LabelValue
 from audiodiff.pieces import Cut
 from audiodiff.representations.representation import Representation
 from audiodiff.second_stage import SecondStage
 from audiodiff.types import Denoise, Mel, Noise, Reach, Signal, Waveform
+
+INVERSION_STEP = -1
+"""The step number that keys the noise of a mel's inversion, which no sampler takes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Parts:
     denoiser: Denoiser
     dialect: MelDialect | None
     vocoder: SecondStage | None
+    starts_from_mel: bool
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +69,7 @@ class Rendering:
         parts: the model.
         sampler: what it is sampled with.
         guidance: how it is guided.
-        n_iterations: of the mel constraint at the end.
+        n_iterations: of the mel constraint, at the end or, of a model that starts from the mel, before its first step.
         seed: of the noise.
         items: number of each example.
         on_step: called after each step of the sampler and each iteration.
@@ -90,7 +95,8 @@ class Rendering:
         representation = self.parts.representation
         noise = noise_of(self.seed, self.items, offset=first_sample // representation.hop_length)
         condition = self._told() if mel is None else Condition(frames=mel)
-        signal = self._sampled(condition, noise, n_steps=representation.length(n_samples))
+        start = self._start(mel, n_samples=n_samples, first_sample=first_sample)
+        signal = self._sampled(condition, noise, n_steps=representation.length(n_samples), start=start)
         return self.sound(signal, condition.frames, items=self.items, n_samples=n_samples, first_sample=first_sample)
 
     def _unequal(self, lengths: Sequence[int], *, n_samples: int) -> Waveform:
@@ -114,7 +120,23 @@ class Rendering:
             return self.parts.conditioner.null(len(self.items))
         return Condition(vector=known.vectors(self.labels).to(self.parts.device))
 
-    def _sampled(self, condition: Condition, noise: Noise, *, n_steps: int) -> Signal:
+    def _start(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Start | None:
+        """Return what makes the first x of a model that starts from the mel's inversion."""
+        dialect = self.parts.dialect
+        if not self.parts.starts_from_mel or mel is None or dialect is None:
+            return None
+        noise = noise_of(self.seed, self.items, offset=first_sample)
+        inverted = invert(
+            noise(mel.new_zeros(len(self.items), 1, n_samples), INVERSION_STEP)[:, 0],
+            mel,
+            dialect=dialect,
+            n_iterations=self.n_iterations,
+            first_frame=first_sample // dialect.hop_length,
+            on_step=self.on_step,
+        )
+        return partial(_plus_noise, self.parts.representation.encode(inverted[:, None]))
+
+    def _sampled(self, condition: Condition, noise: Noise, *, n_steps: int, start: Start | None = None) -> Signal:
         """Return the signals that the sampler makes of noise."""
         denoise: Denoise = self.parts.denoiser.bind(condition)
         scale, interval, guide = self.guidance.scale, self.guidance.interval, self.guidance.guide
@@ -122,7 +144,8 @@ class Rendering:
             model, told = (self.parts, self._null(condition)) if guide is None else (guide, condition)
             denoise = classifier_free(denoise, model.denoiser.bind(told), scale=scale, interval=interval)
         like = torch.zeros(len(self.items), self.parts.representation.channels, n_steps, device=self.parts.device)
-        return self.sampler(denoise, like, noise, on_step=self.on_step)
+        sampler = self.sampler if start is None else replace(self.sampler, start=start)
+        return sampler(denoise, like, noise, on_step=self.on_step)
 
     def _null(self, condition: Condition) -> Condition:
         """Return the condition that says nothing, as long as the one that says something."""
@@ -142,9 +165,10 @@ class Rendering:
         if vocoder is not None:
             second = vocoder.renderer(n_iterations=self.n_iterations, seed=self.seed, items=items, on_step=self.on_step)
             return second(target, n_samples=n_samples, first_sample=first_sample)
-        if self.n_iterations == 0 or target is None or dialect is None:
+        if self.n_iterations == 0 or target is None or dialect is None or self.parts.starts_from_mel:
             return audio
-        return constrain(
+        finish = constrain if made is None else invert
+        return finish(
             audio[:, 0],
             target,
             dialect=dialect,
@@ -152,6 +176,10 @@ class Rendering:
             first_frame=first_sample // dialect.hop_length,
             on_step=self.on_step,
         )[:, None]
+
+
+def _plus_noise(start: Signal, eps: Signal, sigma: float) -> Signal:
+    return start + sigma * eps
 
 
 def cut_of(parts: Parts, *, sampler: Sampler, n_iterations: int, guide: Parts | None) -> Cut | None:
@@ -178,8 +206,11 @@ def cut_of(parts: Parts, *, sampler: Sampler, n_iterations: int, guide: Parts | 
         before, after = before + second.margin.before, after + second.margin.after
         grain = math.lcm(grain, second.grain)
     elif parts.dialect is not None:
-        margin = margin_frames(n_iterations) * parts.dialect.hop_length
-        before, after = before + margin, after + margin
+        if parts.starts_from_mel or parts.representation.makes_mel:
+            margin = invert_reach(parts.dialect, n_iterations)
+        else:
+            margin = Reach(margin_frames(n_iterations), margin_frames(n_iterations))
+        before, after = (own + of * parts.dialect.hop_length for own, of in zip((before, after), margin, strict=True))
         grain = math.lcm(grain, parts.dialect.hop_length)
     return Cut(margin=Reach(before, after), grain=grain)
 

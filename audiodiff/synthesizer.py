@@ -53,6 +53,8 @@ class Synthesizer(SecondStage):
         denoiser: the network and its preconditioning.
         sampler: solver, grid and number of steps unless a call asks for others.
         n_iterations: of the mel constraint that ends a generation; 0 leaves the network's output as it is.
+        starts_from_mel: sample from the inversion of the mel, which has these iterations instead, and from the noise of
+            the first level beside it.
         vocoder: the second stage of a model that makes mels, which makes sound of them; None leaves that to the mel
             constraint.
     """
@@ -67,6 +69,7 @@ class Synthesizer(SecondStage):
         sampler: Sampler,
         dialect: MelDialect | None = None,
         n_iterations: int = 0,
+        starts_from_mel: bool = False,
         vocoder: SecondStage | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +79,10 @@ class Synthesizer(SecondStage):
             raise ParameterError("dialect=None: a model that takes or makes mel spectrograms needs their dialect")
         if n_iterations < 0:
             raise ParameterError(f"n_iterations={n_iterations} must not be negative")
+        if starts_from_mel and not conditioner.needs_mel:
+            raise ParameterError("starts_from_mel=true needs a model that is told a mel: choose conditioner=mel")
+        if starts_from_mel and n_iterations == 0:
+            raise ParameterError("n_iterations=0 must be positive with starts_from_mel=true: what it starts from")
         self.sample_rate = sample_rate
         self.dialect = dialect
         self.representation = representation
@@ -83,6 +90,7 @@ class Synthesizer(SecondStage):
         self.denoiser = denoiser
         self.sampler = share(denoiser.schedule, sampler)
         self.n_iterations = n_iterations
+        self.starts_from_mel = starts_from_mel
         self.vocoder = self.checked_vocoder(vocoder)
 
     @property
@@ -103,7 +111,9 @@ class Synthesizer(SecondStage):
     @property
     def parts(self) -> Parts:
         """What generation is made of."""
-        return Parts(self.representation, self.conditioner, self.denoiser, self.dialect, self.vocoder)
+        return Parts(
+            self.representation, self.conditioner, self.denoiser, self.dialect, self.vocoder, self.starts_from_mel
+        )
 
     @property
     def labels(self) -> LabelSet | None:
@@ -459,6 +469,8 @@ class Synthesizer(SecondStage):
             return 0
         n_iterations = self.n_iterations if iterations is None else iterations
         check_whole(n_iterations, name="iterations", least=0)
+        if n_iterations == 0 and self.starts_from_mel:
+            raise ParameterError("iterations=0 must be positive: this model starts from what they make of the mel")
         if n_iterations == 0 and self.representation.makes_mel:
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations

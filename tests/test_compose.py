@@ -19,11 +19,20 @@ STUDENTS = ("techniques/progressive", "techniques/consistency", "techniques/refl
 # What else has to be chosen for an option to fit; after TEACHER goes the folder of a trained model.
 FAIR = "objective.by_noisy=true"
 COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
+REFINING = (
+    "network=spectral_refiner",
+    "objective=multi_resolution",
+    "method=refinement",
+    "model.starts_from_mel=true",
+)
 ALSO = {
     "audio=plain": (FAIR, "conditioner=none", "network=spectral_unconditional"),
     "conditioner=degraded": (FAIR, "network=spectral_restorer", "method=restoration"),
     "method=restoration": (FAIR, "network=spectral_restorer", "conditioner=degraded"),
     "network=spectral_restorer": (FAIR, "conditioner=degraded", "method=restoration"),
+    "network=spectral_refiner": REFINING,
+    "objective=multi_resolution": REFINING,
+    "method=refinement": REFINING,
     "conditioner=labels": (FAIR, "network=wavenet", "data.labels={class: folder}"),
     "conditioner=none": (FAIR, "network=spectral_unconditional"),
     "network=spectral_unconditional": (FAIR, "conditioner=none"),

@@ -19,7 +19,7 @@ from audiodiff.diffusion.process import Flow
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import euler, heun, midpoint
 from audiodiff.diffusion.translation import flow_of, inversion, levels, rungs, sdedit
-from audiodiff.dsp.inversion import constrain
+from audiodiff.dsp.inversion import invert
 from audiodiff.dsp.level import gain_to
 from audiodiff.editing import edit
 from audiodiff.errors import ParameterError
@@ -145,10 +145,11 @@ def test_strength_zero_of_waveforms_is_the_recording(waves: Synthesizer):
 def test_strength_zero_of_mels_is_the_mel_made_sound_again(mels: Synthesizer):
     audio = _recording(256 * 20)
     made = edit(mels, audio, sample_rate=RATE, strength=0.0)
-    start = 0.1 * noise_of(0, [0])(audio, -1)
+    noise = noise_of(0, [0])(audio, -1)
     assert mels.dialect is not None
-    expected = constrain(start[:, 0], mels.mel(audio), dialect=mels.dialect, n_iterations=mels.n_iterations)
-    torch.testing.assert_close(made[:, 0], expected, rtol=0, atol=1e-5)
+    expected = invert(noise[:, 0], mels.mel(audio), dialect=mels.dialect, n_iterations=mels.n_iterations)
+    # The mel has gone through the representation and back: roundings, which iterations amplify.
+    torch.testing.assert_close(made[:, 0], expected, rtol=0, atol=1e-4)
 
 
 def test_full_strength_is_generation(waves: Synthesizer, mels: Synthesizer):

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -62,7 +63,8 @@ def _config(process: str, preconditioning: str, density: str, objective: str) ->
     betas = _node("process", process, process).get("betas")
     counts = betas is not None and preconditioning != "edm"
     hybrid = objective == "hybrid"
-    network = "diffwave" if counts or hybrid else "spectral"
+    refines = objective == "multi_resolution"
+    network = "spectral_refiner" if refines else "diffwave" if counts or hybrid else "spectral"
     config = dict(_resolved(network))
     config["process"] = _node("process", process, process)
     chosen = {"preconditioning": preconditioning, "density": density, "objective": objective}
@@ -76,10 +78,14 @@ def _config(process: str, preconditioning: str, density: str, objective: str) ->
             config["network"]["out_channels"] = 2
     if objective == "spectral":
         config["objective"] = {**config["objective"], "n_fft": 64, "hop_length": 16, "n_bands": 16}
+    if refines:
+        config["objective"] = {**config["objective"], "windows": [16, 64]}
+        config["method"] = {**_node("method", "refinement", process), "n_iterations": [1]}
     config["sampler"] = {**config["sampler"], "n_steps": 4}
     denoiser = {"network": config["network"], "preconditioning": config["preconditioning"]}
     denoiser = {**config["model"]["denoiser"], **denoiser, "learns_variance": hybrid}
-    config["model"] = {**config["model"], "denoiser": denoiser, "sampler": config["sampler"]}
+    parts = {"denoiser": denoiser, "sampler": config["sampler"], "starts_from_mel": refines}
+    config["model"] = {**config["model"], **parts}
     return config
 
 
@@ -179,6 +185,23 @@ def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tup
     none = [] if "conditioner=degraded" in chosen else ["conditioner=none"]
     config = compose.plain(compose.compose([*more, *none, *chosen]))
     with pytest.raises(ParameterError, match=f"without {missing}"):
+        compose.build_training_step(config)
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    ["model.starts_from_mel=true", "network=spectral_refiner", "method=refinement", "objective=multi_resolution"],
+)
+def test_who_makes_a_first_guess_and_who_mends_it_go_together(left_out: str):
+    config = compose.plain(compose.compose([choice for choice in tiny.REFINING if choice != left_out]))
+    with pytest.raises(ParameterError, match=f"without {left_out}: .* recipes=speech/vocoder"):
+        compose.build_training_step(config)
+
+
+@pytest.mark.parametrize("other", ["preconditioning=velocity", "process=vp_cosine"])
+def test_a_network_that_mends_gives_the_sound_itself(other: str):
+    config = compose.plain(compose.compose([*tiny.REFINING, other]))
+    with pytest.raises(ParameterError, match="choose process=flow preconditioning=sample"):
         compose.build_training_step(config)
 
 

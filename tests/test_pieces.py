@@ -55,14 +55,14 @@ def at_once_and_in_pieces(monkeypatch: pytest.MonkeyPatch, generate: Callable[[]
 
 @pytest.mark.parametrize("name", ["hifigan", "vocos", "tacotron2"])
 def test_an_inversion_in_pieces_is_the_inversion_of_the_whole(monkeypatch, name):
-    model = MelInverter(dialect=dialect(name), n_iterations=32)
-    mel = model.mel(speech_like(5 * model.sample_rate, sample_rate=model.sample_rate))
+    model = MelInverter(dialect=dialect(name), n_iterations=8)
+    mel = model.mel(speech_like(8 * model.sample_rate, sample_rate=model.sample_rate))
     counts: list[tuple[int, int]] = []
     whole, cut = at_once_and_in_pieces(
         monkeypatch, lambda: model.generate(mel, on_step=lambda done, total: counts.append((done, total)))
     )
-    assert counts[31] == (32, 32)
-    assert counts[-1][0] == counts[-1][1] > 64
+    assert counts[7] == (8, 8)
+    assert counts[-1][0] == counts[-1][1] > 8
     assert (whole - cut).abs().max() < FULL_SCALE
 
 
@@ -142,11 +142,11 @@ def test_a_causal_vocoder_waits_for_its_window_alone():
 
 
 def test_a_stream_that_looks_ahead_less_comes_near(monkeypatch):
-    model = MelInverter(dialect=dialect("hifigan"), n_iterations=16)
+    model = MelInverter(dialect=dialect("hifigan"), n_iterations=4)
     mel = model.mel(speech_like(2 * 22050))
     whole = model.generate(mel)
     errors = []
-    for ahead in (2, 8, 32):
+    for ahead in (2, 16, 32):
         streamed = torch.cat(list(model.stream([mel], ahead_frames=ahead)), dim=-1)
         errors.append(float((streamed - whole).abs().max()))
     assert errors[0] > 10.0 * errors[1] > 100.0 * errors[2]

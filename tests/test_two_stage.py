@@ -15,7 +15,7 @@ from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import griffin_lim
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudioFileError, CheckpointError, MelError, ParameterError
-from audiodiff.inverter import INVERSIONS, START_LEVEL, MelInverter
+from audiodiff.inverter import INVERSIONS, MelInverter
 from audiodiff.join_command import join_command
 from audiodiff.pieces import Cut, Renderer
 from audiodiff.second_stage import SecondStage
@@ -115,7 +115,7 @@ def test_griffin_lim_as_a_stage_is_griffin_lim_of_the_mel(stages: tuple[Path, Pa
     made = first.generate(n_samples=4800, iterations=4, seed=2)
     mel = mel_of(model(stages[0]), batch=1, n_samples=4800, seed=2)
     assert first.dialect is not None
-    start = START_LEVEL * BlockNoise(2, [0])(torch.zeros(1, 1, 4800), -1)[:, 0]
+    start = BlockNoise(2, [0])(torch.zeros(1, 1, 4800), -1)[:, 0]
     assert torch.equal(made[:, 0], griffin_lim(mel, start, dialect=first.dialect, n_iterations=4))
 
 

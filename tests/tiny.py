@@ -10,6 +10,18 @@ from audiodiff.synthesizer import Synthesizer
 
 _SMALL = ["network.channels=8", "network.n_layers=2", "network.dilation_cycle=2", "network.step_features=8"]
 VOCODER = [*_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
+REFINING = [
+    "model.starts_from_mel=true",
+    "network=spectral_refiner",
+    "method=refinement",
+    "objective=multi_resolution",
+    *_SMALL,
+    "sampler.n_steps=1",
+    "++sampler.grid.t_start=0.002",
+    "++density.t_min=0.0005",
+    "++density.t_max=0.002",
+    "model.n_iterations=2",
+]
 UNCONDITIONAL = ["recipes=folder/unconditional", "data.root=embedded", *_SMALL, "sampler.n_steps=3"]
 LOG_MEL = ["recipes=quickstart/mel", *_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
 

@@ -1,7 +1,7 @@
 """Losses on a denoiser's prediction, one number per example."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -173,3 +173,75 @@ class SpectrallyWeighted(Objective):
         """Return which frames have no sample that is not known."""
         unknown = F.pad(1.0 - known, (self.n_fft // 2, self.n_fft // 2))
         return F.max_pool1d(unknown, self.n_fft, self.hop_length) == 0.0
+
+
+@dataclass(frozen=True)
+class MultiResolution(Objective):
+    """Compute the mean distance between the magnitudes of D and x0, compressed by an exponent, over several windows.
+
+    It does not hear phases but by what they do to magnitudes: long windows resolve harmonics, short ones onsets. Its
+    minimum is the median of every magnitude, and any phases. Where x0 has nothing above some frequency, a recording
+    that was resampled for one, D is not judged there.
+
+    Args:
+        sample_rate: in Hz.
+        windows: lengths of the frames and of their periodic Hann windows, in samples; each hops by a quarter.
+        exponent: of the magnitudes: 1 hears peaks alone, 0.5 what is 40 dB below them as well.
+        corner: in Hz: from there on a frequency counts in inverse proportion to it, as on the mel scale; below it all
+            count about alike.
+
+    Source: Yamamoto, Song, Kim 2020 (Parallel WaveGAN), section 2.2, for several resolutions.
+    """
+
+    sample_rate: int
+    windows: Sequence[int] = (256, 512, 1024, 2048)
+    exponent: float = 0.5
+    corner: float = 700.0
+
+    def __post_init__(self) -> None:
+        if not self.windows or min(self.windows) < 16:
+            raise ParameterError(f"windows={list(self.windows)} must name lengths of at least 16 samples")
+        if not 0.0 < self.exponent <= 1.0:
+            raise ParameterError(f"exponent={self.exponent} must lie in (0, 1]")
+        if not self.corner > 0.0:
+            raise ParameterError(f"corner={self.corner} Hz must be positive")
+
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+    ) -> Float[Tensor, "batch"]:
+        estimate, truth = prediction.denoised.flatten(0, 1), x0.flatten(0, 1)
+        longest = max(self.windows)
+        top = _bandwidth(_power(truth, longest))
+        total = torch.zeros(len(truth), dtype=truth.dtype, device=truth.device)
+        for window in self.windows:
+            magnitudes = [
+                (_power(signal, window) + _INAUDIBLE) ** (self.exponent / 2.0) for signal in (estimate, truth)
+            ]
+            distance = (magnitudes[0] - magnitudes[1]).abs().mean(dim=2)
+            place = torch.linspace(0.0, 1.0, distance.shape[1], device=distance.device)
+            counted = 1.0 / (1.0 + place * self.sample_rate / 2.0 / self.corner) * (place <= top[:, None])
+            total = total + (distance * counted).sum(dim=1) / counted.sum(dim=1)
+        return (total / len(self.windows)).reshape(x0.shape[:2]).mean(dim=1)
+
+
+_INAUDIBLE = 1e-9
+"""Added to powers whose square root is differentiated: -90 dB of the power of white noise of variance 1."""
+_NOTHING = 10.0**-9.5
+"""Power against that of the loudest bin under which there is nothing."""
+
+
+def _power(signal: Float[Tensor, "batch time"], window: int) -> Float[Tensor, "batch bins frames"]:
+    """Return squared magnitudes, 1 on average for white noise of variance 1."""
+    hann = torch.hann_window(window, dtype=signal.dtype, device=signal.device)
+    spectrum = torch.stft(
+        signal, window, window // 4, window=hann, center=True, pad_mode="constant", return_complex=True
+    )
+    return (spectrum.real.square() + spectrum.imag.square()) / (0.375 * window)
+
+
+def _bandwidth(power: Float[Tensor, "batch bins frames"]) -> Float[Tensor, "batch"]:
+    """Return up to which share of half the sample rate there is anything."""
+    mean = power.mean(dim=2)
+    there = mean > _NOTHING * mean.amax(dim=1, keepdim=True)
+    places = torch.arange(mean.shape[1], device=mean.device)
+    return (there * places).amax(dim=1) / (mean.shape[1] - 1)

@@ -83,7 +83,7 @@ class SpectralWaveNet(Network):
         self.mel_encoder = None
         self.encoder_reach = Reach(0, 0)
         if dialect is not None:
-            self.register_buffer("spread", _spread(dialect, self.stft), persistent=False)
+            self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
             first, second = shared_look_ahead(look_ahead, [2, 1])
             self.encoder_reach = Reach(6 - first - second, first + second)
             self.mel_encoder = nn.Sequential(
@@ -115,7 +115,7 @@ class SpectralWaveNet(Network):
         hop, window = self.stft.hop_length, self.stft.n_fft
         before = after = window
         if self.dialect is not None:
-            centre = self._mel_centre
+            centre = centre_of(self.dialect)
             before = max(window, window // 2 + centre)
             after = max(window, window // 2 + self.dialect.hop_length - centre)
         stack, encoder = self.stack.reach, self.encoder_reach
@@ -136,7 +136,7 @@ class SpectralWaveNet(Network):
         mel = condition.frames
         if mel is None or mel.shape[1] != self.dialect.n_mels:
             raise ParameterError(f"condition.frames must be a mel spectrogram of {self.dialect.n_mels} bands")
-        amplitude = self._at_frame_rate(self.dialect.amplitude(mel))
+        amplitude = at_frames_of(self.stft, self.dialect.amplitude(mel), dialect=self.dialect)
         with torch.autocast(mel.device.type, enabled=False):
             envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude)
         # Roughly standardised, whatever the dialect's own compression.
@@ -188,26 +188,8 @@ class SpectralWaveNet(Network):
             audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
         return audio[:, None, :n_samples].to(x.dtype)
 
-    @property
-    def _mel_centre(self) -> int:
-        """Sample that the first mel frame stands around."""
-        assert self.dialect is not None
-        return self.dialect.n_fft // 2 - self.dialect.stft.padding
 
-    def _at_frame_rate(self, mel: Mel) -> Float[Tensor, "batch n_mels own_frames"]:
-        """Interpolate mel frames linearly at the centres of the network's own."""
-        dialect, hop = self.dialect, self.stft.hop_length
-        assert dialect is not None
-        n_samples = mel.shape[-1] * dialect.hop_length
-        n_frames = -(-n_samples // hop)
-        at = (torch.arange(n_frames, device=mel.device) + 0.5) * hop
-        position = ((at - self._mel_centre) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
-        low = position.floor().long()
-        high = (low + 1).clamp(max=mel.shape[-1] - 1)
-        return torch.lerp(mel[..., low], mel[..., high], (position - low).to(mel))
-
-
-def _spread(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
+def spread_of(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
     """Return the matrix from band amplitudes to magnitudes of another STFT, flat within and beyond the bands."""
     filters = dialect.filters().double()
     width = filters.sum(dim=1, keepdim=True)
@@ -218,3 +200,20 @@ def _spread(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
     nearest = frequencies.round().long().clamp(int(covered.min()), int(covered.max()))
     # Magnitudes of noise grow with the root of the window's energy.
     return (at_bins[nearest] * math.sqrt(stft.n_fft / dialect.win_length)).float()
+
+
+def centre_of(dialect: MelDialect) -> int:
+    """Return the sample that the first mel frame stands around."""
+    return dialect.n_fft // 2 - dialect.stft.padding
+
+
+def at_frames_of(stft: Stft, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, "batch n_mels own_frames"]:
+    """Interpolate mel frames linearly at the centres of a network's own, the first of which is half a hop long."""
+    hop = stft.hop_length
+    n_samples = mel.shape[-1] * dialect.hop_length
+    n_frames = -(-n_samples // hop)
+    at = (torch.arange(n_frames, device=mel.device) + 0.5) * hop
+    position = ((at - centre_of(dialect)) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
+    low = position.floor().long()
+    high = (low + 1).clamp(max=mel.shape[-1] - 1)
+    return torch.lerp(mel[..., low], mel[..., high], (position - low).to(mel))

@@ -14,7 +14,7 @@ from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 class LogMelRepresentation(Representation):
     """Diffuse a mel spectrogram, every band brought to mean 0 and variance 1 over the training data.
 
-    Decoding gives white noise as the first guess and the mel as what the mel constraint has to meet.
+    Decoding gives the mel, which is still to be inverted, and white noise of variance 1 to do it with.
     """
 
     mean: Tensor
@@ -51,8 +51,7 @@ class LogMelRepresentation(Representation):
 
     def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
         mel = self.dialect.limited(signal * affine(self.std) + affine(self.mean))
-        start = 0.1 * noise(signal.new_zeros(signal.shape[0], 1, n_samples), -1)
-        return start, mel
+        return noise(signal.new_zeros(signal.shape[0], 1, n_samples), -1), mel
 
     def _mel(self, audio: Waveform) -> Mel:
         if audio.shape[1] != 1:

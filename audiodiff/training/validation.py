@@ -61,7 +61,7 @@ def check(settings: Settings, *, model: Synthesizer) -> None:
     if makes_mel and n_iterations == 0:
         raise ParameterError(
             "validation.iterations=0 must be positive: this model makes a mel, and only the mel constraint makes it "
-            "sound; set validation.iterations=null and model.n_iterations=64"
+            "sound; set validation.iterations=null and model.n_iterations=16"
         )
     if settings.iterations and not (model.needs_mel or makes_mel):
         raise ParameterError(

@@ -8,8 +8,10 @@ import soundfile
 import torch
 import torchaudio
 
-from audiodiff.dsp.inversion import constrain, griffin_lim
+from audiodiff.dsp import inversion
+from audiodiff.dsp.inversion import constrain, griffin_lim, invert, invert_reach
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
+from audiodiff.dsp.stft import Stft
 from audiodiff.errors import MelError, ParameterError
 
 RECORDINGS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "kathleen"
@@ -197,6 +199,7 @@ def test_griffin_lim_is_torchaudios_iteration():
     [
         ({"n_iterations": -1}, "n_iterations=-1"),
         ({"momentum": 1.0}, "momentum=1.0"),
+        ({"low_momentum": -0.1}, "low_momentum=-0.1"),
         ({"exponent": 0.0}, "exponent=0.0"),
     ],
 )
@@ -215,6 +218,66 @@ def test_audio_and_mel_that_do_not_belong_together_are_refused():
         constrain(audio[:, :2000], mel, dialect=d)
     with pytest.raises(MelError, match="span"):
         griffin_lim(mel + 20, audio, dialect=d)
+
+
+def test_every_few_samples_have_the_stft_of_what_lies_low_in_all_of_them():
+    """Iterations at a lower rate rest on it: of a signal without a high band it is the same, but for a factor."""
+    d = dialect("hifigan")
+    low = inversion._low_bands(d, torch.float32, torch.device("cpu"))
+    assert low is not None
+    factor = d.stft.hop_length // low.stft.hop_length
+    assert factor == 8
+    time = torch.arange(256 * 40, dtype=torch.float64) / d.sample_rate
+    audio = sum(torch.sin(2 * torch.pi * hz * time + hz) for hz in (90.0, 333.0, 1000.0)).float()
+    padded = d.stft.pad(audio)
+    expected = d.stft.analyse(audio)[:, : low.last]
+    result = factor * low.stft.analyse(padded[::factor])[:, : low.last]
+    assert result.shape == expected.shape
+    # The ends, where a mirrored sine has a kink.
+    assert (result - expected)[3:-3].abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("changes", [{"hop_length": 255}, {"sample_rate": 4000, "f_max": 2000.0}], ids=["odd", "slow"])
+def test_without_a_lower_rate_all_iterations_are_at_the_full_one(changes):
+    d = dialect("hifigan", **changes)
+    assert inversion._low_bands(d, torch.float32, torch.device("cpu")) is None
+    audio = voice(d)
+    mel = d.mel(audio)
+    assert distance(d, constrain(noise(1, audio.shape[-1]), mel, dialect=d, n_iterations=24), mel) < 1.0
+
+
+@pytest.mark.parametrize("name", DIALECT_NAMES)
+def test_a_window_of_a_long_sound_is_inverted_as_the_whole_is(name):
+    d = dialect(name)
+    audio = torch.cat([voice(d), 0.3 * voice(d).flip(-1)], dim=-1).repeat(1, 4)
+    mel = d.mel(audio)
+    n_frames = mel.shape[-1]
+    white = noise(1, d.n_samples(n_frames))
+    whole = invert(white, mel, dialect=d, n_iterations=8)
+    first = 40
+    start = white[:, first * d.hop_length :]
+    window = invert(start, mel[..., first:], dialect=d, n_iterations=8, first_frame=first)
+    before, _ = invert_reach(d, 8)
+    assert first + before < n_frames - 20
+    kept = slice((first + before) * d.hop_length, None)
+    difference = whole[:, kept] - window[:, before * d.hop_length :]
+    assert difference.abs().max() < 1e-4
+
+
+def test_pulses_leave_less_to_do_than_noise():
+    """Of the true waveform's own magnitudes, at four times the resolution of the mel, which no mel tells."""
+    d = dialect("hifigan")
+    time = torch.arange(256 * 60) / d.sample_rate
+    audio = 0.01 * torch.stack([torch.cos(2 * torch.pi * 180 * k * time) / k for k in range(1, 20)]).sum(dim=0)[None]
+    mel, white = d.mel(audio), noise(*audio.shape)
+    fine = Stft(4096, 256, 4096, 2048, "constant")
+
+    def distance_to_truth(result):
+        magnitudes = [fine.forward(signal).abs()[:, :300].clamp(min=0.1).log() for signal in (result, audio)]
+        return float((magnitudes[0] - magnitudes[1]).abs().mean())
+
+    from_pulses = distance_to_truth(invert(white, mel, dialect=d, n_iterations=4))
+    assert from_pulses < 0.75 * distance_to_truth(constrain(white, mel, dialect=d, n_iterations=4))
 
 
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs recordings in shared/data/kathleen beside the repository")

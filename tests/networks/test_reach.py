@@ -10,6 +10,7 @@ from audiodiff.condition import Condition
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.network import Network
+from audiodiff.networks.refiner import SpectralRefiner
 from audiodiff.networks.spectral import SpectralWaveNet
 from audiodiff.networks.wavenet import WaveNet
 
@@ -27,6 +28,10 @@ def networks() -> dict[str, Network]:
         "spectral": SpectralWaveNet(Sinusoidal(), dialect=None, n_fft=512, hop_length=128, **SMALL),
         "spectral of a mel": SpectralWaveNet(Sinusoidal(), dialect=hifigan, n_fft=1024, hop_length=256, **SMALL),
         "spectral at another hop": SpectralWaveNet(Sinusoidal(), dialect=hifigan, n_fft=512, hop_length=96, **SMALL),
+    }
+    made |= {
+        "refiner": SpectralRefiner(Sinusoidal(), dialect=hifigan, **SMALL),
+        "refiner at another hop": SpectralRefiner(Sinusoidal(), dialect=hifigan, n_fft=512, hop_length=96, **SMALL),
     }
     for look_ahead in (0, 2, 4, 100):
         ahead = {"look_ahead": look_ahead, **SMALL}

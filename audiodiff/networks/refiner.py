@@ -1,0 +1,165 @@
+"""A network at the frame rate that mends what an inversion of the mel has made."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiodiff.condition import Condition
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.stft import Stft
+from audiodiff.errors import ParameterError
+from audiodiff.networks.embedding import Embedding, StepEncoder
+from audiodiff.networks.network import Network
+from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
+from audiodiff.networks.spectral import at_frames_of, centre_of, spread_of
+from audiodiff.types import Reach, Signal
+
+QUIETEST = 1e-3
+"""Magnitude against the mel's envelope below which features no longer follow it: 60 dB."""
+LEAST_MAGNITUDE = 1e-3
+"""Of the envelope, for audio in [-1, 1]."""
+
+
+class SpectralRefiner(Network):
+    """Return a waveform whose STFT is that of x, turned and scaled bin by bin, plus a spectrum of its own.
+
+    It begins as the identity: what it is given has the mel already, and the phases of a voice. Of the STFT it sees
+    every bin's direction with the root of its magnitude, against the envelope that the mel gives, and the logarithm of
+    that; beside it, the mel. It is made for `starts_from_mel`, `method=refinement` and preconditioning=sample.
+
+    Args:
+        embedding: of the noise level's clock.
+        dialect: of condition.frames.
+        n_fft, hop_length: of the network's own STFT, in samples; the dialect's serve best.
+        channels: width of the stack.
+        n_layers: number of residual blocks.
+        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
+        kernel_size: of the dilated convolutions, odd.
+        step_features: width of the encoded noise level.
+
+    Example:
+        >>> from audiodiff.dsp.mel import dialect
+        >>> from audiodiff.networks.embedding import Sinusoidal
+        >>> hifigan = dialect("hifigan")
+        >>> network = SpectralRefiner(Sinusoidal(), dialect=hifigan, channels=8, n_layers=2, dilation_cycle=2)
+        >>> audio = torch.randn(1, 1, 2560)
+        >>> told = network.encode(Condition(frames=hifigan.mel(audio[:, 0])))
+        >>> torch.allclose(network(audio, torch.tensor([0.0]), told), audio, atol=1e-5)
+        True
+    """
+
+    spread: Tensor
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        *,
+        dialect: MelDialect,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        channels: int = 256,
+        n_layers: int = 8,
+        dilation_cycle: int = 4,
+        kernel_size: int = 3,
+        step_features: int = 64,
+    ) -> None:
+        super().__init__()
+        if hop_length * 2 > n_fft:
+            raise ParameterError(
+                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
+            )
+        self.dialect = dialect
+        self.stft = Stft(
+            n_fft=n_fft,
+            hop_length=hop_length,
+            win_length=n_fft,
+            padding=(n_fft - hop_length) // 2,
+            pad_mode="constant",
+        )
+        bins = n_fft // 2 + 1
+        self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
+        self.step_encoder = StepEncoder(embedding, step_features)
+        self.mel_projection = kaiming_conv1d(dialect.n_mels, channels, kernel_size)
+        self.input_projection = kaiming_conv1d(3 * bins, channels)
+        self.stack = ResidualStack(
+            channels,
+            n_layers=n_layers,
+            dilation_cycle=dilation_cycle,
+            kernel_size=kernel_size,
+            step_features=step_features,
+        )
+        self.skip_projection = kaiming_conv1d(channels, channels)
+        self.output_projection = kaiming_conv1d(channels, 4 * bins)
+        nn.init.zeros_(self.output_projection.weight)
+        assert self.output_projection.bias is not None
+        nn.init.zeros_(self.output_projection.bias)
+
+    @property
+    def reach(self) -> Reach:
+        # Half a window of analysis and half a window of synthesis; the mel through the latter, by two of its frames.
+        hop, window, side = self.stft.hop_length, self.stft.n_fft, self.mel_projection.kernel_size[0] // 2
+        centre, stack = centre_of(self.dialect), self.stack.reach
+        before = max(window, window // 2 + centre)
+        after = max(window, window // 2 + self.dialect.hop_length - centre)
+        return Reach((stack.before + side) * hop + before, (stack.after + side) * hop + after)
+
+    @property
+    def grain(self) -> int:
+        return self.stft.hop_length
+
+    def encode(self, condition: Condition) -> Condition:
+        """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes.
+
+        Raises:
+            ParameterError: if condition.frames is not a mel of the dialect's bands.
+        """
+        mel = condition.frames
+        if mel is None or mel.shape[1] != self.dialect.n_mels:
+            raise ParameterError(f"condition.frames must be a mel spectrogram of {self.dialect.n_mels} bands")
+        amplitude = at_frames_of(self.stft, self.dialect.amplitude(mel), dialect=self.dialect)
+        with torch.autocast(mel.device.type, enabled=False):
+            envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude).clamp(min=LEAST_MAGNITUDE)
+        # Roughly standardised, whatever the dialect's own compression.
+        features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
+        if condition.mask is not None:
+            inside = condition.mask[:, :: self.stft.hop_length][:, : features.shape[-1]]
+            features = features * F.pad(inside, (0, features.shape[-1] - inside.shape[-1])).unsqueeze(1)
+        return Condition(frames=self.mel_projection(features), signal=envelope)
+
+    def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
+        """Predict F.
+
+        Raises:
+            ParameterError: if x has more than one channel, or the mel ends before x does.
+        """
+        if x.shape[1] != 1:
+            raise ParameterError(f"channels={x.shape[1]} must be 1: this network models mono audio")
+        local, envelope, hop = condition.frames, condition.signal, self.stft.hop_length
+        assert local is not None
+        assert envelope is not None
+        n_samples, n_frames = x.shape[-1], -(-x.shape[-1] // hop)
+        if envelope.shape[-1] < n_frames:
+            raise ParameterError(
+                f"the mel covers {envelope.shape[-1] * hop} samples and x has {n_samples}: give more frames"
+            )
+        local, envelope = local[..., :n_frames], envelope[..., :n_frames]
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = self.stft.forward(F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float())
+            real, imag = spectrum.real / envelope, spectrum.imag / envelope
+            power = real.square() + imag.square() + QUIETEST**2
+            root = power**-0.25
+            features = torch.cat([real * root, imag * root, 0.25 * power.log()], dim=1)
+        hidden = F.relu(self.input_projection(features) + local)
+        real_frames = None if condition.mask is None else condition.mask[:, ::hop]
+        hidden = self.stack(hidden, self.step_encoder(c_noise), None, None, real_frames)
+        given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
+        turn_real, turn_imag, own_real, own_imag = given.chunk(4, dim=1)
+        estimate = torch.complex(1.0 + turn_real, turn_imag) * spectrum
+        estimate = estimate + envelope * torch.complex(own_real, own_imag)
+        if real_frames is not None:
+            estimate = estimate * real_frames.unsqueeze(1)
+        audio = self.stft.inverse(estimate, length=n_frames * hop)
+        if real_frames is not None:
+            audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
+        return audio[:, None, :n_samples].to(x.dtype)

@@ -1,0 +1,100 @@
+"""Training on inversions of mels: one step from what the mel constraint makes to a recording."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.corruption.corruption import uniform
+from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.objective import Objective
+from audiodiff.dsp.inversion import invert
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.types import Mel, Sigma
+
+
+class Refinement(TrainingStep):
+    """Denoise inversions of the batch's own mels, of which the truth is the recording.
+
+    An inversion has its phases from noise, so that no sample of it can be told; with an objective that only hears
+    magnitudes, `objective=multi_resolution`, the network keeps the phases that it is given.
+
+    Args:
+        synthesizer: a model with `model.starts_from_mel=true`.
+        objective: the loss of a prediction.
+        density: the distribution of sigma, the level of the noise beside the inversion.
+        n_iterations: numbers of iterations of the mel constraint, of which every batch draws one.
+        spread_db: examples are up to this much louder or quieter than they are, as far as full scale allows.
+
+    Raises:
+        ParameterError: if the model does not start from a mel, or a number of iterations is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesizer: Synthesizer,
+        objective: Objective,
+        density: Density,
+        n_iterations: Sequence[int],
+        spread_db: float = 8.0,
+    ) -> None:
+        super().__init__(synthesizer=synthesizer, objective=objective, density=density)
+        if not synthesizer.starts_from_mel or synthesizer.dialect is None:
+            raise ParameterError(
+                "method=refinement trains a model that starts from a mel: set model.starts_from_mel=true"
+            )
+        if not n_iterations:
+            raise ParameterError("method.n_iterations=[] must name a number of iterations, as [2, 8] does")
+        for n in n_iterations:
+            check_whole(n, name="method.n_iterations", least=1)
+        if spread_db < 0.0:
+            raise ParameterError(f"spread_db={spread_db} must not be negative")
+        self.dialect = synthesizer.dialect
+        self.n_iterations = tuple(n_iterations)
+        self.spread_db = spread_db
+
+    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+        with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
+            x0, condition = self._example(self._varied(batch, generator), generator)
+            place = int(torch.randint(len(self.n_iterations), (), generator=generator, device=generator.device))
+            assert condition.frames is not None
+            noise = noise_like(batch.audio, generator)
+            inverted = inverted_together(
+                noise[:, 0], condition.frames, dialect=self.dialect, n_iterations=self.n_iterations[place]
+            )
+            start = self.synthesizer.representation.encode(inverted[:, None])
+            sigma = self.density(len(x0), generator=generator).to(x0)
+            x = self._noisy(start, sigma, condition, generator)
+        prediction = self.synthesizer.denoiser(x, sigma, condition)
+        with torch.autocast(batch.audio.device.type, enabled=False):
+            return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
+
+    def _varied(self, batch: Exact, generator: torch.Generator) -> Exact:
+        """Return the batch at other levels."""
+        gain = 10.0 ** (uniform(len(batch.audio), -self.spread_db, self.spread_db, generator) / 20.0)
+        peak = batch.audio.abs().amax(dim=(1, 2)).clamp(min=1e-4)
+        gain = torch.minimum(gain.to(peak), 1.0 / peak)[:, None, None]
+        return Exact(batch.audio * gain, batch.n_valid, batch.labels)
+
+
+def inverted_together(
+    noise: Float[Tensor, "batch time"], mel: Mel, *, dialect: MelDialect, n_iterations: int
+) -> Float[Tensor, "batch time"]:
+    """Invert a batch of mels: as one long sound where frames fit end to end, which takes a fraction of the time.
+
+    Two frames on either side of a seam then come a little nearer to their neighbours than alone.
+    """
+    n_items, n_samples = noise.shape
+    if mel.shape[-1] * dialect.hop_length != n_samples or dialect.n_frames(
+        n_items * n_samples
+    ) * dialect.hop_length != (n_items * n_samples):
+        return invert(noise, mel, dialect=dialect, n_iterations=n_iterations)
+    joined = invert(
+        noise.reshape(1, -1), mel.movedim(0, 1).reshape(1, mel.shape[1], -1), dialect=dialect, n_iterations=n_iterations
+    )
+    return joined.reshape(n_items, n_samples)

@@ -1,0 +1,173 @@
+"""Training on inversions of mels: what the network is given, what its objective hears, and that it is learnt from."""
+
+from pathlib import Path
+
+import pytest
+import runs
+import tiny
+import torch
+
+from audiodiff import compose
+from audiodiff.diffusion.denoiser import Prediction
+from audiodiff.diffusion.objective import MultiResolution
+from audiodiff.diffusion.preconditioning import Scalings
+from audiodiff.dsp.inversion import invert
+from audiodiff.dsp.mel import dialect
+from audiodiff.errors import CheckpointError, ParameterError
+from audiodiff.training.refinement import Refinement, inverted_together
+from audiodiff.training.step import Exact
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def step(root: Path, *more: str) -> Refinement:
+    torch.manual_seed(0)
+    module = compose.build_training_step(runs.config(root, *tiny.REFINING, *more))
+    assert isinstance(module, Refinement)
+    return module
+
+
+def loss(objective: MultiResolution, estimate: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    one = torch.ones(len(truth))
+    prediction = Prediction(estimate, estimate, Scalings(one, one, one, one), None)
+    return objective(prediction, truth, truth, one)
+
+
+def test_the_objective_hears_magnitudes_alone():
+    truth, objective = noise(2, 1, 8000), MultiResolution(sample_rate=16000)
+    assert float(loss(objective, truth, truth).abs().max()) == 0.0
+    torch.testing.assert_close(loss(objective, -truth, truth), torch.zeros(2), rtol=0, atol=1e-6)
+    louder, other = loss(objective, 2.0 * truth, truth), loss(objective, noise(2, 1, 8000, seed=1), truth)
+    # |2 X|^(1/2) - |X|^(1/2), and E |X|^(1/2) = Gamma(5/4) where |X|^2 has the mean 1 of an exponential distribution.
+    torch.testing.assert_close(louder, torch.full((2,), 0.414214 * 0.9064), rtol=0.02, atol=0)
+    assert float(other.min()) > 0.2
+
+
+def test_the_objective_does_not_judge_where_the_truth_has_nothing():
+    objective = MultiResolution(sample_rate=16000)
+    spectrum = torch.fft.rfft(noise(1, 1, 8192))
+    low, high = spectrum.clone(), spectrum.clone()
+    low[..., 2400:] = 0
+    high[..., :2600] = 0
+    window = torch.hann_window(8192)
+    truth, above = (torch.fft.irfft(part) * window for part in (low, high))
+    kept = loss(objective, truth + above, truth)
+    # But for what a window of 256 samples sees across the edge.
+    assert float(kept) < 0.02 * float(loss(objective, truth + above, truth + above.flip(-1)))
+    full = truth + 1e-3 * above
+    assert float(loss(objective, truth + above, full)) > 10.0 * float(kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"windows": [8]}, "windows"), ({"exponent": 0.0}, "exponent=0.0"), ({"corner": 0.0}, "corner=0.0")],
+)
+def test_an_objective_out_of_range_is_refused(options: dict[str, object], message: str):
+    with pytest.raises(ParameterError, match=message):
+        MultiResolution(sample_rate=16000, **options)
+
+
+@pytest.mark.parametrize("name", ["hifigan", "tacotron2"])
+def test_a_batch_is_inverted_together_as_each_would_be_alone(name: str):
+    d = dialect(name)
+    time = torch.arange(256 * 40) / d.sample_rate
+    audio = torch.stack([0.1 * torch.sin(2 * torch.pi * hz * time) + 0.01 * noise(256 * 40) for hz in (150.0, 200.0)])
+    mel, white = d.mel(audio), noise(2, 256 * 40, seed=3)
+    together = inverted_together(white, mel, dialect=d, n_iterations=4)
+    alone = invert(white, mel, dialect=d, n_iterations=4)
+    assert together.shape == alone.shape
+    if d.centred:
+        assert torch.equal(together, alone)
+        return
+    # The same mel by other phases: the pulses are counted from other frames.
+    middle = slice(8, -8)
+    torch.testing.assert_close(d.mel(together)[..., :20, middle], d.mel(alone)[..., :20, middle], rtol=0, atol=1.5)
+    assert (d.mel(together) - mel)[..., middle].abs().mean() < 1.2 * (d.mel(alone) - mel)[..., middle].abs().mean()
+
+
+def test_the_network_is_given_an_inversion_of_what_it_is_to_give(recordings: Path, monkeypatch: pytest.MonkeyPatch):
+    module = step(recordings, "method.spread_db=6.0")
+    caught = []
+    denoiser = module.synthesizer.denoiser
+    forward = denoiser.forward
+
+    def watched(x, sigma, condition):
+        caught.append((x, condition))
+        return forward(x, sigma, condition)
+
+    monkeypatch.setattr(denoiser, "forward", watched)
+    audio = 0.05 * noise(3, 1, 256 * 30)
+    total, plain, sigma = module(Exact(audio), torch.Generator().manual_seed(0))
+    assert total.shape == plain.shape == sigma.shape == (3,)
+    assert float(sigma.max()) < 1e-3
+    ((x, condition),) = caught
+    assert x.shape == audio.shape
+    d = module.dialect
+    assert (d.mel(x[:, 0]) - condition.frames)[..., 4:-4].abs().mean() < 0.5
+    # Each at a level of its own, up to 6 dB from its own.
+    gain = (condition.frames - d.mel(audio[:, 0])).mean(dim=(1, 2)) * 20.0 / torch.log(torch.tensor(10.0))
+    assert float(gain.abs().max()) < 6.1
+    assert float(gain.max() - gain.min()) > 0.5
+
+
+def test_audio_at_full_scale_is_not_made_louder(recordings: Path):
+    module = step(recordings, "method.spread_db=12.0")
+    varied = module._varied(Exact(torch.ones(16, 1, 100)), torch.Generator().manual_seed(0))
+    assert float(varied.audio.max()) == pytest.approx(1.0)
+    assert float(varied.audio.min()) >= 10 ** (-12 / 20) - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("method.n_iterations=[]", "must name a number"),
+        ("method.n_iterations=[0]", "n_iterations=0"),
+        ("method.spread_db=-1", "spread_db=-1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(more: str, message: str, recordings: Path):
+    with pytest.raises(ParameterError, match=message):
+        step(recordings, more)
+
+
+def test_what_the_model_gives_is_mended_from_what_none_gives():
+    model = tiny.synthesizer(tiny.REFINING)
+    d = model.dialect
+    assert d is not None
+    mel = d.mel(0.05 * noise(1, 256 * 40))
+    for parameter in model.denoiser.network.output_projection.parameters():
+        parameter.data.zero_()
+    made = model.generate(mel, iterations=3, seed=5)
+    from audiodiff.inverter import MelInverter
+
+    none = MelInverter(dialect=d).generate(mel, iterations=3, seed=5)
+    # Noise of -74 dB beside it, and 1 - t of the flow.
+    assert (made - none).abs().max() < 2e-3
+    other = model.generate(mel, iterations=4, seed=5)
+    assert (other - made).abs().max() > 1e-2
+
+
+def test_a_first_guess_of_no_iterations_is_refused():
+    model = tiny.synthesizer(tiny.REFINING)
+    with pytest.raises(ParameterError, match="iterations=0 must be positive"):
+        model.generate(torch.zeros(1, 80, 20) - 5.0, iterations=0)
+    with pytest.raises(CheckpointError, match="n_iterations=0 must be positive"):
+        tiny.synthesizer([*tiny.REFINING, "model.n_iterations=0"])
+    with pytest.raises(CheckpointError, match="conditioner=mel"):
+        tiny.synthesizer([*tiny.UNCONDITIONAL, "model.starts_from_mel=true"])
+
+
+def test_a_long_sound_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch):
+    model = tiny.synthesizer(tiny.REFINING)
+    d = model.dialect
+    assert d is not None
+    time = torch.arange(22050 * 25) / 22050
+    audio = 0.05 * torch.sin(2 * torch.pi * 150 * time + torch.sin(8 * time)) + 0.01 * noise(1, len(time))
+    mel = d.mel(audio)
+    pieces = list(model.generate_pieces([mel], n_samples=d.n_samples(mel.shape[-1])))
+    assert len(pieces) > 1
+    monkeypatch.setattr("audiodiff.pieces.PIECE_SECONDS", 1000.0)
+    whole = model.generate(mel)
+    assert (torch.cat(pieces, dim=-1) - whole).abs().max() < 1e-4
