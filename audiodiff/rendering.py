@@ -17,7 +17,7 @@ from audiodiff.diffusion.guidance import Interval, classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler, Start
 from audiodiff.diffusion.solvers import evaluations_in_a_row
-from audiodiff.dsp.inversion import constrain, invert, invert_reach, margin_frames
+from audiodiff.dsp.inversion import constrain, invert, invert_reach, margin_frames, settle
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.labels import LabelValue
 from audiodiff.pieces import Cut
@@ -165,15 +165,19 @@ class Rendering:
         if vocoder is not None:
             second = vocoder.renderer(n_iterations=self.n_iterations, seed=self.seed, items=items, on_step=self.on_step)
             return second(target, n_samples=n_samples, first_sample=first_sample)
-        if self.n_iterations == 0 or target is None or dialect is None or self.parts.starts_from_mel:
+        if self.n_iterations == 0 or target is None or dialect is None:
             return audio
+        first_frame = first_sample // dialect.hop_length
+        if self.parts.starts_from_mel:
+            n = self.n_iterations
+            return settle(audio[:, 0], target, dialect=dialect, n_iterations=n, first_frame=first_frame)[:, None]
         finish = constrain if made is None else invert
         return finish(
             audio[:, 0],
             target,
             dialect=dialect,
             n_iterations=self.n_iterations,
-            first_frame=first_sample // dialect.hop_length,
+            first_frame=first_frame,
             on_step=self.on_step,
         )[:, None]
 
@@ -206,11 +210,14 @@ def cut_of(parts: Parts, *, sampler: Sampler, n_iterations: int, guide: Parts | 
         before, after = before + second.margin.before, after + second.margin.after
         grain = math.lcm(grain, second.grain)
     elif parts.dialect is not None:
-        if parts.starts_from_mel or parts.representation.makes_mel:
-            margin = invert_reach(parts.dialect, n_iterations)
-        else:
-            margin = Reach(margin_frames(n_iterations), margin_frames(n_iterations))
-        before, after = (own + of * parts.dialect.hop_length for own, of in zip((before, after), margin, strict=True))
+        frames = [Reach(margin_frames(n_iterations), margin_frames(n_iterations))]
+        if parts.starts_from_mel:
+            frames.append(invert_reach(parts.dialect, n_iterations))
+        elif parts.representation.makes_mel:
+            frames = [invert_reach(parts.dialect, n_iterations)]
+        hop_of_mel = parts.dialect.hop_length
+        before += hop_of_mel * sum(reach.before for reach in frames)
+        after += hop_of_mel * sum(reach.after for reach in frames)
         grain = math.lcm(grain, parts.dialect.hop_length)
     return Cut(margin=Reach(before, after), grain=grain)
 

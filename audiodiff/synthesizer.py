@@ -53,8 +53,8 @@ class Synthesizer(SecondStage):
         denoiser: the network and its preconditioning.
         sampler: solver, grid and number of steps unless a call asks for others.
         n_iterations: of the mel constraint that ends a generation; 0 leaves the network's output as it is.
-        starts_from_mel: sample from the inversion of the mel, which has these iterations instead, and from the noise of
-            the first level beside it.
+        starts_from_mel: sample from the inversion of the mel, which has these iterations, and from the noise of the
+            first level beside it; at the end, the mel constraint only settles what lies below about 1.2 kHz.
         vocoder: the second stage of a model that makes mels, which makes sound of them; None leaves that to the mel
             constraint.
     """

@@ -35,7 +35,7 @@ from audiodiff.networks.wavenet import WaveNet
 from audiodiff.synthesizer import Synthesizer
 
 Model = MelInverter | Synthesizer
-ITERATIONS = (16, 32, 64)
+ITERATIONS = (4, 8, 16)
 HOP, BANDS, RATE = 256, 80, 22050  # of diffwave
 
 
@@ -115,7 +115,7 @@ def memory(checkpoint: str | None, *, hour: bool) -> None:
             with soundfile.SoundFile(files[name], "w", rate, 1) as file:
                 for first in range(0, seconds, 60):
                     file.write(minute[0, 0, : min(60, seconds - first) * rate].numpy())
-        for label, where, n in models(checkpoint, iterations=(16,)):
+        for label, where, n in models(checkpoint, iterations=(4,)):
             told = [] if n is None else ["--iterations", str(n)]
             peaks = []
             for file in files.values():
@@ -164,7 +164,7 @@ def stream(checkpoint: str | None, *, seconds: float) -> None:
         *("model", "chunk", "ahead", "latency in audio, ms", "compute, ms", "99 %, ms"),
         *("first sample out, ms", "99 %, ms", "difference from the whole", "live streams on two cores"),
     )
-    for label, where, n in models(checkpoint, iterations=(16, 32)):
+    for label, where, n in models(checkpoint, iterations=(4, 8)):
         for chunk, ahead in ((8, 4), (16, 8), (16, 16), (32, None)):
             options = {"where": where, "iterations": n, "chunk": chunk, "ahead": ahead, "seconds": seconds}
             one = ended(start("stream", threads=1, n_streams=1, compare=True, **options))

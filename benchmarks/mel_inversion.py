@@ -16,22 +16,40 @@ import torch
 from torch import Tensor
 
 from audiodiff import audio_io
-from audiodiff.dsp.inversion import constrain, griffin_lim
+from audiodiff.dsp import inversion
+from audiodiff.dsp.inversion import constrain, griffin_lim, invert
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.metrics import log_spectral_distance, multi_resolution_stft, pesq
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-Method = Callable[[Tensor, Tensor, MelDialect, int], Tensor]
+Method = Callable[..., Tensor]
 
 
 def constraint(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
+    return invert(start, mel, dialect=d, n_iterations=n_iterations)
+
+
+def from_noise(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
     return constrain(start, mel, dialect=d, n_iterations=n_iterations)
 
 
-def plain_constraint(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
-    return constrain(start, mel, dialect=d, n_iterations=n_iterations, momentum=0.0)
+def at_one_rate(method: Method, **options: float) -> Method:
+    """Return a method without the iterations on the low bands alone."""
+
+    def invert_at_one_rate(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
+        kept, inversion._low_bands = inversion._low_bands, lambda *_: None
+        try:
+            return method(start, mel, d, n_iterations, **options)
+        finally:
+            inversion._low_bands = kept
+
+    return invert_at_one_rate
+
+
+def of_constants(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int, **options: float) -> Tensor:
+    return constrain(start, mel, dialect=d, n_iterations=n_iterations, **options)
 
 
 def arithmetic(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
@@ -104,11 +122,15 @@ def admm(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor
 
 ADMM_WEIGHT = 10.0
 METHODS: dict[str, tuple[Method, tuple[int, ...]]] = {
-    "mel constraint": (constraint, (8, 16, 32, 64, 128)),
-    "mel constraint, arithmetic mean": (arithmetic, (16, 32, 64)),
-    "mel constraint, no momentum": (plain_constraint, (64,)),
+    "mel constraint": (constraint, (2, 4, 8, 16, 32)),
+    "at one rate": (at_one_rate(constraint), (8, 16, 32, 64)),
+    "from noise": (from_noise, (4, 8, 16, 32)),
+    "from noise, at one rate": (at_one_rate(from_noise), (16, 32, 64, 128)),
+    "the same, momentum 0.99": (at_one_rate(of_constants, momentum=0.99), (16, 64)),
+    "the same, no momentum": (at_one_rate(of_constants, momentum=0.0), (64,)),
+    "the same, arithmetic mean": (arithmetic, (64,)),
     "Griffin-Lim": (plain_griffin_lim, (64,)),
-    "fast Griffin-Lim": (fast_griffin_lim, (16, 32, 64)),
+    "fast Griffin-Lim": (fast_griffin_lim, (16, 64)),
     "accelerated projection": (projection, (64,)),
     "ADMM": (admm, (64,)),
 }
@@ -179,12 +201,7 @@ def stability(clips: list[tuple[Tensor, int]], name: str, out: Path) -> None:
     for momentum in momenta:
         row: list[float] = []
         for exponent in exponents:
-
-            def method(
-                start: Tensor, mel: Tensor, d: MelDialect, n: int, m: float = momentum, e: float = exponent
-            ) -> Tensor:
-                return constrain(start, mel, dialect=d, n_iterations=n, momentum=m, exponent=e)
-
+            method = at_one_rate(of_constants, momentum=momentum, exponent=exponent)
             row.append(measure(method, clips, name, 32)["pesq"])
         table.append(row)
         print(f"| {momentum} | " + " | ".join(f"{value:.2f}" for value in row) + " |", flush=True)

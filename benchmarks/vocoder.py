@@ -4,8 +4,9 @@
 
 FOLDER holds recordings; where it has a manifest.csv, those of its split test are taken. Every row is measured in a
 process of its own, one after the other: MODEL with 1, 2, 4 and 8 steps and 0, 4, 16 and 64 iterations of the mel
-constraint, the constraint alone, Griffin-Lim, and of those that are installed pip's `diffwave` (6 steps) and `vocos`,
-which are only timed unless weights are given: --diffwave weights.pt, --vocos FOLDER of its weights.
+constraint, or in one step from 2, 4, 8 and 16 of them where it starts from the mel; the constraint alone;
+Griffin-Lim; and of those that are installed pip's `diffwave` (6 steps) and `vocos`, which are only timed unless
+weights are given: --diffwave weights.pt, --vocos FOLDER of its weights.
 
 Times are from the mel to samples in memory, medians of three; memory is the most that the process ever held, torch and
 all. Operations are multiply-adds of convolutions and matrix products, without transforms.
@@ -40,7 +41,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 METRICS = ("pesq_wb", "stoi", "mr_stft", "lsd", "periodicity_rmse", "vuv_error")
-STEPS, ITERATIONS, ALONE = (1, 2, 4, 8), (0, 4, 16, 64), (16, 32, 64, 128)
+STEPS, ITERATIONS, ALONE = (1, 2, 4, 8), (0, 4, 16, 64), (2, 4, 8, 16, 32)
 N_REPEATS, BATCH, BATCH_SECONDS = 3, 16, 3.0
 
 
@@ -64,7 +65,7 @@ class System:
     def name(self) -> str:
         """Name it as its row does."""
         if self.kind == "ours":
-            return f"{self.where}, {self.steps} steps, {self.iterations} iterations"
+            return f"{Path(self.where).name}, {self.steps} steps, {self.iterations} iterations"
         if self.kind in ("none", "griffin-lim"):
             return f"{'constraint alone' if self.kind == 'none' else self.kind}, {self.iterations} iterations"
         return f"{self.kind}, {self.steps} steps" if self.kind == "diffwave" else self.kind
@@ -194,12 +195,16 @@ def measure(system: System, folder: Path, *, count: int, threads: int, batched: 
 
 def systems(options: argparse.Namespace) -> list[System]:
     """Return the rows of the table."""
-    found = [System("ours", steps, n, where) for where in options.model for steps in STEPS for n in ITERATIONS]
+    found: list[System] = []
+    for where in options.model:
+        mends = getattr(audiodiff.load(where), "starts_from_mel", False)
+        steps, iterations = ((1,), ALONE[:-1]) if mends else (STEPS, ITERATIONS)
+        found += [System("ours", k, n, where) for k in steps for n in iterations]
     found += [System("none", iterations=n) for n in ALONE] + [System("griffin-lim", iterations=64)]
     for kind, steps in (("diffwave", 6), ("vocos", 1)):
         if importlib.util.find_spec(kind) is not None:
             found.append(System(kind, steps, where=getattr(options, kind)))
-    return found
+    return [system for system in found if not options.kinds or system.kind in options.kinds]
 
 
 def measured(system: System, options: argparse.Namespace) -> dict[str, Any]:
@@ -256,6 +261,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="a vocoder of this package; several if need be")
     parser.add_argument("--diffwave", default="", help="weights of pip's diffwave")
     parser.add_argument("--vocos", default="", help="folder of vocos's weights")
+    parser.add_argument("--kinds", nargs="+", choices=list(LOADERS), help="leave out the others")
     parser.add_argument("--count", type=int, default=8, help="recordings")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--unbatched", action="store_true", help=f"leave out batches of {BATCH}")
@@ -270,8 +276,9 @@ def main() -> None:
         print(json.dumps(found))
         return
     rows = []
-    with progress("vocoding", total=len(systems(options))) as bar:
-        for system in systems(options):
+    chosen = systems(options)
+    with progress("vocoding", total=len(chosen)) as bar:
+        for system in chosen:
             rows.append(measured(system, options))
             bar.advance()
     print(table(rows))

@@ -68,7 +68,8 @@ def excite(
     begun = (torch.arange(n_samples, device=mel.device) + skipped) // n_block * n_block - skipped
     phase = 2.0 * math.pi / _TURN * ((counted - counted[:, begun.clamp(min=0)]) % _TURN)
 
-    harmonics = (_TOP_HZ / dialect.sample_rate / own_turns).floor().clamp(min=1.0)
+    top = min(_TOP_HZ, dialect.sample_rate / 2.0)
+    harmonics = (top / dialect.sample_rate / own_turns).floor().clamp(min=1.0)
     # Harmonics f apart, of power 2 f / (rate / 2) / 2 each, have the spectral density of white noise of variance 1.
     pulses = 2.0 * own_turns.sqrt() * pulse_train(phase, harmonics)
     share = torch.lerp(voiced[:, low], voiced[:, high], between.double())

@@ -12,7 +12,7 @@ from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 class Representation(nn.Module, ABC):
     """Map audio to the signal that is diffused, and back.
 
-    A signal may fall short of audio (a mel spectrogram has no phase): `decode` then returns a first guess and the mel
+    A signal may fall short of audio (a mel spectrogram has no phase): `decode` then returns noise and the mel
     that the last stage, the mel constraint, has to meet.
     """
 
