@@ -115,7 +115,7 @@ def of_refinement(config: Config) -> Iterator[str]:
         "model.starts_from_mel=true": bool(config["model"].get("starts_from_mel")),
         "network=spectral_refiner": _kind(config["network"]) == "SpectralRefiner",
         "method=refinement": _kind(config["method"]) == "Refinement",
-        "objective=multi_resolution": _kind(config["objective"]) == "MultiResolution",
+        "objective=mrstft": _kind(config["objective"]) == "MultiResolution",
     }
     yield from _all_or_none(having, purpose="that starts from the mel", recipe="speech/vocoder")
     made_for = (_kind(config["process"]), _kind(config["preconditioning"]))

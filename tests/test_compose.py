@@ -21,7 +21,7 @@ FAIR = "objective.by_noisy=true"
 COUNTING = ("process=diffwave50", "density=discrete", "preconditioning=epsilon")
 REFINING = (
     "network=spectral_refiner",
-    "objective=multi_resolution",
+    "objective=mrstft",
     "method=refinement",
     "model.starts_from_mel=true",
 )
@@ -31,7 +31,7 @@ ALSO = {
     "method=restoration": (FAIR, "network=spectral_restorer", "conditioner=degraded"),
     "network=spectral_restorer": (FAIR, "conditioner=degraded", "method=restoration"),
     "network=spectral_refiner": REFINING,
-    "objective=multi_resolution": REFINING,
+    "objective=mrstft": REFINING,
     "method=refinement": REFINING,
     "conditioner=labels": (FAIR, "network=wavenet", "data.labels={class: folder}"),
     "conditioner=none": (FAIR, "network=spectral_unconditional"),

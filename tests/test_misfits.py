@@ -63,7 +63,7 @@ def _config(process: str, preconditioning: str, density: str, objective: str) ->
     betas = _node("process", process, process).get("betas")
     counts = betas is not None and preconditioning != "edm"
     hybrid = objective == "hybrid"
-    refines = objective == "multi_resolution"
+    refines = objective == "mrstft"
     network = "spectral_refiner" if refines else "diffwave" if counts or hybrid else "spectral"
     config = dict(_resolved(network))
     config["process"] = _node("process", process, process)
@@ -190,7 +190,7 @@ def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tup
 
 @pytest.mark.parametrize(
     "left_out",
-    ["model.starts_from_mel=true", "network=spectral_refiner", "method=refinement", "objective=multi_resolution"],
+    ["model.starts_from_mel=true", "network=spectral_refiner", "method=refinement", "objective=mrstft"],
 )
 def test_who_makes_a_first_guess_and_who_mends_it_go_together(left_out: str):
     config = compose.plain(compose.compose([choice for choice in tiny.REFINING if choice != left_out]))

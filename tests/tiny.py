@@ -14,7 +14,7 @@ REFINING = [
     "model.starts_from_mel=true",
     "network=spectral_refiner",
     "method=refinement",
-    "objective=multi_resolution",
+    "objective=mrstft",
     *_SMALL,
     "sampler.n_steps=1",
     "++sampler.grid.t_start=0.002",

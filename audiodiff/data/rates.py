@@ -16,7 +16,7 @@ def resampling(entries: Sequence[Entry], *, sample_rate: int) -> str | None:
         >>> from pathlib import Path
         >>> print(resampling([Entry(Path("a.wav"), sample_rate=22050)], sample_rate=44100))
         1 of 1 recordings are resampled to 44100 Hz; 1 of them from less, down to 22050 Hz: such a recording has nothing
-        above 11 kHz, and a model learns this silence as it learns the rest, except under objective=multi_resolution;
+        above 11 kHz, and a model learns this silence as it learns the rest, except under objective=mrstft;
         audio.sample_rate=22050 would leave it out
     """
     others = [entry.sample_rate for entry in entries if entry.sample_rate != sample_rate]
@@ -29,5 +29,5 @@ def resampling(entries: Sequence[Entry], *, sample_rate: int) -> str | None:
     return (
         f"{told}; {len(lower)} of them from less, down to {min(lower)} Hz: such a recording has nothing\n"
         f"above {min(lower) / 2000:.3g} kHz, and a model learns this silence as it learns the rest, except under "
-        f"objective=multi_resolution;\naudio.sample_rate={min(lower)} would leave it out"
+        f"objective=mrstft;\naudio.sample_rate={min(lower)} would leave it out"
     )

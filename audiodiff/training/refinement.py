@@ -21,7 +21,7 @@ class Refinement(TrainingStep):
     """Denoise inversions of the batch's own mels, of which the truth is the recording.
 
     An inversion has its phases from noise, so that no sample of it can be told; with an objective that only hears
-    magnitudes, `objective=multi_resolution`, the network keeps the phases that it is given.
+    magnitudes, `objective=mrstft`, the network keeps the phases that it is given.
 
     Args:
         synthesizer: a model with `model.starts_from_mel=true`.
