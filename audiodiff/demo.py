@@ -24,7 +24,6 @@ from audiodiff.types import Mel
 METRICS = ("snr_db", "si_sdr_db", "pesq_wb", "stoi", "lsd", "mr_stft")
 COLUMNS = ("SNR", "SI-SDR", "PESQ", "STOI", "LSD", "MR-STFT")
 GRIFFIN_LIM_ITERATIONS = 64
-SHIPPED = "speech-22k"
 
 Vocode = Callable[[Mel, int], Tensor]
 
@@ -79,7 +78,7 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
     model = checkpoint.load(run)
     dialect = model.dialect
     assert dialect is not None
-    inverter, shipped = checkpoint.load("none", dialect=dialect), checkpoint.load(SHIPPED)
+    inverter = checkpoint.load("none", dialect=dialect)
 
     def of_network(iterations: int) -> Vocode:
         return lambda mel, n_samples: model.generate(mel, n_samples=n_samples, iterations=iterations)[0]
@@ -91,16 +90,12 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
         start = BlockNoise(0, [0])(torch.zeros(1, 1, n_samples), 0)[:, 0]
         return griffin_lim(mel, start, dialect=dialect, n_iterations=GRIFFIN_LIM_ITERATIONS)
 
-    def of_shipped(mel: Mel, n_samples: int) -> Tensor:
-        return shipped.generate(mel, n_samples=n_samples)[0]
-
     few, many = model.n_iterations, DEFAULT_ITERATIONS
     systems = (
         System("network alone", "network", of_network(0)),
         System(f"network, {few} it.", "network_constraint", of_network(few)),
         System(f"constraint, {few} it.", "constraint_few", of_constraint(few)),
         System(f"constraint, {many} it.", "constraint", of_constraint(many)),
-        System(SHIPPED, SHIPPED.replace("-", "_"), of_shipped),
         System(f"Griffin-Lim, {GRIFFIN_LIM_ITERATIONS} it.", "griffin_lim", of_griffin_lim),
         System("ground truth", "truth", None),
     )
@@ -111,8 +106,7 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
     for entry in entries:
         audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1)
         truths.append(audio[:, : audio.shape[-1] // dialect.hop_length * dialect.hop_length])
-    for vocode in (of_network(1), of_shipped):  # the first call of anything is slow
-        vocode(model.mel(truths[0][None]), truths[0].shape[-1])
+    of_network(1)(model.mel(truths[0][None]), truths[0].shape[-1])  # the first call of anything is slow
     with progress("vocoding and measuring", total=len(systems) * len(entries)) as bar:
         for system in systems:
             pairs, spent = [], 0.0

@@ -34,20 +34,12 @@ def test_the_demo_leaves_what_it_says(tmp_path: Path) -> None:
     demo_command(out=out, steps=2)
     systems = json.loads((out / "metrics.json").read_text())["systems"]
     entries = load_entries(speech_folder(), split="test").entries
-    assert len(systems) == 7
+    assert len(systems) == 6
     for values in systems.values():
         assert set(METRICS) < set(values)
     assert systems["ground truth"]["pesq_wb"] == pytest.approx(4.644, abs=1e-3)
     assert math.isinf(systems["ground truth"]["snr_db"])
-    for folder in (
-        "network",
-        "network_constraint",
-        "constraint_few",
-        "constraint",
-        "speech_22k",
-        "griffin_lim",
-        "truth",
-    ):
+    for folder in ("network", "network_constraint", "constraint_few", "constraint", "griffin_lim", "truth"):
         for entry in entries:
             assert audio_io.info(out / "wavs" / folder / f"{entry.path.stem}.wav").sample_rate == 22050
     assert len(list((out / "spectrograms").glob("*.png"))) == len(entries)
