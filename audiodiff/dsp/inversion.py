@@ -91,11 +91,9 @@ def constrain(
         raise ParameterError(f"exponent={exponent} must lie between 0 and 2")
     if n_iterations == 0:
         return audio
-    bands = _bands(dialect, audio.dtype, audio.device)
     low = _low_bands(dialect, audio.dtype, audio.device)
     with torch.no_grad():
-        targets = [dialect.amplitude(item).mT.contiguous() for item in mel]
-        states = [_State(signal, target, bands, first_frame) for signal, target in zip(audio, targets, strict=True)]
+        states = _states(audio, mel, dialect, first_frame)
         for state in states:
             state.level()
         for step in range(n_iterations):
@@ -130,18 +128,14 @@ def settle(
         ParameterError: if the shapes do not belong together.
     """
     _check(audio, mel, dialect, n_iterations)
-    bands = _bands(dialect, audio.dtype, audio.device)
     low = _low_bands(dialect, audio.dtype, audio.device)
     if low is None or n_iterations == 0:
         return audio
-    width = dialect.sample_rate / dialect.n_fft
+    first_bin = round(_SETTLED_FROM * dialect.n_fft / dialect.sample_rate)
     with torch.no_grad():
-        targets = [dialect.amplitude(item).mT.contiguous() for item in mel]
-        states = [_State(signal, target, bands, first_frame) for signal, target in zip(audio, targets, strict=True)]
+        states = _states(audio, mel, dialect, first_frame)
         for state in states:
-            state.settle(
-                low, n_iterations, momentum=_LOW_MOMENTUM, exponent=_EXPONENT, first_bin=round(_SETTLED_FROM / width)
-            )
+            state.settle(low, n_iterations, momentum=_LOW_MOMENTUM, exponent=_EXPONENT, first_bin=first_bin)
         return torch.stack([state.signal for state in states])
 
 
@@ -310,6 +304,13 @@ class _State:
         bands = self._bands
         amplitude = _power(covered).add_(bands.power_offset).sqrt_() @ bands.gather
         return amplitude.clamp_(bands.amplitude_min, bands.amplitude_max)
+
+
+def _states(audio: Tensor, mel: Tensor, dialect: MelDialect, first_frame: int) -> list[_State]:
+    """Begin the items of a batch, each by itself."""
+    bands = _bands(dialect, audio.dtype, audio.device)
+    targets = [dialect.amplitude(item).mT.contiguous() for item in mel]
+    return [_State(signal, target, bands, first_frame) for signal, target in zip(audio, targets, strict=True)]
 
 
 def _power(spectrum: Tensor) -> Tensor:

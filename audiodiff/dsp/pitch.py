@@ -68,7 +68,7 @@ def track_pitch(mel: Float[Tensor, "*batch n_mels frames"], *, dialect: MelDiale
         return Pitch(mel.new_full(shape, LOWEST_HZ), mel.new_zeros(shape))
     bands = dialect.amplitude(mel)[..., :n_bands, :].mT.log()
     bands = torch.maximum(bands, bands.amax(dim=-1, keepdim=True) - _FLOOR)
-    match = (_contrast(bands) @ templates.T).flatten(0, -3) if mel.dim() > 2 else (_contrast(bands) @ templates.T)[None]
+    match = (_contrast(bands) @ templates.T).reshape(-1, mel.shape[-1], len(templates))
     past, future = torch.zeros_like(match), torch.zeros_like(match)
     for _ in range(_REACH):
         past = pad(_DECAY * _glided(match + past)[:, :-1], (0, 0, 1, 0))
