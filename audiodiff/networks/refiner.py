@@ -7,12 +7,11 @@ from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
-from audiodiff.networks.spectral import at_frames_of, centre_of, spread_of
+from audiodiff.networks.spectral import at_frames_of, centre_of, overlapping, spread_of
 from audiodiff.types import Reach, Signal
 
 QUIETEST = 1e-3
@@ -65,18 +64,8 @@ class SpectralRefiner(Network):
         step_features: int = 64,
     ) -> None:
         super().__init__()
-        if hop_length * 2 > n_fft:
-            raise ParameterError(
-                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
-            )
         self.dialect = dialect
-        self.stft = Stft(
-            n_fft=n_fft,
-            hop_length=hop_length,
-            win_length=n_fft,
-            padding=(n_fft - hop_length) // 2,
-            pad_mode="constant",
-        )
+        self.stft = overlapping(n_fft, hop_length)
         bins = n_fft // 2 + 1
         self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
         self.step_encoder = StepEncoder(embedding, step_features)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiodiff.condition import Condition
-from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
+from audiodiff.networks.spectral import overlapping
 from audiodiff.types import Reach, Signal
 
 QUIETEST = 1e-3
@@ -71,20 +71,10 @@ class SpectralRestorer(Network):
         step_features: int = 128,
     ) -> None:
         super().__init__()
-        if hop_length * 2 > n_fft:
-            raise ParameterError(
-                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
-            )
         for name, value in (("level", level), ("corner", corner), ("noise_scale", noise_scale)):
             if not value > 0.0:
                 raise ParameterError(f"{name}={value} must be positive")
-        self.stft = Stft(
-            n_fft=n_fft,
-            hop_length=hop_length,
-            win_length=n_fft,
-            padding=(n_fft - hop_length) // 2,
-            pad_mode="constant",
-        )
+        self.stft = overlapping(n_fft, hop_length)
         bins = n_fft // 2 + 1
         frequency = torch.linspace(0.0, sample_rate / 2.0, bins, dtype=torch.float64)
         # Magnitudes of white noise, Hann's window having a mean square of 3/8, and of noise with the slope of speech.

@@ -66,14 +66,9 @@ class SpectralWaveNet(Network):
         look_ahead: int | None = None,
     ) -> None:
         super().__init__()
-        if hop_length * 2 > n_fft:
-            raise ParameterError(
-                f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap"
-            )
         if level <= 0:
             raise ParameterError(f"level={level} must be positive")
-        padding = (n_fft - hop_length) // 2
-        self.stft = Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")
+        self.stft = overlapping(n_fft, hop_length)
         self.dialect = dialect
         self.vector_features = vector_features
         # RMS of the STFT of white noise of standard deviation 1: Hann's window has a mean square of 3/8.
@@ -217,3 +212,15 @@ def at_frames_of(stft: Stft, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, 
     low = position.floor().long()
     high = (low + 1).clamp(max=mel.shape[-1] - 1)
     return torch.lerp(mel[..., low], mel[..., high], (position - low).to(mel))
+
+
+def overlapping(n_fft: int, hop_length: int) -> Stft:
+    """Return the STFT of a network, whose first frame stands around the middle of the first hop.
+
+    Raises:
+        ParameterError: if frames overlap by less than half.
+    """
+    if hop_length * 2 > n_fft:
+        raise ParameterError(f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap")
+    padding = (n_fft - hop_length) // 2
+    return Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")
