@@ -134,7 +134,7 @@ class Rendering:
             first_frame=first_sample // dialect.hop_length,
             on_step=self.on_step,
         )
-        return partial(_plus_noise, self.parts.representation.encode(inverted[:, None]))
+        return partial(beside_noise, self.parts.representation.encode(inverted[:, None]))
 
     def _sampled(self, condition: Condition, noise: Noise, *, n_steps: int, start: Start | None = None) -> Signal:
         """Return the signals that the sampler makes of noise."""
@@ -182,8 +182,9 @@ class Rendering:
         )[:, None]
 
 
-def _plus_noise(start: Signal, eps: Signal, sigma: float) -> Signal:
-    return start + sigma * eps
+def beside_noise(signal: Signal, eps: Signal, sigma: float) -> Signal:
+    """Start from a signal and the noise of the first level beside it."""
+    return signal + sigma * eps
 
 
 def cut_of(parts: Parts, *, sampler: Sampler, n_iterations: int, guide: Parts | None) -> Cut | None:

@@ -84,7 +84,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     """
     settings = compose.settings(
         loop.Settings,
-        {**_without(config["train"], "init_from", "resume", "deterministic"), "seed": config["seed"]},
+        {**_without(config["train"], "init_from", "init_across", "resume", "deterministic"), "seed": config["seed"]},
         name="train",
     )
     watch = compose.settings(validation.Settings, config["validation"], name="validation")
@@ -128,7 +128,8 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     )
     state = None if resume is None else read_state(str(resume), wanted=wanted, exact=config["resume"]["exact"])
     if state is None and init_from is not None:
-        start_from(str(init_from), synthesizer=synthesizer, model=config["model"])
+        across = config["train"]["init_across"]
+        start_from(str(init_from), synthesizer=synthesizer, model=config["model"], across=across)
     elif state is None:
         _fit_statistics(synthesizer, dataset)
     elif state["step"] >= settings.steps:

@@ -21,7 +21,7 @@ STUDENTS = {f"techniques/{name}" for name in ("progressive", "consistency", "ref
 """They start from a trained quickstart/vocoder."""
 FINE_TUNED = {"fsdd/vocoder_finetune"}
 """It starts from fsdd/vocoder, and a model of mels makes what it is told."""
-SECOND_STAGES = {"folder/vocoder_adversarial": "folder/vocoder"}
+SECOND_STAGES = {f"{folder}/vocoder_adversarial": f"{folder}/vocoder" for folder in ("folder", "speech")}
 """They start from another recipe of the same network."""
 CLASSIFIERS = {"fsdd/classifier"}
 """They make no sound."""

@@ -1,21 +1,24 @@
-"""What a mel constraint starts from: the pulses of a voice where the mel tells its pitch, and noise elsewhere."""
+"""What a mel constraint starts from: the harmonics of a voice where the mel tells its pitch, and noise elsewhere."""
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.dsp.pitch import REACH_FRAMES, pulse_train, track_pitch
+from audiodiff.dsp.pitch import LOWEST_HZ, REACH_FRAMES, track_pitch
 from audiodiff.errors import ParameterError
 from audiodiff.types import Reach
 
-_UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no pulses, and nothing but pulses and breath
-_BREATH = 0.2  # noise beside pulses, in amplitude
+_UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no harmonics, and nothing but them and breath
+_BREATH = 0.2  # noise beside harmonics, in amplitude
 _TOP_HZ = 4000.0  # of the harmonics
 _BLOCK_SECONDS = 0.18  # after which the phase begins anew, so that a sample depends on little before it
 _TURN = 1 << 40  # of the phase, counted in whole numbers so that sums do not round
+_PLACES = 1 << 12  # of a period, where harmonics are looked up
+_SPREAD = 15.0  # of the harmonics' phases: N in Schroeder's -pi k^2 / N
 
 
 def excite(
@@ -27,8 +30,9 @@ def excite(
 ) -> Float[Tensor, "batch time"]:
     """Turn white noise of variance 1 into a first guess for `constrain`, with its flat spectrum.
 
-    Griffin-Lim and its kin move phases slowly. Harmonics that begin in phase with one another need about half of the
-    iterations for the same quality, and end at a better one: docs/mel-inversion.md.
+    Griffin-Lim and its kin move phases slowly, so that harmonics that begin as such save iterations. Phases that fall
+    with the square of a harmonic's number keep them from adding up to pulses, whose peaks would stay:
+    docs/mel-inversion.md.
 
     Every 0.18 s the phases begin anew, which costs nothing that could be measured, so that a window of a long sound
     gets what the whole gets: see `excitation_reach`.
@@ -40,6 +44,8 @@ def excite(
 
     Raises:
         ParameterError: if the shapes do not belong together.
+
+    Source: Schroeder 1970, "Synthesis of low-peak-factor signals", for the phases.
     """
     n_samples, n_frames, hop = noise.shape[-1], mel.shape[-1], dialect.hop_length
     if dialect.n_frames(n_samples) != n_frames:
@@ -66,19 +72,30 @@ def excite(
     n_block = hop * _block(dialect)
     skipped = first_frame * hop % n_block
     begun = (torch.arange(n_samples, device=mel.device) + skipped) // n_block * n_block - skipped
-    phase = 2.0 * math.pi / _TURN * ((counted - counted[:, begun.clamp(min=0)]) % _TURN)
+    turned = ((counted - counted[:, begun.clamp(min=0)]) % _TURN) // (_TURN // _PLACES)
 
     top = min(_TOP_HZ, dialect.sample_rate / 2.0)
-    harmonics = (top / dialect.sample_rate / own_turns).floor().clamp(min=1.0)
+    n_harmonics = (top / dialect.sample_rate / own_turns).long().clamp(min=1)
     # Harmonics f apart, of power 2 f / (rate / 2) / 2 each, have the spectral density of white noise of variance 1.
-    pulses = 2.0 * own_turns.sqrt() * pulse_train(phase, harmonics)
+    voice = 2.0 * own_turns.sqrt() * _harmonics(math.ceil(top / LOWEST_HZ), mel.device)[n_harmonics, turned]
     share = torch.lerp(voiced[:, low], voiced[:, high], between.double())
-    return torch.lerp(noise, pulses.to(noise) + _BREATH * noise, share.to(noise))
+    return torch.lerp(noise, voice.to(noise) + _BREATH * noise, share.to(noise))
 
 
 def excitation_reach(dialect: MelDialect) -> Reach:
     """Return how many frames before and after it a sample of `excite` depends on."""
     return Reach(_block(dialect) + REACH_FRAMES + 1, REACH_FRAMES + 1)
+
+
+@lru_cache(maxsize=16)
+def _harmonics(most: int, device: torch.device) -> Float[Tensor, "harmonics places"]:
+    """Return one period of so many harmonics of amplitude 1, up to most, in each row."""
+    with torch.inference_mode(False):
+        k = torch.arange(most + 1, dtype=torch.float64)[:, None]
+        period = 2.0 * math.pi / _PLACES * torch.arange(_PLACES, dtype=torch.float64)
+        cosines = torch.cos(k * period - math.pi / _SPREAD * k.square())
+        cosines[0] = 0.0
+        return cosines.cumsum(dim=0).to(device)
 
 
 def _block(dialect: MelDialect) -> int:

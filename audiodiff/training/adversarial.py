@@ -1,19 +1,25 @@
 """Adversarial fine-tuning: few steps whose end discriminators are to take for real."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from audiodiff.condition import Condition
 from audiodiff.diffusion.density import Density
 from audiodiff.diffusion.objective import Objective
+from audiodiff.diffusion.sampler import Sampler
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.networks.discriminators import Discriminators
+from audiodiff.rendering import beside_noise
 from audiodiff.representations.waveform import WaveformRepresentation
 from audiodiff.synthesizer import Synthesizer
+from audiodiff.training.refinement import first_guess
 from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
 from audiodiff.types import Sigma, Signal, Waveform
 
@@ -99,11 +105,12 @@ class Adversarial(TrainingStep):
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             place = int(torch.randint(len(self.n_steps), (), generator=generator, device=generator.device))
+            sampler = self._sampler(batch.audio, condition, generator)
 
         def noise(like: Signal, step: int) -> Signal:
             return noise_like(like, generator)
 
-        sampler, n_steps = self.synthesizer.sampler, self.n_steps[place]
+        n_steps = self.n_steps[place]
         sample = sampler(self.synthesizer.denoiser.bind(condition), x0, noise, n_steps=n_steps)
         if condition.mask is not None:
             sample = sample * condition.mask.unsqueeze(1)
@@ -116,6 +123,16 @@ class Adversarial(TrainingStep):
         self._shown = {name: float(loss.detach().mean()) for name, loss in parts.items()}
         sigma = sampler.grid(n_steps)[:1].to(x0).expand(len(x0))
         return model + of_discriminators, of_model["mel_distance"].detach(), sigma
+
+    def _sampler(self, audio: Waveform, condition: Condition, generator: torch.Generator) -> Sampler:
+        """Return the model's sampler, which starts from inversions where the model does."""
+        model = self.synthesizer
+        if not model.starts_from_mel or condition.frames is None:
+            return model.sampler
+        guess = first_guess(
+            audio, condition.frames, synthesizer=model, n_iterations=model.n_iterations, generator=generator
+        )
+        return replace(model.sampler, start=partial(beside_noise, guess))
 
     def _judged(self, fake: Waveform, real: Waveform) -> tuple[dict[str, Losses], Losses]:
         """Return the losses of the model by name, and that of the discriminators."""

@@ -17,11 +17,12 @@ FREE = ("sampler", "n_iterations", "denoiser.horizon", "denoiser.network.vector_
 ADDED = ("denoiser.horizon.", ".vector_projection.")
 """What stands in the name of a weight that a horizon adds to a model."""
 BIAS = ".vector_projection.bias"
+ACROSS = "; or train on from it at this rate and mel, with train.init_across=true"
 LATER = {"denoiser.network.look_ahead": repr(None)}
 """Fields that came later, and what a checkpoint without them means."""
 
 
-def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]) -> None:
+def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any], across: bool = False) -> None:
     """Take the averaged weights of a checkpoint, and the statistics of its representation, into a new model.
 
     A horizon that the checkpoint does not have begins as if it were not there.
@@ -30,6 +31,7 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
         where: a checkpoint, or a run folder.
         synthesizer: the new model.
         model: the configuration node that built it.
+        across: whether the new model may hear another sample rate or mel dialect, as a vocoder that moves to one does.
 
     Raises:
         TrainingError: if the checkpoint is of another model, with each field or weight that differs.
@@ -38,7 +40,13 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     try:
         folder = checkpoint.find(where)
         saved = checkpoint.read_config(folder)["model"]
-        _refuse_other(where, _differing_fields(flatten(saved), flatten(model)))
+        differing = list(_differing_fields(flatten(saved), flatten(model)))
+        heard = [said for field, said in differing if _is_of_the_contract(field)]
+        _refuse_other(
+            where,
+            [said for field, said in differing if not (across and _is_of_the_contract(field))],
+            remedy=ACROSS if heard and len(heard) == len(differing) else "",
+        )
         trained = checkpoint.load(folder, device="cpu")
         weights = trained.state_dict()
     except CheckpointError as error:
@@ -80,13 +88,22 @@ def frozen(where: str, *, name: str) -> Synthesizer:
     return model.requires_grad_(False)
 
 
-def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[str]:
-    """Compare what both nodes say: what one leaves out is a default, and weights that it adds do not fit."""
+def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Compare what both nodes say: what one leaves out is a default, and weights that it adds do not fit.
+
+    Yields each field with a sentence about it.
+    """
     for name in sorted((saved.keys() | LATER.keys()) & model.keys()):
         free = any(name == field or name.startswith(f"{field}.") for field in FREE)
         before = saved.get(name, LATER.get(name))
         if not free and before != model[name]:
-            yield f"model.{name} was {before}, is {model[name]}"
+            yield name, f"model.{name} was {before}, is {model[name]}"
+
+
+def _is_of_the_contract(field: str) -> bool:
+    """Whether a field of the model node says what audio it hears, and as which mel."""
+    parts = field.split(".")
+    return parts[-1] == "sample_rate" or "dialect" in parts[:-1]
 
 
 def _said(labels: LabelSet | None) -> str:
@@ -99,11 +116,11 @@ def _shape(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else f"{tuple(tensor.shape)}"
 
 
-def _refuse_other(where: str, differing: Iterable[str]) -> None:
+def _refuse_other(where: str, differing: Iterable[str], *, remedy: str = "") -> None:
     found = list(differing)
     if found:
         shown = "\n  ".join(found[:20])
         raise TrainingError(
             f"train.init_from={where} is of another model; what differs:\n  {shown}\n"
-            "Choose the settings that it was trained with, or another checkpoint"
+            f"Choose the settings that it was trained with, or another checkpoint{remedy}"
         )

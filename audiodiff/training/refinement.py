@@ -14,7 +14,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
-from audiodiff.types import Mel, Sigma
+from audiodiff.types import Mel, Sigma, Signal, Waveform
 
 
 class Refinement(TrainingStep):
@@ -63,11 +63,13 @@ class Refinement(TrainingStep):
             x0, condition = self._example(self._varied(batch, generator), generator)
             place = int(torch.randint(len(self.n_iterations), (), generator=generator, device=generator.device))
             assert condition.frames is not None
-            noise = noise_like(batch.audio, generator)
-            inverted = inverted_together(
-                noise[:, 0], condition.frames, dialect=self.dialect, n_iterations=self.n_iterations[place]
+            start = first_guess(
+                batch.audio,
+                condition.frames,
+                synthesizer=self.synthesizer,
+                n_iterations=self.n_iterations[place],
+                generator=generator,
             )
-            start = self.synthesizer.representation.encode(inverted[:, None])
             sigma = self.density(len(x0), generator=generator).to(x0)
             x = self._noisy(start, sigma, condition, generator)
         prediction = self.synthesizer.denoiser(x, sigma, condition)
@@ -80,6 +82,16 @@ class Refinement(TrainingStep):
         peak = batch.audio.abs().amax(dim=(1, 2)).clamp(min=1e-4)
         gain = torch.minimum(gain.to(peak), 1.0 / peak)[:, None, None]
         return Exact(batch.audio * gain, batch.n_valid, batch.labels)
+
+
+def first_guess(
+    audio: Waveform, mel: Mel, *, synthesizer: Synthesizer, n_iterations: int, generator: torch.Generator
+) -> Signal:
+    """Return what a model that starts from mels makes of them before its network: inversions as long as the audio."""
+    assert synthesizer.dialect is not None
+    noise = noise_like(audio, generator)[:, 0]
+    inverted = inverted_together(noise, mel, dialect=synthesizer.dialect, n_iterations=n_iterations)
+    return synthesizer.representation.encode(inverted[:, None])
 
 
 def inverted_together(

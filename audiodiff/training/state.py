@@ -19,6 +19,7 @@ FREE = (
     "train.log_every",
     "train.validate_every",
     "train.keep",
+    "train.init_across",
     "train.resume",
     "data.root",
     "data.n_workers",

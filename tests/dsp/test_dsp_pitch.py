@@ -104,6 +104,8 @@ def test_where_there_is_a_pitch_the_excitation_has_it_and_a_flat_spectrum(name: 
     between = ((frequency / hz) % 1.0 - 0.5).abs() < 0.2
     between &= (frequency > 100.0) & (frequency < 3000.0)
     assert spectrum[near].mean() > 20.0 * spectrum[between].mean()
+    # No pulses, whose peaks would be 6.3 times the root of their power.
+    assert float(made.abs().max() / made.square().mean().sqrt()) < 4.5
     # As much power in 1 kHz as white noise of variance 1 has.
     white = torch.fft.rfft(noise(1, made.shape[-1], seed=1)[0].double() * torch.hann_window(made.shape[-1]).double())
     for low in (0.0, 1000.0, 2000.0):

@@ -49,10 +49,10 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(checkpoint.find(run) / checkpoint.WEIGHTS)
 
 
-def started(teacher: Path, recordings: Path, *overrides: str) -> Synthesizer:
+def started(teacher: Path, recordings: Path, *overrides: str, across: bool = False) -> Synthesizer:
     config = runs.config(recordings, *overrides)
     model = checkpoint.build(config["model"], where=Path("model"))
-    start_from(str(teacher), synthesizer=model, model=config["model"])
+    start_from(str(teacher), synthesizer=model, model=config["model"], across=across)
     return model.eval()
 
 
@@ -113,6 +113,24 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_differs(overrides, n
     with pytest.raises(TrainingError, match="is of another model") as raised:
         started(teacher, recordings, *overrides)
     assert named in str(raised.value)
+
+
+def test_a_vocoder_can_go_on_at_another_rate_and_mel(teacher, recordings):
+    other = ("audio=tacotron2", "audio.sample_rate=16000")
+    with pytest.raises(TrainingError, match=r"init_across=true"):
+        started(teacher, recordings, *other)
+    model = started(teacher, recordings, *other, across=True)
+    assert model.sample_rate == 16000
+    runs.assert_same(dict(model.state_dict()), weights(teacher))
+
+
+def test_what_is_no_matter_of_the_mel_is_refused_across_dialects_too(teacher, recordings):
+    with pytest.raises(TrainingError, match="preconditioning") as raised:
+        started(teacher, recordings, "audio=tacotron2", "preconditioning=v", across=True)
+    assert "dialect" not in str(raised.value)
+    assert "init_across" not in str(raised.value)
+    with pytest.raises(TrainingError, match=r"weight was \("):
+        started(teacher, recordings, "audio.n_mels=40", across=True)
 
 
 def test_a_horizon_cannot_be_left_out_again(teacher, recordings, tmp_path):

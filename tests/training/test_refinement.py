@@ -15,6 +15,7 @@ from audiodiff.dsp.inversion import invert, settle
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.inverter import MelInverter
+from audiodiff.training.adversarial import Adversarial
 from audiodiff.training.refinement import Refinement, inverted_together
 from audiodiff.training.step import Exact
 
@@ -131,6 +132,28 @@ def test_audio_at_full_scale_is_not_made_louder(recordings: Path):
 def test_what_makes_no_sense_is_refused(more: str, message: str, recordings: Path):
     with pytest.raises(ParameterError, match=message):
         step(recordings, more)
+
+
+def test_its_second_stage_starts_from_inversions_too(recordings: Path, monkeypatch: pytest.MonkeyPatch):
+    small = ("method=adversarial", "method.n_steps=[1]", "method.discriminators.channels=2")
+    module = compose.build_training_step(runs.config(recordings, *tiny.REFINING, *small))
+    asked = []
+    judged = Adversarial._judged
+
+    def watched(self, fake, real):
+        asked.append(fake)
+        return judged(self, fake, real)
+
+    monkeypatch.setattr(Adversarial, "_judged", watched)
+    audio = 0.05 * noise(2, 1, 256 * 20)
+    module(Exact(audio), torch.Generator().manual_seed(0))[0].sum().backward()
+    d = module.synthesizer.dialect
+    assert d is not None
+    # The network begins as the identity, so that its sound has the mel before anything is learnt.
+    (fake,) = asked
+    assert (d.mel(fake[:, 0]) - d.mel(audio[:, 0]))[..., 4:-4].abs().mean() < 0.5
+    projection = module.synthesizer.denoiser.network.output_projection
+    assert float(projection.weight.grad.abs().max()) > 0.0
 
 
 def test_what_the_model_gives_is_mended_from_what_none_gives():
