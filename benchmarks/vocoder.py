@@ -53,7 +53,7 @@ class System:
         kind: ours, none, griffin-lim, diffwave or vocos.
         steps: of sampling.
         iterations: of what follows.
-        where: weights; empty for none.
+        where: weights, or of an inversion the model whose mels it inverts; empty for none.
     """
 
     kind: str
@@ -93,7 +93,10 @@ class Vocoder:
 def ours(system: System) -> Vocoder:
     """Load a model of this package, or an inversion."""
     options = {"iterations": system.iterations} | ({"steps": system.steps} if system.kind == "ours" else {})
-    model = audiodiff.load(system.where if system.kind == "ours" else system.kind)
+    if system.kind == "ours":
+        model = audiodiff.load(system.where)
+    else:
+        model = audiodiff.load(system.kind, dialect=audiodiff.load(system.where).dialect if system.where else None)
     return Vocoder(
         lambda audio: model.mel(audio[:, None]),
         lambda mel: model.generate(mel, **options)[:, 0],
@@ -200,7 +203,9 @@ def systems(options: argparse.Namespace) -> list[System]:
         mends = getattr(audiodiff.load(where), "starts_from_mel", False)
         steps, iterations = ((1,), ALONE[:-1]) if mends else (STEPS, ITERATIONS)
         found += [System("ours", k, n, where) for k in steps for n in iterations]
-    found += [System("none", iterations=n) for n in ALONE] + [System("griffin-lim", iterations=64)]
+    heard = options.model[0] if options.model else ""
+    found += [System("none", iterations=n, where=heard) for n in ALONE]
+    found.append(System("griffin-lim", iterations=64, where=heard))
     for kind, steps in (("diffwave", 6), ("vocos", 1)):
         if importlib.util.find_spec(kind) is not None:
             found.append(System(kind, steps, where=getattr(options, kind)))
