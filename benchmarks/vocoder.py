@@ -8,11 +8,15 @@ constraint, or in one step from 2, 4, 8 and 16 of them where it starts from the 
 Griffin-Lim; and of those that are installed pip's `diffwave` (6 steps) and `vocos`, which are only timed unless
 weights are given: --diffwave weights.pt, --vocos FOLDER of its weights.
 
+The recordings themselves make a row where the package `distillmos` is installed (pip install distillmos): DistillMOS
+(Stahl and Gamper 2025) predicts from a sound alone, at 16 kHz, how listeners would rate it.
+
 Times are from the mel to samples in memory, medians of three; memory is the most that the process ever held, torch and
 all. Operations are multiply-adds of convolutions and matrix products, without transforms.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import resource
@@ -39,6 +43,7 @@ from benchmarks.mel_inversion import recordings
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 METRICS = ("pesq_wb", "stoi", "mr_stft", "lsd", "periodicity_rmse", "vuv_error")
 STEPS, ITERATIONS, ALONE = (1, 2, 4, 8), (0, 4, 16, 64), (2, 4, 8, 16, 32)
@@ -50,7 +55,7 @@ class System:
     """A row.
 
     Args:
-        kind: ours, none, griffin-lim, diffwave or vocos.
+        kind: ours, none, griffin-lim, diffwave, vocos, or recording.
         steps: of sampling.
         iterations: of what follows.
         where: weights, or of an inversion the model whose mels it inverts; empty for none.
@@ -69,6 +74,11 @@ class System:
         if self.kind in ("none", "griffin-lim"):
             return f"{'constraint alone' if self.kind == 'none' else self.kind}, {self.iterations} iterations"
         return f"{self.kind}, {self.steps} steps" if self.kind == "diffwave" else self.kind
+
+    @property
+    def is_judged_alone(self) -> bool:
+        """Whether nothing is made, so that there is nothing to time or to compare."""
+        return self.kind == "recording"
 
 
 @dataclass(frozen=True)
@@ -143,13 +153,31 @@ def vocos(system: System) -> Vocoder:
     return Vocoder(features, model.decode, model, 24000, bool(system.where))
 
 
+def recording(system: System) -> Vocoder:
+    """Give recordings back, at the rate of a model if one is named."""
+    rate = audiodiff.load(system.where).sample_rate if system.where else 22050
+    return Vocoder(lambda audio: audio, lambda audio: audio, None, rate)
+
+
 LOADERS: dict[str, Callable[[System], Vocoder]] = {
     "ours": ours,
     "none": ours,
     "griffin-lim": ours,
     "diffwave": diffwave,
     "vocos": vocos,
+    "recording": recording,
 }
+
+
+def listener() -> Callable[[Tensor, int], float] | None:
+    """Return what rates (1, time) at a rate by itself, if it is installed."""
+    if importlib.util.find_spec("distillmos") is None:
+        return None
+    import distillmos
+
+    with contextlib.redirect_stdout(sys.stderr):
+        model = distillmos.ConvTransformerSQAModel().eval()
+    return lambda audio, rate: float(model(resample(audio, from_rate=rate, to_rate=16000)))
 
 
 def timed(vocode: Callable[[Tensor], Tensor], mel: Tensor) -> tuple[Tensor, float]:
@@ -172,16 +200,23 @@ def measure(system: System, folder: Path, *, count: int, threads: int, batched: 
         for audio, rate in recordings(folder, count)
     ]
     vocoder.vocode(vocoder.mel(clips[0][:, : vocoder.sample_rate]))
-    speeds, values = [], []
+    speeds, values, rate = [], [], listener()
     for clip in clips:
         made, seconds = timed(vocoder.vocode, vocoder.mel(clip))
         speeds.append(clip.shape[-1] / vocoder.sample_rate / seconds)
         length = min(made.shape[-1], clip.shape[-1])
-        if vocoder.has_weights:
-            found = score(made[:, :length], clip[:, :length], sample_rate=vocoder.sample_rate, names=METRICS)
-            values.append({name: float(value) for name, value in found.items()})
-    row: dict[str, Any] = {name: statistics.fmean(value[name] for value in values) for name in METRICS if values}
-    row |= {"name": system.name, "speed": statistics.median(speeds), "n": len(clips)}
+        if not vocoder.has_weights:
+            continue
+        alone = {} if rate is None else {"distillmos": rate(made[:, :length], vocoder.sample_rate)}
+        names = () if system.is_judged_alone else METRICS
+        found = score(made[:, :length], clip[:, :length], sample_rate=vocoder.sample_rate, names=names) if names else {}
+        values.append(alone | {name: float(value) for name, value in found.items()})
+    judged = values[0] if values else {}
+    row: dict[str, Any] = {name: statistics.fmean(value[name] for value in values) for name in judged}
+    row |= {"name": system.name, "n": len(clips)}
+    if system.is_judged_alone:
+        return row
+    row["speed"] = statistics.median(speeds)
     if batched:
         n_samples = round(BATCH_SECONDS * vocoder.sample_rate)
         batch = torch.cat([clip.repeat(1, -(-n_samples // clip.shape[-1]))[:, :n_samples] for clip in clips])
@@ -206,6 +241,8 @@ def systems(options: argparse.Namespace) -> list[System]:
     heard = options.model[0] if options.model else ""
     found += [System("none", iterations=n, where=heard) for n in ALONE]
     found.append(System("griffin-lim", iterations=64, where=heard))
+    if importlib.util.find_spec("distillmos") is not None:
+        found.append(System("recording", where=heard))
     for kind, steps in (("diffwave", 6), ("vocos", 1)):
         if importlib.util.find_spec(kind) is not None:
             found.append(System(kind, steps, where=getattr(options, kind)))
@@ -230,6 +267,7 @@ COLUMNS = {
     "parameters": "parameters, M",
     "gmac": "GMAC/s",
     **{name: name for name in METRICS},
+    "distillmos": "DistillMOS",
 }
 
 
@@ -243,19 +281,26 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw PESQ over times real time, a line for each number of steps."""
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if "pesq_wb" in row:
-            lines.setdefault(row["name"].rsplit(", ", 1)[0], []).append(row)
-    for name, points in lines.items():
-        axis.plot([each["speed"] for each in points], [each["pesq_wb"] for each in points], marker="o", label=name)
-    axis.set_xscale("log")
-    axis.set_xlabel("x real time")
-    axis.set_ylabel("PESQ-WB")
-    axis.legend(fontsize=8)
-    figure.savefig(path, dpi=100)
+    """Draw quality over times real time, a line for each number of steps; a recording's own is drawn across."""
+    shown = [name for name in ("pesq_wb", "mr_stft", "distillmos") if any(name in row for row in rows)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.5), layout="constrained", squeeze=False)
+    for axis, metric in zip(axes[0], shown, strict=True):
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if metric in row and "speed" in row:
+                lines.setdefault(row["name"].rsplit(", ", 1)[0], []).append(row)
+            elif metric in row:
+                axis.axhline(row[metric], color="grey", linestyle=":", label=row["name"])
+        for name, points in lines.items():
+            axis.plot([each["speed"] for each in points], [each[metric] for each in points], marker="o", label=name)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel("x real time")
+        axis.set_ylabel(COLUMNS[metric])
+    axes[0][-1].legend(fontsize=8)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 

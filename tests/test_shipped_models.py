@@ -104,7 +104,7 @@ def _means(entries: list[Entry], names: list[str]) -> dict[str, dict[str, float]
         truth = truth[:, : min(truth.shape[-1] // 256, 200) * 256]
         mel = vocoder.mel(truth[None])
         made = {
-            "vocoder": vocoder.generate(mel),
+            "vocoder": vocoder.generate(mel, iterations=4),
             "none": none.generate(mel, iterations=4),
             "none, in more time": none.generate(mel, iterations=16),
         }

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import ParameterError
+from audiodiff.errors import ParameterError, check_whole
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
@@ -18,19 +18,23 @@ QUIETEST = 1e-3
 """Magnitude against the mel's envelope below which features no longer follow it: 60 dB."""
 LEAST_MAGNITUDE = 1e-3
 """Of the envelope, for audio in [-1, 1]."""
+MOST_LOG_GAIN = 4.0
+"""That a bin can be made louder or quieter by: 35 dB."""
 
 
 class SpectralRefiner(Network):
-    """Return a waveform whose STFT is that of x, turned and scaled bin by bin, plus a spectrum of its own.
+    """Return a waveform whose STFT is that of x, made louder or quieter bin by bin.
 
-    It begins as the identity: what it is given has the mel already, and the phases of a voice. Of the STFT it sees
-    every bin's direction with the root of its magnitude, against the envelope that the mel gives, and the logarithm of
-    that; beside it, the mel. It is made for `starts_from_mel`, `method=refinement` and preconditioning=sample.
+    It begins as the identity: what it is given has the mel already, and the phases of a voice, which it leaves alone.
+    Of the STFT it sees every bin's direction with the root of its magnitude, against the envelope that the mel gives,
+    and the logarithm of that; beside it, the mel. Gains are those of shorter frames, some for each that is seen. It is
+    made for `starts_from_mel`, `method=refinement` and preconditioning=sample.
 
     Args:
         embedding: of the noise level's clock.
         dialect: of condition.frames.
-        n_fft, hop_length: of the network's own STFT, in samples; the dialect's serve best.
+        n_fft, hop_length: of the STFT that is seen, in samples; the dialect's serve best.
+        n_gains: frames of gains for each of these, which are so many times shorter.
         channels: width of the stack.
         n_layers: number of residual blocks.
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
@@ -57,6 +61,7 @@ class SpectralRefiner(Network):
         dialect: MelDialect,
         n_fft: int = 1024,
         hop_length: int = 256,
+        n_gains: int = 2,
         channels: int = 256,
         n_layers: int = 8,
         dilation_cycle: int = 4,
@@ -65,7 +70,14 @@ class SpectralRefiner(Network):
     ) -> None:
         super().__init__()
         self.dialect = dialect
+        check_whole(n_gains, name="n_gains", least=1)
+        if n_fft % (2 * n_gains) or hop_length % n_gains:
+            raise ParameterError(
+                f"n_gains={n_gains} must divide hop_length={hop_length} and half of n_fft={n_fft}: frames so much shorter"
+            )
+        self.n_gains = n_gains
         self.stft = overlapping(n_fft, hop_length)
+        self.shorter = overlapping(n_fft // n_gains, hop_length // n_gains)
         bins = n_fft // 2 + 1
         self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
         self.step_encoder = StepEncoder(embedding, step_features)
@@ -79,7 +91,7 @@ class SpectralRefiner(Network):
             step_features=step_features,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
-        self.output_projection = kaiming_conv1d(channels, 4 * bins)
+        self.output_projection = kaiming_conv1d(channels, n_gains * (n_fft // n_gains // 2 + 1))
         nn.init.zeros_(self.output_projection.weight)
         assert self.output_projection.bias is not None
         nn.init.zeros_(self.output_projection.bias)
@@ -134,7 +146,8 @@ class SpectralRefiner(Network):
             )
         local, envelope = local[..., :n_frames], envelope[..., :n_frames]
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.stft.forward(F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float())
+            audio = F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float()
+            spectrum = self.stft.forward(audio)
             real, imag = spectrum.real / envelope, spectrum.imag / envelope
             power = real.square() + imag.square() + QUIETEST**2
             root = power**-0.25
@@ -143,12 +156,13 @@ class SpectralRefiner(Network):
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, self.step_encoder(c_noise), None, None, real_frames)
         given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
-        turn_real, turn_imag, own_real, own_imag = given.chunk(4, dim=1)
-        estimate = torch.complex(1.0 + turn_real, turn_imag) * spectrum
-        estimate = estimate + envelope * torch.complex(own_real, own_imag)
+        # (batch, gains x bins, frames) -> (batch, bins, frames x gains): those of a frame follow one another.
+        logs = given.unflatten(1, (self.n_gains, -1)).permute(0, 2, 3, 1).flatten(2)
+        gain = (MOST_LOG_GAIN * torch.tanh(logs / MOST_LOG_GAIN)).exp()
         if real_frames is not None:
-            estimate = estimate * real_frames.unsqueeze(1)
-        audio = self.stft.inverse(estimate, length=n_frames * hop)
+            real_frames = real_frames.repeat_interleave(self.n_gains, dim=1)
+            gain = gain * real_frames.unsqueeze(1)
+        audio = self.shorter.inverse(gain * self.shorter.forward(audio), length=n_frames * hop)
         if real_frames is not None:
-            audio = audio * self.stft.unpadded_gain(real_frames, length=n_frames * hop)
+            audio = audio * self.shorter.unpadded_gain(real_frames, length=n_frames * hop)
         return audio[:, None, :n_samples].to(x.dtype)

@@ -62,9 +62,25 @@ def test_the_objective_does_not_judge_where_the_truth_has_nothing():
     assert float(loss(objective, truth + above, full)) > 10.0 * float(kept)
 
 
+def test_means_over_frames_leave_noise_its_fluctuations():
+    truth, other = noise(2, 1, 32000), noise(2, 1, 32000, seed=1)
+    one_by_one, means = (MultiResolution(sample_rate=16000, smoothing=n) for n in (1, 16))
+    # The mean of 16 frames that overlap by three quarters is that of about 8 powers by themselves.
+    assert float((loss(means, other, truth) / loss(one_by_one, other, truth)).max()) < 8**-0.5 * 1.2
+    assert float(loss(means, truth, truth).abs().max()) == 0.0
+    # What fluctuates no more counts for less than what is 3 dB too quiet.
+    assert float((loss(means, 0.7 * other, truth) / loss(means, other, truth)).min()) > 1.3
+    assert float((loss(one_by_one, 0.7 * other, truth) / loss(one_by_one, other, truth)).max()) < 1.1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"windows": [8]}, "windows"), ({"exponent": 0.0}, "exponent=0.0"), ({"corner": 0.0}, "corner=0.0")],
+    [
+        ({"windows": [8]}, "windows"),
+        ({"exponent": 0.0}, "exponent=0.0"),
+        ({"corner": 0.0}, "corner=0.0"),
+        ({"smoothing": 0}, "smoothing=0"),
+    ],
 )
 def test_an_objective_out_of_range_is_refused(options: dict[str, object], message: str):
     with pytest.raises(ParameterError, match=message):
