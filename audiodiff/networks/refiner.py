@@ -73,7 +73,8 @@ class SpectralRefiner(Network):
         check_whole(n_gains, name="n_gains", least=1)
         if n_fft % (2 * n_gains) or hop_length % n_gains:
             raise ParameterError(
-                f"n_gains={n_gains} must divide hop_length={hop_length} and half of n_fft={n_fft}: frames so much shorter"
+                f"n_gains={n_gains} must divide hop_length={hop_length} and half of n_fft={n_fft}: so much shorter are "
+                "the frames of gains"
             )
         self.n_gains = n_gains
         self.stft = overlapping(n_fft, hop_length)

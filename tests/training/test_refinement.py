@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from audiodiff import compose
+from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import MultiResolution
 from audiodiff.diffusion.preconditioning import Scalings
@@ -15,6 +16,8 @@ from audiodiff.dsp.inversion import invert, settle
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.inverter import MelInverter
+from audiodiff.networks.embedding import Sinusoidal
+from audiodiff.networks.refiner import SpectralRefiner
 from audiodiff.training.adversarial import Adversarial
 from audiodiff.training.refinement import Refinement, inverted_together
 from audiodiff.training.step import Exact
@@ -128,6 +131,26 @@ def test_the_network_is_given_an_inversion_of_what_it_is_to_give(recordings: Pat
     gain = (condition.frames - d.mel(audio[:, 0])).mean(dim=(1, 2)) * 20.0 / torch.log(torch.tensor(10.0))
     assert float(gain.abs().max()) < 6.1
     assert float(gain.max() - gain.min()) > 0.5
+
+
+def test_the_network_leaves_phases_alone():
+    network = tiny.synthesizer(tiny.REFINING).denoiser.network
+    d = dialect("hifigan")
+    assert isinstance(network, SpectralRefiner)
+    audio = 0.1 * noise(1, 1, 256 * 24)
+    with torch.no_grad():
+        network.output_projection.weight.zero_()
+        network.output_projection.bias.fill_(0.5)
+        told = network.encode(Condition(frames=d.mel(audio[:, 0])))
+        louder = network(audio, torch.zeros(1), told)
+    # One gain for all bins: exp(4 tanh(1/8)).
+    torch.testing.assert_close(louder, 1.6444 * audio, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_gains", [0, 3])
+def test_gains_of_frames_that_do_not_fit_are_refused(n_gains: int):
+    with pytest.raises(ParameterError, match=f"n_gains={n_gains} must"):
+        SpectralRefiner(Sinusoidal(), dialect=dialect("hifigan"), n_gains=n_gains)
 
 
 def test_audio_at_full_scale_is_not_made_louder(recordings: Path):
