@@ -112,11 +112,11 @@ def of_hearing(config: Config) -> Iterator[str]:
 def of_refinement(config: Config) -> Iterator[str]:
     """Compare who makes the first guess, who mends it, and whether training does both."""
     starts = bool(config["model"].get("starts_from_mel"))
-    second_stage = _kind(config["method"]) == "Adversarial"
+    methods = ("Refinement", "Adversarial") if starts else ("Refinement",)
     having = {
         "model.starts_from_mel=true": starts,
         "network=spectral_refiner": _kind(config["network"]) == "SpectralRefiner",
-        "method=refinement": _kind(config["method"]) == "Refinement" or (starts and second_stage),
+        "method=refinement": _kind(config["method"]) in methods,
         "objective=mrstft": _kind(config["objective"]) == "MultiResolution",
     }
     yield from _all_or_none(having, purpose="that starts from the mel", recipe="speech/vocoder")

@@ -15,8 +15,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -38,6 +36,7 @@ from audiodiff.dsp.resample import resample
 from audiodiff.messages import progress
 from audiodiff.metrics import score
 from audiodiff.train import train
+from benchmarks.apart import measured_apart
 from benchmarks.mel_inversion import recordings
 
 matplotlib.use("Agg")
@@ -65,7 +64,7 @@ def judged(make: Callable[[Tensor], Tensor], folder: Path, sample_rate: int) -> 
     return {name: statistics.fmean(each[name] for each in found) for name in METRICS}
 
 
-def row(steps: int, spent: float, *, learnt_seconds: float, wait: float, network: nn.Module) -> dict[str, Any]:
+def so_far(steps: int, spent: float, *, learnt_seconds: float, wait: float, network: nn.Module) -> dict[str, Any]:
     """Return what is known of a run so far, but for its quality."""
     parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     known = {"minutes": spent / 60.0, "steps": steps, "speed": learnt_seconds / spent}
@@ -89,7 +88,7 @@ def ours(recipe: str, folder: Path, minutes: list[float], run: Path) -> list[dic
         model = audiodiff.load(run)
         seconds = config["train"]["batch_size"] * compose.crop_samples(config) / model.sample_rate
         learnt = outcome.step * seconds
-        known = row(outcome.step, spent, learnt_seconds=learnt, wait=outcome.data_wait, network=model)
+        known = so_far(outcome.step, spent, learnt_seconds=learnt, wait=outcome.data_wait, network=model)
         rows.append(known | judged(partial(vocoded, model, **RECIPES[recipe]), folder, model.sample_rate))
     return rows
 
@@ -134,7 +133,7 @@ def peer(folder: Path, minutes: list[float], run: Path) -> list[dict[str, Any]]:
             spent, step = spent + time.perf_counter() - began, step + 1
         inference.models["benchmark"] = model.eval()
         learnt = step * PEER_BATCH * n_samples / theirs.sample_rate
-        known = row(step, spent, learnt_seconds=learnt, wait=waited / spent, network=model)
+        known = so_far(step, spent, learnt_seconds=learnt, wait=waited / spent, network=model)
         rows.append(known | judged(vocode, folder, theirs.sample_rate))
     return rows
 
@@ -183,18 +182,15 @@ def main() -> None:
     if options.row is not None:
         torch.set_num_threads(options.threads)
         with tempfile.TemporaryDirectory() as scratch:
-            arguments = options.folder, sorted(options.minutes), Path(scratch) / "run"
-            print(json.dumps(peer(*arguments) if options.row == PEER else ours(options.row, *arguments)))
+            told = options.folder, sorted(options.minutes), Path(scratch) / "run"
+            print(json.dumps(peer(*told) if options.row == PEER else ours(options.row, *told)))
         return
     found: dict[str, list[dict[str, Any]]] = {}
     with progress("training", total=len(RECIPES) + 1) as bar:
         for name in (*RECIPES, PEER):
-            command = [sys.executable, "-m", "benchmarks.training", str(options.folder), "--row", name]
-            command += ["--threads", str(options.threads), "--minutes", *map(str, options.minutes)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-            found[name] = json.loads(done.stdout.splitlines()[-1])
+            arguments = [str(options.folder), "--row", name, "--threads", str(options.threads)]
+            arguments += ["--minutes", *map(str, options.minutes)]
+            found[name] = measured_apart("benchmarks.training", *arguments, name=name)
             bar.advance()
     print(table(found))
     if options.out is not None:

@@ -21,7 +21,6 @@ import importlib.util
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from audiodiff.dsp.mel import dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.messages import progress
 from audiodiff.metrics import score
+from benchmarks.apart import measured_apart
 from benchmarks.mel_inversion import recordings
 
 matplotlib.use("Agg")
@@ -74,11 +74,6 @@ class System:
         if self.kind in ("none", "griffin-lim"):
             return f"{'constraint alone' if self.kind == 'none' else self.kind}, {self.iterations} iterations"
         return f"{self.kind}, {self.steps} steps" if self.kind == "diffwave" else self.kind
-
-    @property
-    def is_judged_alone(self) -> bool:
-        """Whether nothing is made, so that there is nothing to time or to compare."""
-        return self.kind == "recording"
 
 
 @dataclass(frozen=True)
@@ -153,19 +148,12 @@ def vocos(system: System) -> Vocoder:
     return Vocoder(features, model.decode, model, 24000, bool(system.where))
 
 
-def recording(system: System) -> Vocoder:
-    """Give recordings back, at the rate of a model if one is named."""
-    rate = audiodiff.load(system.where).sample_rate if system.where else 22050
-    return Vocoder(lambda audio: audio, lambda audio: audio, None, rate)
-
-
 LOADERS: dict[str, Callable[[System], Vocoder]] = {
     "ours": ours,
     "none": ours,
     "griffin-lim": ours,
     "diffwave": diffwave,
     "vocos": vocos,
-    "recording": recording,
 }
 
 
@@ -190,15 +178,29 @@ def timed(vocode: Callable[[Tensor], Tensor], mel: Tensor) -> tuple[Tensor, floa
     return made, statistics.median(spent)
 
 
+def clips_at(sample_rate: int, folder: Path, count: int) -> list[Tensor]:
+    """Return recordings, (1, time) of at most ten seconds each."""
+    return [
+        resample(audio, from_rate=rate, to_rate=sample_rate)[:, : 10 * sample_rate]
+        for audio, rate in recordings(folder, count)
+    ]
+
+
+@torch.no_grad()
+def rated(system: System, folder: Path, *, count: int) -> dict[str, Any]:
+    """Rate recordings by themselves, at the rate of a model if one is named."""
+    rate, sample_rate = listener(), audiodiff.load(system.where or "none").sample_rate
+    assert rate is not None
+    clips = clips_at(sample_rate, folder, count)
+    return {"name": system.name, "distillmos": statistics.fmean(rate(clip, sample_rate) for clip in clips)}
+
+
 @torch.no_grad()
 def measure(system: System, folder: Path, *, count: int, threads: int, batched: bool) -> dict[str, Any]:
     """Measure one row, in a process that does nothing else."""
     torch.set_num_threads(threads)
     vocoder = LOADERS[system.kind](system)
-    clips = [
-        resample(audio, from_rate=rate, to_rate=vocoder.sample_rate)[:, : 10 * vocoder.sample_rate]
-        for audio, rate in recordings(folder, count)
-    ]
+    clips = clips_at(vocoder.sample_rate, folder, count)
     vocoder.vocode(vocoder.mel(clips[0][:, : vocoder.sample_rate]))
     speeds, values, rate = [], [], listener()
     for clip in clips:
@@ -208,15 +210,11 @@ def measure(system: System, folder: Path, *, count: int, threads: int, batched: 
         if not vocoder.has_weights:
             continue
         alone = {} if rate is None else {"distillmos": rate(made[:, :length], vocoder.sample_rate)}
-        names = () if system.is_judged_alone else METRICS
-        found = score(made[:, :length], clip[:, :length], sample_rate=vocoder.sample_rate, names=names) if names else {}
+        found = score(made[:, :length], clip[:, :length], sample_rate=vocoder.sample_rate, names=METRICS)
         values.append(alone | {name: float(value) for name, value in found.items()})
     judged = values[0] if values else {}
     row: dict[str, Any] = {name: statistics.fmean(value[name] for value in values) for name in judged}
-    row |= {"name": system.name, "n": len(clips)}
-    if system.is_judged_alone:
-        return row
-    row["speed"] = statistics.median(speeds)
+    row |= {"name": system.name, "speed": statistics.median(speeds), "n": len(clips)}
     if batched:
         n_samples = round(BATCH_SECONDS * vocoder.sample_rate)
         batch = torch.cat([clip.repeat(1, -(-n_samples // clip.shape[-1]))[:, :n_samples] for clip in clips])
@@ -251,13 +249,10 @@ def systems(options: argparse.Namespace) -> list[System]:
 
 def measured(system: System, options: argparse.Namespace) -> dict[str, Any]:
     """Measure a row in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.vocoder", str(options.folder), "--row", json.dumps(asdict(system))]
-    command += ["--count", str(options.count), "--threads", str(options.threads)]
-    command += ["--unbatched"] if options.unbatched else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{system.name}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    arguments = [str(options.folder), "--row", json.dumps(asdict(system))]
+    arguments += ["--count", str(options.count), "--threads", str(options.threads)]
+    arguments += ["--unbatched"] if options.unbatched else []
+    return measured_apart("benchmarks.vocoder", *arguments, name=system.name)
 
 
 COLUMNS = {
@@ -311,7 +306,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="a vocoder of this package; several if need be")
     parser.add_argument("--diffwave", default="", help="weights of pip's diffwave")
     parser.add_argument("--vocos", default="", help="folder of vocos's weights")
-    parser.add_argument("--kinds", nargs="+", choices=list(LOADERS), help="leave out the others")
+    parser.add_argument("--kinds", nargs="+", choices=[*LOADERS, "recording"], help="leave out the others")
     parser.add_argument("--count", type=int, default=8, help="recordings")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--unbatched", action="store_true", help=f"leave out batches of {BATCH}")
@@ -319,10 +314,12 @@ def main() -> None:
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row is not None:
-        row = System(**json.loads(options.row))
-        found = measure(
-            row, options.folder, count=options.count, threads=options.threads, batched=not options.unbatched
-        )
+        system, count = System(**json.loads(options.row)), options.count
+        if system.kind == "recording":
+            found = rated(system, options.folder, count=count)
+        else:
+            batched = not options.unbatched
+            found = measure(system, options.folder, count=count, threads=options.threads, batched=batched)
         print(json.dumps(found))
         return
     rows = []

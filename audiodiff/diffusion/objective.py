@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool1d
 
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
@@ -220,10 +219,9 @@ class MultiResolution(Objective):
         total = torch.zeros(len(truth), dtype=truth.dtype, device=truth.device)
         for window in self.windows:
             powers = [_power(signal, window) for signal in (estimate, truth)]
-            if self.smoothing > 1:
-                n = min(self.smoothing, powers[0].shape[-1])
-                powers = [avg_pool1d(power, n, stride=max(1, n // 2)) for power in powers]
-            magnitudes = [(power + _INAUDIBLE) ** (self.exponent / 2.0) for power in powers]
+            n = min(self.smoothing, powers[0].shape[-1])
+            means = [F.avg_pool1d(power, n, stride=max(1, n // 2)) for power in powers]
+            magnitudes = [(mean + _INAUDIBLE) ** (self.exponent / 2.0) for mean in means]
             distance = (magnitudes[0] - magnitudes[1]).abs().mean(dim=2)
             place = torch.linspace(0.0, 1.0, distance.shape[1], device=distance.device)
             counted = 1.0 / (1.0 + place * self.sample_rate / 2.0 / self.corner) * (place <= top[:, None])

@@ -127,8 +127,9 @@ class Adversarial(TrainingStep):
     def _sampler(self, audio: Waveform, condition: Condition, generator: torch.Generator) -> Sampler:
         """Return the model's sampler, which starts from inversions where the model does."""
         model = self.synthesizer
-        if not model.starts_from_mel or condition.frames is None:
+        if not model.starts_from_mel:
             return model.sampler
+        assert condition.frames is not None
         guess = first_guess(
             audio, condition.frames, synthesizer=model, n_iterations=model.n_iterations, generator=generator
         )

@@ -40,13 +40,11 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     try:
         folder = checkpoint.find(where)
         saved = checkpoint.read_config(folder)["model"]
-        differing = list(_differing_fields(flatten(saved), flatten(model)))
-        heard = [said for field, said in differing if _is_of_the_contract(field)]
-        _refuse_other(
-            where,
-            [said for field, said in differing if not (across and _is_of_the_contract(field))],
-            remedy=ACROSS if heard and len(heard) == len(differing) else "",
-        )
+        differing = dict(_differing_fields(flatten(saved), flatten(model)))
+        heard = {field: said for field, said in differing.items() if _is_of_the_contract(field)}
+        refused = differing.keys() - heard.keys() if across else differing.keys()
+        remedy = ACROSS if heard.keys() == differing.keys() else ""
+        _refuse_other(where, (said for field, said in differing.items() if field in refused), remedy=remedy)
         trained = checkpoint.load(folder, device="cpu")
         weights = trained.state_dict()
     except CheckpointError as error:
