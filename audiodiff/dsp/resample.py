@@ -1,4 +1,16 @@
-"""Change of sampling rate."""
+"""Resampling by a polyphase filter: a Kaiser-windowed sinc, applied as a strided convolution.
+
+With the rates divided by their greatest common divisor to f (from) and g (to), the cutoff c = rolloff * min(f, g), and
+the filter's width W in zero crossings of the sinc, sample j of the result is
+
+    y[j] = (c / f) * sum_i x[i] * h(c * (i / f - j / g)),    h(t) = sinc(t) * I0(beta * sqrt(1 - (t / W)^2)) / I0(beta)
+
+with sinc(t) = sin(pi t) / (pi t) and h(t) = 0 from |t| = W on. The weights of y[j + g] are those of y[j], moved by f
+samples of x: g filters, each applied at every f-th sample, make the whole result.
+
+Source: Smith, "Digital Audio Resampling" (https://ccrma.stanford.edu/~jos/resample/); Kaiser and Schafer 1980 for the
+window. The constants are librosa's `kaiser_best`, the kernel's layout is that of torchaudio.transforms.Resample.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,19 +19,21 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiodiff.errors import ParameterError
 
 MIN_RATE = 1_000
 MAX_RATE = 768_000
 
-# A longer kernel and a higher roll-off than torchaudio's defaults (librosa's kaiser_best). Rates that share no factor
-# (44 100 and 16 001, say) make a kernel for each of to_rate phases.
 _FILTER_WIDTH = 64
 _ROLLOFF = 0.9476
 _KAISER_BETA = 14.77
+# Rates that share no factor (44 100 and 16 001, for example) need a filter for each of to_rate phases.
 _MAX_KERNEL = 50_000_000
+_LEAST_FILTERS = 32
+_KERNEL_BLOCK = 1 << 20
+"""Weights that are computed at once, in float64: bounds the memory beyond the kernel's own."""
 
 
 def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: int) -> Float[Tensor, "*batch new_time"]:
@@ -42,7 +56,17 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         return audio
     if audio.shape[-1] == 0:
         raise ParameterError("audio has no samples, so it cannot be resampled")
-    return _resampler(from_rate, to_rate, audio.device, audio.dtype)(audio)
+    period, made = _in_lowest_terms(from_rate, to_rate)
+    reach = _reach(period, made)
+    # Filters repeated over several periods: a convolution to few channels is slower (at 2:1, 7 times).
+    n_periods = max(1, _LEAST_FILTERS // made)
+    period, made = period * n_periods, made * n_periods
+    kernel = _kernel(period, made, audio.device, audio.dtype)
+    n_samples = audio.shape[-1]
+    signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
+    phases = F.conv1d(F.pad(signals, (reach, reach + period)), kernel, stride=period)  # (signals, made, periods)
+    result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * made // period)]
+    return result.reshape(*audio.shape[:-1], result.shape[-1])
 
 
 def known_after(
@@ -89,12 +113,9 @@ class ResampleStream:
     def __init__(self, *, from_rate: int, to_rate: int) -> None:
         _check_rates(from_rate, to_rate)
         self._from_rate, self._to_rate = from_rate, to_rate
-        factor = math.gcd(from_rate, to_rate)
         # A period of the input makes a whole number of samples; around it lies what the filter reaches.
-        self._period, self._made = from_rate // factor, to_rate // factor
-        self._reach = 0
-        if from_rate != to_rate:
-            self._reach = math.ceil(_FILTER_WIDTH * self._period / (min(self._period, self._made) * _ROLLOFF))
+        self._period, self._made = _in_lowest_terms(from_rate, to_rate)
+        self._reach = 0 if from_rate == to_rate else _reach(self._period, self._made)
         self._held: Tensor | None = None
         self._before = 0  # periods that are held and were resampled already
         self._n_came = self._n_given = 0
@@ -139,21 +160,31 @@ class ResampleStream:
         return resample(held, from_rate=self._from_rate, to_rate=self._to_rate)[..., first : first + n_samples]
 
 
-@lru_cache(maxsize=8)
-def _resampler(from_rate: int, to_rate: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Keep the kernel: making it takes longer than resampling a second."""
-    import torchaudio.transforms  # imported here: `import audiodiff` loads nothing heavier than torch
+def _in_lowest_terms(from_rate: int, to_rate: int) -> tuple[int, int]:
+    """Divide two rates by their greatest common divisor."""
+    factor = math.gcd(from_rate, to_rate)
+    return from_rate // factor, to_rate // factor
 
-    with torch.inference_mode(False):
-        return torchaudio.transforms.Resample(
-            from_rate,
-            to_rate,
-            lowpass_filter_width=_FILTER_WIDTH,
-            rolloff=_ROLLOFF,
-            resampling_method="sinc_interp_kaiser",
-            beta=_KAISER_BETA,
-            dtype=dtype,
-        ).to(device)
+
+def _reach(period: int, made: int) -> int:
+    """Return how many samples of the input the filter reaches to each side."""
+    return math.ceil(_FILTER_WIDTH * period / (min(period, made) * _ROLLOFF))
+
+
+@lru_cache(maxsize=8)  # making a kernel takes longer than resampling a second
+def _kernel(period: int, made: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "made 1 taps"]:
+    """Compute the weights of `made` filters on samples -reach to reach + period, in float64, rounded to dtype."""
+    reach = _reach(period, made)
+    cutoff = min(period, made) * _ROLLOFF
+    with torch.inference_mode(False), torch.no_grad():
+        places = torch.arange(-reach, reach + period, dtype=torch.float64) / period
+        beta = torch.tensor(_KAISER_BETA, dtype=torch.float64)
+        blocks: list[Tensor] = []
+        for phases in torch.arange(made, dtype=torch.float64).split(max(1, _KERNEL_BLOCK // len(places))):
+            t = (cutoff * (places - phases[:, None] / made)).clamp(-_FILTER_WIDTH, _FILTER_WIDTH)
+            window = torch.i0(beta * (1 - (t / _FILTER_WIDTH).square()).sqrt()) / torch.i0(beta)
+            blocks.append((cutoff / period * torch.sinc(t) * window).to(dtype))
+        return torch.cat(blocks)[:, None].to(device)
 
 
 def _check_rates(from_rate: int, to_rate: int) -> None:
