@@ -5,19 +5,28 @@ Two lines make sound from a mel spectrogram:
     model = audiodiff.load("none", dialect="hifigan")
     audio = model.generate(mel)
 
-and two more do any of the jobs, from `audiodiff.restoration`, `editing`, `augmentation`, `anomaly`, `features` and
+and two more do any of the jobs, from `audiodiff.tasks.restoration`, `editing`, `augmentation`, `anomaly`, `features` and
 `clustering`:
 
     model = audiodiff.load("speech-prior-16k")
-    clean = audiodiff.restoration.enhance(model, noisy, sample_rate=44100)
+    clean = audiodiff.tasks.restoration.enhance(model, noisy, sample_rate=44100)
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audiodiff import anomaly, augmentation, clustering, editing, features, metrics, restoration
-    from audiodiff.checkpoint import load
+    from audiodiff import metrics
+    from audiodiff.models.checkpoint import load
+    from audiodiff.tasks import anomaly, restoration
+    from audiodiff.tasks.editing import augment as augmentation
+    from audiodiff.tasks.editing import edit as editing
+    from audiodiff.tasks.features import cluster as clustering
+    from audiodiff.tasks.features import extract as features
+
+from audiodiff import compat as _compat
+
+_compat.install()
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that `import audiodiff` costs no more than torch."""
     if name == "load":
-        return importlib.import_module("audiodiff.checkpoint").load
+        return importlib.import_module("audiodiff.models.checkpoint").load
     if name in __all__:
         return importlib.import_module(f"audiodiff.{name}")
     raise AttributeError(f"module 'audiodiff' has no attribute {name!r}")

@@ -37,7 +37,7 @@ Clip: TypeAlias = Float[Tensor, "_ channels _"]
 """Audio, one of several that have lengths of their own."""
 
 
-class Reach(NamedTuple):
+class ReceptiveField(NamedTuple):
     """How far an output looks: what lies at most that much before or after it may change it."""
 
     before: int

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import audiodiff
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 
 N_RUNS = 5
 

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 import audiodiff
-from audiodiff import audio_io
 from audiodiff.condition import Condition
 from audiodiff.data import speech_folder
-from audiodiff.inverter import MelInverter
+from audiodiff.io import audio as audio_io
+from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.blockwise import BLOCK_SAMPLES, run_in_blocks
 from audiodiff.networks.embedding import StepTable
 from audiodiff.networks.wavenet import WaveNet
-from audiodiff.synthesizer import Synthesizer
 
 Model = MelInverter | Synthesizer
 ITERATIONS = (4, 8, 16)
@@ -125,7 +125,7 @@ def memory(checkpoint: str | None, *, hour: bool) -> None:
 
 
 def child_generate(arguments: list[str]) -> float:
-    from audiodiff.cli import generate_wav
+    from audiodiff.cli.main import generate_wav
 
     sys.argv = ["generate-wav", "--device", "cpu", *arguments]
     try:

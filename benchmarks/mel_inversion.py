@@ -16,10 +16,10 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from audiodiff import audio_io
 from audiodiff.dsp import excitation, inversion
 from audiodiff.dsp.inversion import constrain, griffin_lim, invert
 from audiodiff.dsp.mel import MelDialect, dialect
+from audiodiff.io import audio as audio_io
 from audiodiff.metrics import log_spectral_distance, multi_resolution_stft, pesq
 
 matplotlib.use("Agg")

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from audiodiff import compose
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.solvers import REGISTRY
+from audiodiff.training import config as compose
 
 N_STEPS, N_RUNS = 16, 15
 
@@ -34,7 +34,7 @@ class Ready:
         self.n_calls += 1
         return self.denoised
 
-    def toward(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    def predict_jump(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Stand for a denoiser of shortcut models."""
         return self(x, sigma)
 

@@ -22,10 +22,10 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from audiodiff import compose
 from audiodiff.diffusion import grid as grids
 from audiodiff.diffusion.process import Flow, VPCosine, VPLinear
 from audiodiff.diffusion.solvers import REGISTRY, solver
+from audiodiff.training import config as compose
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -25,10 +25,10 @@ def measure() -> None:
     """Print the times real time of 64 iterations, in a process whose environment says how threads wait."""
     import torch
 
-    from audiodiff import audio_io
     from audiodiff.data import speech_folder
     from audiodiff.dsp.inversion import constrain
     from audiodiff.dsp.mel import dialect
+    from audiodiff.io import audio as audio_io
 
     hifigan = dialect("hifigan")
     audio, sample_rate = audio_io.read(speech_folder() / "train" / "us_f_00.flac")

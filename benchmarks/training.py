@@ -28,14 +28,14 @@ import torch
 from torch import Tensor, nn
 
 import audiodiff
-from audiodiff import compose
 from audiodiff.data import load_entries
 from audiodiff.data.dataset import CropDataset
 from audiodiff.dsp.mel import dialect
 from audiodiff.dsp.resample import resample
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import score
-from audiodiff.train import train
+from audiodiff.training import config as compose
+from audiodiff.training.run import train
 from benchmarks.apart import measured_apart
 from benchmarks.mel_inversion import recordings
 

@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import audiodiff
 from audiodiff.dsp.mel import dialect
 from audiodiff.dsp.resample import resample
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import score
 from benchmarks.apart import measured_apart
 from benchmarks.mel_inversion import recordings
@@ -233,7 +233,7 @@ def systems(options: argparse.Namespace) -> list[System]:
     """Return the rows of the table."""
     found: list[System] = []
     for where in options.model:
-        mends = getattr(audiodiff.load(where), "starts_from_mel", False)
+        mends = getattr(audiodiff.load(where), "warm_start", False)
         steps, iterations = ((1,), ALONE[:-1]) if mends else (STEPS, ITERATIONS)
         found += [System("ours", k, n, where) for k in steps for n in iterations]
     heard = options.model[0] if options.model else ""

@@ -11,7 +11,7 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.operators import LinearOperator
 from audiodiff.diffusion.process import Process
 from audiodiff.networks.network import Network
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Gaussian:
 class GaussianNetwork(Network):
     """The ideal network of a Gaussian: it reads the clock, undoes the input scale and returns the target's mean."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, data: Gaussian, process: Process, target: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class GaussianNetwork(Network):
 class EdmGaussianNetwork(Network):
     """The ideal network of a Gaussian under EDM: the normalised remainder of x0, from log(sigma) / 4."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, data: Gaussian, sigma_data: float) -> None:
         super().__init__()

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from audiodiff import audio_io, checkpoint, compose
-from audiodiff.checkpoint import LATEST
-from audiodiff.train import train
+from audiodiff.io import audio as audio_io
+from audiodiff.models import checkpoint
+from audiodiff.models.checkpoint import LATEST
+from audiodiff.training import config as compose
 from audiodiff.training.loop import Outcome
+from audiodiff.training.run import train
 
 TINY = (
     "network.channels=8",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from audiodiff import audio_io
+from audiodiff.io import audio as audio_io
 
 
 def tones(n_samples: int, *, sample_rate: int, n_channels: int = 1, peak: float = 0.5) -> torch.Tensor:

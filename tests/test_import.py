@@ -30,9 +30,9 @@ def test_load_and_metrics_are_reached_from_the_package():
 
 def test_everything_that_is_offered_can_be_reached():
     code = "import audiodiff; print(*[name for name in audiodiff.__all__ if getattr(audiodiff, name) is None], "
-    assert python(code + "audiodiff.restoration.enhance.__name__, audiodiff.features.features.__name__)") == (
-        "enhance features"
-    )
+    assert python(
+        code + "audiodiff.tasks.restoration.enhance.__name__, audiodiff.tasks.features.extract.features.__name__)"
+    ) == ("enhance features")
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
@@ -40,6 +40,6 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_the_help_of_all_commands_needs_no_torch():
-    code = "import sys; sys.argv = ['audiodiff', '--help']; from audiodiff.cli import main\n"
+    code = "import sys; sys.argv = ['audiodiff', '--help']; from audiodiff.cli.main import main\n"
     code += "try: main()\nexcept SystemExit: print('torch' in sys.modules)"
     assert python(code).splitlines()[-1] == "False"

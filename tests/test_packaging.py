@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAIN = "from audiodiff.cli import main; main()"
+MAIN = "from audiodiff.cli.main import main; main()"
 RECIPES = sorted(str(path.relative_to(ROOT / "recipes").with_suffix("")) for path in ROOT.glob("recipes/*/*.yaml"))
 
 
@@ -58,14 +58,14 @@ def test_the_wheel_holds_the_configurations_the_recipes_and_the_speech(wheel: Pa
     assert any(name.startswith("audiodiff/data/speech/") and name.endswith((".flac", ".ogg", ".wav")) for name in names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "runs/"))]
     entry_points = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("entry_points.txt")))
-    assert b"generate-wav = audiodiff.cli:generate_wav" in entry_points
-    assert b"audiodiff = audiodiff.cli:main" in entry_points
+    assert b"generate-wav = audiodiff.cli.main:generate_wav" in entry_points
+    assert b"audiodiff = audiodiff.cli.main:main" in entry_points
 
 
 def test_every_recipe_is_composed_in_an_empty_directory(place: dict[str, str], tmp_path: Path):
     code = (
         "import sys, audiodiff\n"
-        "from audiodiff.compose import compose, plain\n"
+        "from audiodiff.training.config import compose, plain\n"
         "from audiodiff.data import speech_folder\n"
         "print(audiodiff.__file__)\n"
         "assert (speech_folder() / 'manifest.csv').is_file()\n"
@@ -85,7 +85,7 @@ def test_train_prints_the_configuration_of_a_recipe_in_an_empty_directory(place:
 
 
 def test_generate_wav_answers_from_an_empty_directory(place: dict[str, str], tmp_path: Path):
-    code = "from audiodiff.cli import generate_wav; generate_wav()"
+    code = "from audiodiff.cli.main import generate_wav; generate_wav()"
     assert "Examples:" in run(sys.executable, "-c", code, "--help", cwd=tmp_path, environment=place)
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from audiodiff import checkpoint, compose
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training import config as compose
 
 _SMALL = ["network.channels=8", "network.n_layers=2", "network.dilation_cycle=2", "network.step_features=8"]
 VOCODER = [*_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
 REFINING = [
-    "model.starts_from_mel=true",
+    "model.warm_start=true",
     "network=spectral_refiner",
     "method=refinement",
     "objective=mrstft",

@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiodiff import audio_io
 from audiodiff.data.labels import label_indices
 from audiodiff.data.manifest import Entry
 from audiodiff.data.order import DrawOrder
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.io import audio as audio_io
 from audiodiff.labels import LabelSet
 
 # What is read on either side of a crop before it is resampled, in samples of the lower of the two rates. The kernel of

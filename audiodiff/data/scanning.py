@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from audiodiff import audio_io
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
 from audiodiff.errors import AudioFileError, DataError, ParameterError
+from audiodiff.io import audio as audio_io
 
 SILENCE_PEAK = 10 ** (-70 / 20)
 """A recording that nowhere exceeds this, -70 dBFS, is silent."""

@@ -143,7 +143,7 @@ class SchroedingerBridge(Bridge):
 
 
 @dataclass(frozen=True)
-class Along(Grid):
+class BridgeGrid(Grid):
     """Space the clock of a bridge evenly, from t_start to 0.
 
     Args:

@@ -13,7 +13,7 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.preconditioning import Preconditioning, Scalings
 from audiodiff.diffusion.process import learned
 from audiodiff.errors import ParameterError
-from audiodiff.types import Reach, Sigma, Signal
+from audiodiff.types import ReceptiveField, Sigma, Signal
 
 
 @runtime_checkable
@@ -21,10 +21,10 @@ class ConditionedNetwork(Protocol):
     """What a denoiser asks of a network: audiodiff.networks.Network, which a sibling package may not import."""
 
     @property
-    def reach(self) -> Reach: ...
+    def receptive_field(self) -> ReceptiveField: ...
 
     @property
-    def grain(self) -> int: ...
+    def alignment(self) -> int: ...
 
     def encode(self, condition: Condition) -> Condition: ...
 
@@ -78,7 +78,7 @@ class BoundDenoiser:
         """Return everything that the network says, the variance for one."""
         return self.denoiser.predict(x, sigma, self.encoded)
 
-    def toward(self, x: Signal, sigma: Sigma, sigma_next: Sigma) -> Signal:
+    def predict_jump(self, x: Signal, sigma: Sigma, sigma_next: Sigma) -> Signal:
         """Return the x0 whose Euler step from sigma arrives where the flow is at sigma_next.
 
         Raises:

@@ -35,7 +35,7 @@ def stratified(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
     return (strata + offsets) / n
 
 
-class Density(ABC):
+class SigmaDistribution(ABC):
     """Draw noise levels for a batch of training examples."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Density(ABC):
         """Return what each loss counts by, so that its expectation is that of the density this one stands in for."""
         return torch.ones_like(sigma)
 
-    def lesson(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"] | None:
+    def schedule_loss(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"] | None:
         """Return a loss of the density's own parameters, which is added to each example's; None where it has none."""
         return None
 
@@ -63,7 +63,7 @@ class Density(ABC):
         return
 
 
-class Quantiles(Density):
+class Quantiles(SigmaDistribution):
     """A density that is a quantile function of uniform numbers in (0, 1), and so can be sampled by importance."""
 
     draw: Draw

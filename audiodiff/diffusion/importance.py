@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from audiodiff.diffusion.density import Density, Draw, Quantiles, independent, stratified
+from audiodiff.diffusion.density import Draw, Quantiles, SigmaDistribution, independent, stratified
 from audiodiff.diffusion.process import Variational
 from audiodiff.errors import ParameterError
 from audiodiff.types import Sigma
@@ -20,7 +20,7 @@ _FORGETTING = 0.99
 
 
 @dataclass(frozen=True, eq=False)
-class LossSecondMoment(Density):
+class LossSecondMoment(SigmaDistribution):
     """Draw a density's noise levels by importance: a bin as often as the root of its mean squared loss asks.
 
     The levels of the base density fall into bins of equal probability. Until every bin has seen `history` losses they
@@ -103,7 +103,7 @@ class LossSecondMoment(Density):
 
 
 @dataclass(frozen=True, eq=False)
-class VariationalTime(Density):
+class VariationalTime(SigmaDistribution):
     """Draw the clock of a learnt schedule uniformly, and teach the schedule to lower the variance of the loss.
 
     The loss that is minimised in expectation is the mean over gamma = -log SNR, uniform between the schedule's ends:
@@ -134,7 +134,7 @@ class VariationalTime(Density):
     def weight(self, sigma: Sigma) -> Sigma:
         return 1.0 / self.process.density(sigma).detach()
 
-    def lesson(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+    def schedule_loss(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         """Return l^2 / (p' p), p' without gradient, over a running mean of l^2 / p^2, less its own value.
 
         Its gradient is an unbiased estimate of that of the second moment, divided by what earlier steps say that this

@@ -10,7 +10,7 @@ from torch import Tensor
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.pitch import LOWEST_HZ, REACH_FRAMES, track_pitch
 from audiodiff.errors import ParameterError
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 _UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no harmonics, and nothing but them and breath
 _BREATH = 0.2  # noise beside harmonics, in amplitude
@@ -82,9 +82,9 @@ def excite(
     return torch.lerp(noise, voice.to(noise) + _BREATH * noise, share.to(noise))
 
 
-def excitation_reach(dialect: MelDialect) -> Reach:
+def excitation_reach(dialect: MelDialect) -> ReceptiveField:
     """Return how many frames before and after it a sample of `excite` depends on."""
-    return Reach(_block(dialect) + REACH_FRAMES + 1, REACH_FRAMES + 1)
+    return ReceptiveField(_block(dialect) + REACH_FRAMES + 1, REACH_FRAMES + 1)
 
 
 @lru_cache(maxsize=16)

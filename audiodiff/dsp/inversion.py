@@ -17,7 +17,7 @@ from audiodiff.dsp.excitation import excitation_reach, excite
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 DEFAULT_ITERATIONS = 16
 
@@ -180,11 +180,11 @@ def invert(
     return constrain(start, mel, dialect=dialect, n_iterations=n_iterations, first_frame=first_frame, on_step=on_step)
 
 
-def invert_reach(dialect: MelDialect, n_iterations: int) -> Reach:
+def invert_reach(dialect: MelDialect, n_iterations: int) -> ReceptiveField:
     """Return how many frames before and after it a sample of `invert` depends on."""
     before, after = excitation_reach(dialect)
     margin = margin_frames(n_iterations)
-    return Reach(before + margin, after + margin)
+    return ReceptiveField(before + margin, after + margin)
 
 
 def griffin_lim(

@@ -57,14 +57,16 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
     if audio.shape[-1] == 0:
         raise ParameterError("audio has no samples, so it cannot be resampled")
     period, made = _in_lowest_terms(from_rate, to_rate)
-    reach = _reach(period, made)
+    receptive_field = _reach(period, made)
     # Filters repeated over several periods: a convolution to few channels is slower (at 2:1, 7 times).
     n_periods = max(1, _LEAST_FILTERS // made)
     period, made = period * n_periods, made * n_periods
     kernel = _kernel(period, made, audio.device, audio.dtype)
     n_samples = audio.shape[-1]
     signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
-    phases = F.conv1d(F.pad(signals, (reach, reach + period)), kernel, stride=period)  # (signals, made, periods)
+    phases = F.conv1d(
+        F.pad(signals, (receptive_field, receptive_field + period)), kernel, stride=period
+    )  # (signals, made, periods)
     result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * made // period)]
     return result.reshape(*audio.shape[:-1], result.shape[-1])
 
@@ -174,10 +176,10 @@ def _reach(period: int, made: int) -> int:
 @lru_cache(maxsize=8)  # making a kernel takes longer than resampling a second
 def _kernel(period: int, made: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "made 1 taps"]:
     """Compute the weights of `made` filters on samples -reach to reach + period, in float64, rounded to dtype."""
-    reach = _reach(period, made)
+    receptive_field = _reach(period, made)
     cutoff = min(period, made) * _ROLLOFF
     with torch.inference_mode(False), torch.no_grad():
-        places = torch.arange(-reach, reach + period, dtype=torch.float64) / period
+        places = torch.arange(-receptive_field, receptive_field + period, dtype=torch.float64) / period
         beta = torch.tensor(_KAISER_BETA, dtype=torch.float64)
         blocks: list[Tensor] = []
         for phases in torch.arange(made, dtype=torch.float64).split(max(1, _KERNEL_BLOCK // len(places))):

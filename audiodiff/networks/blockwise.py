@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.networks.residual import ResidualBlock
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 BLOCK_SAMPLES = 4096
 """Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
@@ -36,7 +36,7 @@ class _Layer:
     """
 
     dilation: int
-    reach: Reach  # of the convolution
+    receptive_field: ReceptiveField  # of the convolution
     taps: tuple[Tensor, ...]  # (2 channels, channels) each
     local: Tensor | None  # (2 channels, bands)
     bias: Tensor  # (2 channels, 1)
@@ -71,7 +71,7 @@ def run_in_blocks(
     """
     layers, first_step = _prepare(blocks, step, vector)
     own = _Own(layers, first_step, input_projection, skip_projection, output_projection, block_samples)
-    before, after = (sum(sides) for sides in zip(*(layer.reach for layer in layers), strict=True))
+    before, after = (sum(sides) for sides in zip(*(layer.receptive_field for layer in layers), strict=True))
     n_samples, n_threads = x.shape[-1], torch.get_num_threads()
     length = -(-n_samples // n_threads)
     if n_threads == 1 or length < _MARGINS_OF_A_STRETCH * (before + after):
@@ -109,10 +109,10 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
     """Compute one stretch as if it were everything."""
     layers, block_samples = own.layers, own.block_samples
     n_samples, channels = x.shape[-1], own.input_projection.out_channels
-    lags = [sum(layer.reach.after for layer in layers[: index + 1]) for index in range(len(layers))]
+    lags = [sum(layer.receptive_field.after for layer in layers[: index + 1]) for index in range(len(layers))]
     # What a layer sees: as much from before as its convolution spans, and a block. Outside the signal it is 0, as
     # padding makes it.
-    inputs = [x.new_zeros(channels, sum(layer.reach) + block_samples) for layer in layers]
+    inputs = [x.new_zeros(channels, sum(layer.receptive_field) + block_samples) for layer in layers]
     total = x.new_zeros(channels, lags[-1] + block_samples)
     gated, opened = x.new_empty(2 * channels, block_samples), x.new_ones(channels + 1, block_samples)
     result = x.new_empty(own.output_projection.out_channels, n_samples)
@@ -120,7 +120,7 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
     leave = (leave[0] / math.sqrt(len(layers)), leave[1])
 
     for start in range(0, n_samples + lags[-1], block_samples):
-        fresh = _shifted(inputs[0], sum(layers[0].reach))
+        fresh = _shifted(inputs[0], sum(layers[0].receptive_field))
         stop = min(start + block_samples, n_samples)
         if start < stop:
             part = fresh[:, : stop - start]
@@ -130,7 +130,9 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
             # Only what lies within the signal is computed, from `low` to `high`; `at` is its place in the block.
             low, high = max(0, start - lag), min(n_samples, start - lag + block_samples)
             at = slice(low - start + lag, max(low, high) - start + lag)
-            onward = _shifted(inputs[index + 1], sum(layers[index + 1].reach)) if index + 1 < len(layers) else None
+            onward = (
+                _shifted(inputs[index + 1], sum(layers[index + 1].receptive_field)) if index + 1 < len(layers) else None
+            )
             if low < high:
                 y = gated[:, : high - low]
                 z = opened[:, : high - low]
@@ -138,7 +140,9 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
                 behind = lags[-1] - lag
                 total[:, behind + at.start : behind + at.stop].addmm_(layer.skip, z)
                 if onward is not None:
-                    middle = inputs[index][:, layer.reach.before + at.start : layer.reach.before + at.stop]
+                    middle = inputs[index][
+                        :, layer.receptive_field.before + at.start : layer.receptive_field.before + at.stop
+                    ]
                     torch.addmm(middle, layer.onward, z, beta=_SHRINK, out=onward[:, at])
             if onward is not None:
                 onward[:, : at.start] = 0
@@ -198,7 +202,7 @@ def _prepare(blocks: Sequence[ResidualBlock], step: Tensor, vector: Tensor | Non
         layers.append(
             _Layer(
                 dilation=conv.dilation[0],
-                reach=block.reach,
+                receptive_field=block.receptive_field,
                 taps=tuple((double * conv.weight[..., k]).contiguous() for k in range(conv.kernel_size[0])),
                 local=None if projection is None else double * projection.weight[..., 0],
                 bias=double * bias,

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
-from audiodiff.types import Reach, Signal
+from audiodiff.types import ReceptiveField, Signal
 
 
 class Network(nn.Module, ABC):
@@ -14,11 +14,11 @@ class Network(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def reach(self) -> Reach:
+    def receptive_field(self) -> ReceptiveField:
         """How many samples of x, or of what its condition stands for, an output depends on at most, to either side."""
 
     @property
-    def grain(self) -> int:
+    def alignment(self) -> int:
         """Samples by whose multiples x may be shifted without another result: the hop of a network that has frames."""
         return 1
 

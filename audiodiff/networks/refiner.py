@@ -12,7 +12,7 @@ from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
 from audiodiff.networks.spectral import at_frames_of, centre_of, overlapping, spread_of
-from audiodiff.types import Reach, Signal
+from audiodiff.types import ReceptiveField, Signal
 
 QUIETEST = 1e-3
 """Magnitude against the mel's envelope below which features no longer follow it: 60 dB."""
@@ -28,7 +28,7 @@ class SpectralRefiner(Network):
     It begins as the identity: what it is given has the mel already, and the phases of a voice, which it leaves alone.
     Of the STFT it sees every bin's direction with the root of its magnitude, against the envelope that the mel gives,
     and the logarithm of that; beside it, the mel. Gains are those of shorter frames, some for each that is seen. It is
-    made for `starts_from_mel`, `method=refinement` and preconditioning=sample.
+    made for `warm_start`, `method=refinement` and preconditioning=sample.
 
     Args:
         embedding: of the noise level's clock.
@@ -98,16 +98,16 @@ class SpectralRefiner(Network):
         nn.init.zeros_(self.output_projection.bias)
 
     @property
-    def reach(self) -> Reach:
+    def receptive_field(self) -> ReceptiveField:
         # Half a window of analysis and half a window of synthesis; the mel through the latter, by two of its frames.
         hop, window, side = self.stft.hop_length, self.stft.n_fft, self.mel_projection.kernel_size[0] // 2
-        centre, stack = centre_of(self.dialect), self.stack.reach
+        centre, stack = centre_of(self.dialect), self.stack.receptive_field
         before = max(window, window // 2 + centre)
         after = max(window, window // 2 + self.dialect.hop_length - centre)
-        return Reach((stack.before + side) * hop + before, (stack.after + side) * hop + after)
+        return ReceptiveField((stack.before + side) * hop + before, (stack.after + side) * hop + after)
 
     @property
-    def grain(self) -> int:
+    def alignment(self) -> int:
         return self.stft.hop_length
 
     def encode(self, condition: Condition) -> Condition:

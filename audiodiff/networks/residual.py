@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 
 def kaiming_conv1d(
@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         symmetric = dilation * (kernel_size // 2)
         after = symmetric if look_ahead is None else look_ahead
-        self.reach = Reach(before=2 * symmetric - after, after=after)
+        self.receptive_field = ReceptiveField(before=2 * symmetric - after, after=after)
         self.dilated_conv = kaiming_conv1d(
             channels, 2 * channels, kernel_size, dilation=dilation, look_ahead=look_ahead
         )
@@ -161,7 +161,7 @@ class ResidualStack(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ParameterError(f"kernel_size={kernel_size} must be odd and positive")
         dilations = [2 ** (layer % dilation_cycle) for layer in range(n_layers)]
-        self.receptive_field = 1 + (kernel_size - 1) * sum(dilations)
+        self.receptive_field_size = 1 + (kernel_size - 1) * sum(dilations)
         self.condition_channels = condition_channels
         self.vector_features = vector_features
         ahead = shared_look_ahead(look_ahead, [dilation * (kernel_size // 2) for dilation in dilations])
@@ -176,10 +176,13 @@ class ResidualStack(nn.Module):
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
     @property
-    def reach(self) -> Reach:
+    def receptive_field(self) -> ReceptiveField:
         """How far an output looks, in samples of what the stack is given."""
-        reaches = [block.reach for block in self.layers]
-        return Reach(sum(reach.before for reach in reaches), sum(reach.after for reach in reaches))
+        reaches = [block.receptive_field for block in self.layers]
+        return ReceptiveField(
+            sum(receptive_field.before for receptive_field in reaches),
+            sum(receptive_field.after for receptive_field in reaches),
+        )
 
     def forward(
         self,

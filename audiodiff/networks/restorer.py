@@ -11,7 +11,7 @@ from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
 from audiodiff.networks.spectral import overlapping
-from audiodiff.types import Reach, Signal
+from audiodiff.types import ReceptiveField, Signal
 
 QUIETEST = 1e-3
 """Magnitude against the expected one below which features no longer follow it: 60 dB."""
@@ -99,13 +99,13 @@ class SpectralRestorer(Network):
         nn.init.zeros_(self.output_projection.weight)
 
     @property
-    def reach(self) -> Reach:
+    def receptive_field(self) -> ReceptiveField:
         # Both signals are seen through half a window of analysis and half a window of synthesis.
-        hop, window, stack = self.stft.hop_length, self.stft.n_fft, self.stack.reach
-        return Reach(stack.before * hop + window, stack.after * hop + window)
+        hop, window, stack = self.stft.hop_length, self.stft.n_fft, self.stack.receptive_field
+        return ReceptiveField(stack.before * hop + window, stack.after * hop + window)
 
     @property
-    def grain(self) -> int:
+    def alignment(self) -> int:
         return self.stft.hop_length
 
     def encode(self, condition: Condition) -> Condition:

@@ -14,7 +14,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d, shared_look_ahead
-from audiodiff.types import Mel, Reach, Signal
+from audiodiff.types import Mel, ReceptiveField, Signal
 
 
 class SpectralWaveNet(Network):
@@ -76,11 +76,11 @@ class SpectralWaveNet(Network):
         self.level = level
         bins = n_fft // 2 + 1
         self.mel_encoder = None
-        self.encoder_reach = Reach(0, 0)
+        self.encoder_reach = ReceptiveField(0, 0)
         if dialect is not None:
             self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
             first, second = shared_look_ahead(look_ahead, [2, 1])
-            self.encoder_reach = Reach(6 - first - second, first + second)
+            self.encoder_reach = ReceptiveField(6 - first - second, first + second)
             self.mel_encoder = nn.Sequential(
                 kaiming_conv1d(dialect.n_mels, channels, 5, look_ahead=first),
                 nn.ReLU(),
@@ -104,7 +104,7 @@ class SpectralWaveNet(Network):
         nn.init.zeros_(self.output_projection.weight)
 
     @property
-    def reach(self) -> Reach:
+    def receptive_field(self) -> ReceptiveField:
         # x is seen through half a window of analysis and half a window of synthesis; the mel through the latter, by the
         # two frames with their centres on either side of where it is interpolated.
         hop, window = self.stft.hop_length, self.stft.n_fft
@@ -113,11 +113,13 @@ class SpectralWaveNet(Network):
             centre = centre_of(self.dialect)
             before = max(window, window // 2 + centre)
             after = max(window, window // 2 + self.dialect.hop_length - centre)
-        stack, encoder = self.stack.reach, self.encoder_reach
-        return Reach((stack.before + encoder.before) * hop + before, (stack.after + encoder.after) * hop + after)
+        stack, encoder = self.stack.receptive_field, self.encoder_reach
+        return ReceptiveField(
+            (stack.before + encoder.before) * hop + before, (stack.after + encoder.after) * hop + after
+        )
 
     @property
-    def grain(self) -> int:
+    def alignment(self) -> int:
         hop = self.stft.hop_length
         return hop if self.dialect is None else math.lcm(hop, self.dialect.hop_length)
 

@@ -60,7 +60,7 @@ class Upsampler(nn.Module):
             self.stages.append(nn.ConvTranspose2d(1, 1, kernel, stride=(1, factor), padding=(1, padding)))
 
     @property
-    def reach(self) -> int:
+    def receptive_field(self) -> int:
         """Samples to either side that touch all the frames a sample depends on: half a frame of every stage's input."""
         rates = [self.hop_length // math.prod(self.factors[: index + 1]) for index in range(len(self.factors))]
         return sum((factor + 1) // 2 * rate for factor, rate in zip(self.factors, rates, strict=True))

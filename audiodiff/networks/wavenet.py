@@ -12,7 +12,7 @@ from audiodiff.networks.embedding import Embedding, StepEncoder
 from audiodiff.networks.network import Network
 from audiodiff.networks.residual import ResidualStack, kaiming_conv1d
 from audiodiff.networks.upsample import Upsampler
-from audiodiff.types import Reach, Signal
+from audiodiff.types import ReceptiveField, Signal
 
 
 class WaveNet(Network):
@@ -95,12 +95,12 @@ class WaveNet(Network):
         nn.init.zeros_(self.output_projection.weight)
 
     @property
-    def reach(self) -> Reach:
-        mixed = 0 if self.upsample is None else self.upsample.reach
-        return Reach(self.stack.reach.before + mixed, self.stack.reach.after + mixed)
+    def receptive_field(self) -> ReceptiveField:
+        mixed = 0 if self.upsample is None else self.upsample.receptive_field
+        return ReceptiveField(self.stack.receptive_field.before + mixed, self.stack.receptive_field.after + mixed)
 
     @property
-    def grain(self) -> int:
+    def alignment(self) -> int:
         return 1 if self.upsample is None else self.upsample.hop_length
 
     def encode(self, condition: Condition) -> Condition:

@@ -10,17 +10,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
+from audiodiff.models.representations.waveform import WaveformRepresentation
+from audiodiff.models.sampling import beside_noise
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.discriminators import Discriminators
-from audiodiff.rendering import beside_noise
-from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.refinement import first_guess
-from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep, noise_like
 from audiodiff.types import Sigma, Signal, Waveform
 
 
@@ -54,7 +54,7 @@ class Adversarial(TrainingStep):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         discriminators: Discriminators,
         mel: MelDialect,
         n_steps: Sequence[int] = (1, 2, 4),
@@ -101,7 +101,7 @@ class Adversarial(TrainingStep):
     def shown(self) -> Mapping[str, float]:
         return self._shown
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             place = int(torch.randint(len(self.n_steps), (), generator=generator, device=generator.device))
@@ -127,7 +127,7 @@ class Adversarial(TrainingStep):
     def _sampler(self, audio: Waveform, condition: Condition, generator: torch.Generator) -> Sampler:
         """Return the model's sampler, which starts from inversions where the model does."""
         model = self.synthesizer
-        if not model.starts_from_mel:
+        if not model.warm_start:
             return model.sampler
         assert condition.frames is not None
         guess = first_guess(

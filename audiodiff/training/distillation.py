@@ -11,15 +11,15 @@ import torch
 
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
-from audiodiff.diffusion.density import Density
-from audiodiff.diffusion.jumps import draw_steps, halves, two_steps
+from audiodiff.diffusion.density import SigmaDistribution
+from audiodiff.diffusion.few_step import draw_steps, halves, two_steps
 from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.initial import frozen
 from audiodiff.training.state import weights_digest
-from audiodiff.training.step import Exact, Losses, TrainingStep
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Denoise, Sigma, Signal
 
 Step = Callable[[Denoise, Signal, Sigma, Sigma], Signal]
@@ -40,7 +40,7 @@ class Distillation(TrainingStep):
     """
 
     def __init__(
-        self, *, synthesizer: Synthesizer, objective: Objective, density: Density, teacher: Synthesizer
+        self, *, synthesizer: Synthesizer, objective: Objective, density: SigmaDistribution, teacher: Synthesizer
     ) -> None:
         super().__init__(synthesizer=synthesizer, objective=objective, density=density)
         for name in ("sample_rate", "dialect"):
@@ -81,7 +81,7 @@ class Progressive(Distillation):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         teacher: Synthesizer,
         n_steps: int,
     ) -> None:
@@ -89,7 +89,7 @@ class Progressive(Distillation):
         check_whole(n_steps, name="method.n_steps", least=1)
         self._steps = halves(synthesizer.sampler.grid, n_steps)
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             sigma, middle, end = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
@@ -127,7 +127,7 @@ class Consistency(Distillation):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         teacher: Synthesizer,
         n_levels: int,
         step: Step,
@@ -138,7 +138,7 @@ class Consistency(Distillation):
         self._steps = (levels[:-1], levels[1:])
         self._step = step
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             sigma, sigma_next = draw_steps(self._steps, len(x0), generator=generator, device=x0.device)
@@ -176,7 +176,7 @@ class Reflow(Distillation):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         teacher: Synthesizer,
         n_steps: int,
         solver: Solver,
@@ -186,7 +186,7 @@ class Reflow(Distillation):
         self._levels = self.teacher.sampler.grid(n_steps)
         self._solver = solver
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         first = float(self._levels[0])
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             like, condition = self._example(batch, generator)

@@ -14,16 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.density import SigmaDistribution
+from audiodiff.diffusion.few_step import euler_step
 from audiodiff.diffusion.grid import Grid
-from audiodiff.diffusion.jumps import euler_step
 from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.initial import frozen
 from audiodiff.training.state import weights_digest
-from audiodiff.training.step import Exact, Losses, TrainingStep
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Mel, Sigma
 
 N_LEVELS = 256
@@ -56,7 +56,7 @@ class OnGeneratedMels(TrainingStep):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         first_stage: Synthesizer,
         vocabularies: Mapping[str, Sequence[str]] | None,
         sigma_max: float,
@@ -84,7 +84,7 @@ class OnGeneratedMels(TrainingStep):
         """Return the digest of the first stage's weights."""
         return {"first_stage": weights_digest(self.first_stage)}
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             condition = replace(condition, frames=self._remade(batch, condition, generator))
@@ -94,7 +94,7 @@ class OnGeneratedMels(TrainingStep):
         with torch.autocast(batch.audio.device.type, enabled=False):
             return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
-    def _remade(self, batch: Exact, condition: Condition, generator: torch.Generator) -> Mel:
+    def _remade(self, batch: Float32Batch, condition: Condition, generator: torch.Generator) -> Mel:
         """Return the mels that the vocoder is told."""
         true = condition.frames
         assert true is not None

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiodiff import checkpoint
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.labels import LabelSet
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
 
 FREE = ("sampler", "n_iterations", "denoiser.horizon", "denoiser.network.vector_features")

@@ -12,13 +12,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from audiodiff.errors import ParameterError, TrainingError, check_whole
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
 from audiodiff.training.progress import Progress
 from audiodiff.training.schedule import Schedule
-from audiodiff.training.step import Exact, TrainingStep, seed_step
+from audiodiff.training.step import Float32Batch, TrainingStep, seed_step
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,13 @@ def fit(
     return Outcome(step=step, signal=interrupt.signal, metrics=metrics, data_wait=waited / spent)
 
 
-def _examples(batch: Batch, *, fabric: Fabric, model: Synthesizer) -> Exact:
+def _examples(batch: Batch, *, fabric: Fabric, model: Synthesizer) -> Float32Batch:
     """Bring a batch to the device, without padding that all its examples have."""
     hop = 1 if model.dialect is None else model.dialect.hop_length
     length = -(-int(batch["n_valid"].max()) // hop) * hop
-    return Exact(fabric.to_device(batch["audio"][..., :length]), batch["n_valid"], fabric.to_device(batch["labels"]))
+    return Float32Batch(
+        fabric.to_device(batch["audio"][..., :length]), batch["n_valid"], fabric.to_device(batch["labels"])
+    )
 
 
 def _is_number(value: object, *, above: float) -> bool:

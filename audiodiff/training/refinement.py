@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.corruption.corruption import uniform
-from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.dsp.inversion import invert
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.synthesizer import Synthesizer
-from audiodiff.training.step import Exact, Losses, TrainingStep, noise_like
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep, noise_like
 from audiodiff.types import Mel, Sigma, Signal, Waveform
 
 
@@ -24,7 +24,7 @@ class Refinement(TrainingStep):
     magnitudes, `objective=mrstft`, the network keeps the phases that it is given.
 
     Args:
-        synthesizer: a model with `model.starts_from_mel=true`.
+        synthesizer: a model with `model.warm_start=true`.
         objective: the loss of a prediction.
         density: the distribution of sigma, the level of the noise beside the inversion.
         n_iterations: numbers of iterations of the mel constraint, of which every batch draws one.
@@ -39,15 +39,13 @@ class Refinement(TrainingStep):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         n_iterations: Sequence[int],
         spread_db: float = 8.0,
     ) -> None:
         super().__init__(synthesizer=synthesizer, objective=objective, density=density)
-        if not synthesizer.starts_from_mel or synthesizer.dialect is None:
-            raise ParameterError(
-                "method=refinement trains a model that starts from a mel: set model.starts_from_mel=true"
-            )
+        if not synthesizer.warm_start or synthesizer.dialect is None:
+            raise ParameterError("method=refinement trains a model that starts from a mel: set model.warm_start=true")
         if not n_iterations:
             raise ParameterError("method.n_iterations=[] must name a number of iterations, as [2, 8] does")
         for n in n_iterations:
@@ -58,7 +56,7 @@ class Refinement(TrainingStep):
         self.n_iterations = tuple(n_iterations)
         self.spread_db = spread_db
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(self._varied(batch, generator), generator)
             place = int(torch.randint(len(self.n_iterations), (), generator=generator, device=generator.device))
@@ -76,12 +74,12 @@ class Refinement(TrainingStep):
         with torch.autocast(batch.audio.device.type, enabled=False):
             return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
-    def _varied(self, batch: Exact, generator: torch.Generator) -> Exact:
+    def _varied(self, batch: Float32Batch, generator: torch.Generator) -> Float32Batch:
         """Return the batch at other levels."""
         gain = 10.0 ** (uniform(len(batch.audio), -self.spread_db, self.spread_db, generator) / 20.0)
         peak = batch.audio.abs().amax(dim=(1, 2)).clamp(min=1e-4)
         gain = torch.minimum(gain.to(peak), 1.0 / peak)[:, None, None]
-        return Exact(batch.audio * gain, batch.n_valid, batch.labels)
+        return Float32Batch(batch.audio * gain, batch.n_valid, batch.labels)
 
 
 def first_guess(

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.corruption import (
     Babble,
     Clipping,
@@ -25,12 +24,13 @@ from audiodiff.corruption import (
 from audiodiff.corruption.corruption import uniform
 from audiodiff.data.dataset import load_whole
 from audiodiff.data.scanning import load_entries
-from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.dsp.level import active_rms
 from audiodiff.errors import DataError, ParameterError
-from audiodiff.synthesizer import Synthesizer
-from audiodiff.training.step import Exact, Losses, TrainingStep
+from audiodiff.models.conditioners.degraded import DegradedConditioner
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Sigma
 
 LARGEST_GAIN = 10.0
@@ -68,7 +68,7 @@ class Restoration(TrainingStep):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         noise_root: str | None,
         shares: Mapping[str, float],
         lowest_snr: float = -5.0,
@@ -108,7 +108,7 @@ class Restoration(TrainingStep):
     def dependencies(self) -> Mapping[str, str]:
         return {"recordings of noise": self._noise_digest}
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             rate = self.synthesizer.sample_rate
             corrupted = self.corruption(batch.audio, generator, sample_rate=rate)

@@ -6,13 +6,13 @@ from dataclasses import fields
 import torch
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.density import Density
-from audiodiff.diffusion.jumps import halves, two_steps
+from audiodiff.diffusion.density import SigmaDistribution
+from audiodiff.diffusion.few_step import halves, two_steps
 from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.distillation import own_target
-from audiodiff.training.step import Exact, Losses, TrainingStep
+from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Sigma, Signal
 
 
@@ -40,7 +40,7 @@ class Shortcut(TrainingStep):
         *,
         synthesizer: Synthesizer,
         objective: Objective,
-        density: Density,
+        density: SigmaDistribution,
         n_doublings: int = 6,
         share: float = 0.25,
     ) -> None:
@@ -59,7 +59,7 @@ class Shortcut(TrainingStep):
         self._n_doublings = n_doublings
         self._share = share
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)
             n_jumps = min(len(x0) - 1, math.ceil(self._share * len(x0)))
@@ -95,10 +95,10 @@ class Shortcut(TrainingStep):
         denoise = self.synthesizer.denoiser.bind(condition)
 
         def first(x: Signal, sigma: Sigma) -> Signal:
-            return denoise.toward(x, sigma, torch.where(shortest, sigma, middle))
+            return denoise.predict_jump(x, sigma, torch.where(shortest, sigma, middle))
 
         def second(x: Signal, middle: Sigma) -> Signal:
-            return denoise.toward(x, middle, torch.where(shortest, middle, end))
+            return denoise.predict_jump(x, middle, torch.where(shortest, middle, end))
 
         return two_steps(first, second, x, sigma, middle, end)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from audiodiff import checkpoint
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
+from audiodiff.models import checkpoint
 from audiodiff.training.ema import Ema
 
 FREE = (

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
-from audiodiff.diffusion.density import Density
+from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.diffusion.process import share
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Signal, Waveform
 
 Losses = Float[Tensor, "batch"]
 
 
-class Exact:
+class Float32Batch:
     """Carry a batch into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees.
 
     Args:
@@ -48,14 +48,14 @@ class TrainingStep(nn.Module, ABC):
         density: the distribution of sigma.
     """
 
-    def __init__(self, *, synthesizer: Synthesizer, objective: Objective, density: Density) -> None:
+    def __init__(self, *, synthesizer: Synthesizer, objective: Objective, density: SigmaDistribution) -> None:
         super().__init__()
         self.synthesizer = synthesizer
         self.objective = share(synthesizer.denoiser.schedule, objective)
         self.density = share(synthesizer.denoiser.schedule, density)
 
     @abstractmethod
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         """Return of each example the loss to be minimised, the objective as it is, and the noise level."""
 
     def learnt(self) -> Iterable[nn.Parameter]:
@@ -77,7 +77,7 @@ class TrainingStep(nn.Module, ABC):
         """Return what the weights depend on beyond the configuration and the data, by name, for an exact resume."""
         return {}
 
-    def _example(self, batch: Exact, generator: torch.Generator) -> tuple[Signal, Condition]:
+    def _example(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Signal, Condition]:
         """Return the clean signals x0, zero where they are padding, and a condition of which parts may be left out."""
         x0, condition = self.synthesizer.example(batch.audio, n_valid=batch.n_valid, labels=batch.labels)
         return x0, self.synthesizer.conditioner.dropped(condition, generator)
@@ -101,14 +101,14 @@ class TrainingStep(nn.Module, ABC):
         """Weigh losses whose sigma was drawn from the density."""
         plain = losses.detach()
         total = losses * self.density.weight(sigma).to(losses)
-        lesson = self.density.lesson(sigma, plain)
-        return (total if lesson is None else total + lesson), plain, sigma
+        schedule_loss = self.density.schedule_loss(sigma, plain)
+        return (total if schedule_loss is None else total + schedule_loss), plain, sigma
 
 
 class Denoising(TrainingStep):
     """Noise clean signals, denoise them, and say how wrong that was."""
 
-    def forward(self, batch: Exact, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
+    def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
         with torch.autocast(batch.audio.device.type, enabled=False), torch.no_grad():
             x0, condition = self._example(batch, generator)

@@ -12,10 +12,10 @@ from audiodiff.data.manifest import Entry
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.metrics import score, select
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
 from audiodiff.training.log import Log
-from audiodiff.training.step import Exact, TrainingStep
+from audiodiff.training.step import Float32Batch, TrainingStep
 
 N_SHOWN = 4
 """Vocoded recordings that are logged as sound."""
@@ -128,7 +128,7 @@ class Validation:
         generator = torch.Generator().manual_seed(0)
         parts = (batch[name].split(8) for name in ("audio", "n_valid", "labels"))
         losses = [
-            self._module(Exact(audio.to(device), n_valid, labels.to(device)), generator)[0]
+            self._module(Float32Batch(audio.to(device), n_valid, labels.to(device)), generator)[0]
             for audio, n_valid, labels in zip(*parts, strict=True)
         ]
         return float(torch.cat(losses).mean())

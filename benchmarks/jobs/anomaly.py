@@ -28,12 +28,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from audiodiff import audio_io
-from audiodiff.anomaly import Detector
 from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.dsp.resample import resample
-from audiodiff.messages import progress
+from audiodiff.io import audio as audio_io
+from audiodiff.io.console import progress
+from audiodiff.tasks.anomaly import Detector
 from benchmarks.jobs.anomaly_plain import (
     SPEECH_RATE,
     autoencoder,

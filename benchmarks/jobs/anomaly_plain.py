@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPRegressor
 from torch import Tensor
 
 from audiodiff.corruption import mixed_at_snr
-from audiodiff.messages import say
+from audiodiff.io.console import say
 
 SPEECH_RATE = 16000
 MIXTURES = ((4, "full"), (16, "full"), (64, "diag"))

@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import audiodiff
-from audiodiff import audio_io
-from audiodiff.augmentation import augment
 from audiodiff.data import Entry, scan_folder
 from audiodiff.dsp.mel import dialect
-from audiodiff.editing import check_model
-from audiodiff.messages import progress
+from audiodiff.io import audio as audio_io
+from audiodiff.io.console import progress
 from audiodiff.metrics import bootstrap_interval
+from audiodiff.tasks.editing.augment import augment
+from audiodiff.tasks.editing.edit import check_model
 
 RATE = 8000
 SIZES = (2, 5, 10)

@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
-from audiodiff.clustering import agreement, cluster, standardised
 from audiodiff.metrics import bootstrap_interval
+from audiodiff.tasks.features.cluster import agreement, cluster, standardised
 from benchmarks.jobs.spoken_digits import BASELINE, Set, arguments, compute, interval, notes, parts
 
 TASKS = {

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import pesq, si_sdr_db, snr_db
-from audiodiff.restoration.declipping import DECLIPPING, declip
+from audiodiff.tasks.restoration.declipping import DECLIPPING, declip
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
 

@@ -23,14 +23,15 @@ import torch
 from torch import Tensor
 
 import audiodiff
-from audiodiff import audio_io, classifier
-from audiodiff.classifier import Classifier
 from audiodiff.data import Entry, scan_folder
-from audiodiff.editing import check_model, edit
-from audiodiff.messages import progress
+from audiodiff.io import audio as audio_io
+from audiodiff.io.console import progress
 from audiodiff.metrics import bootstrap_interval
 from audiodiff.metrics.generative import wilson_interval
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import classifier
+from audiodiff.models.classifier import Classifier
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.editing.edit import check_model, edit
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 N_CEPSTRA = 13

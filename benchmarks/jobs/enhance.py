@@ -18,15 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff import audio_io
 from audiodiff.corruption import mixed_at_snr
 from audiodiff.data import scan_folder
 from audiodiff.dsp.resample import resample
-from audiodiff.messages import progress
+from audiodiff.io import audio as audio_io
+from audiodiff.io.console import progress
 from audiodiff.metrics import bootstrap_interval, pesq, si_sdr_db, stoi
-from audiodiff.restoration import Sampling
-from audiodiff.restoration.enhancement import ENHANCING, enhance
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration import Sampling
+from audiodiff.tasks.restoration.enhancement import ENHANCING, enhance
 from benchmarks.jobs.speech import RATE, arguments, cell, clips, load, paired, picture, test_splits, write
 
 SECONDS = 4.0

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from audiodiff.diffusion.operators import LowPass
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import log_spectral_distance, pesq, snr_db
-from audiodiff.restoration.extension import EXTENDING, extend
+from audiodiff.tasks.restoration.extension import EXTENDING, extend
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from audiodiff.feature_choice import linear_probe
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import bootstrap_interval
+from audiodiff.tasks.features.probe import linear_probe
 from benchmarks.jobs.spoken_digits import BASELINE, PLAIN, Set, arguments, compute, interval, notes, parts
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)

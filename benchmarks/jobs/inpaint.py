@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from audiodiff.dsp.level import active_rms
-from audiodiff.messages import progress
+from audiodiff.io.console import progress
 from audiodiff.metrics import log_spectral_distance, pesq, snr_db
-from audiodiff.restoration.inpainting import INPAINTING, inpaint
+from audiodiff.tasks.restoration.inpainting import INPAINTING, inpaint
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
 

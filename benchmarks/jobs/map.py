@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from audiodiff.clustering import standardised
 from audiodiff.metrics import bootstrap_interval
-from audiodiff.sound_map import METHODS, N_NEIGHBOURS, colours, coordinates, knn_accuracy, trustworthiness
+from audiodiff.tasks.features.cluster import standardised
+from audiodiff.tasks.features.map import METHODS, N_NEIGHBOURS, colours, coordinates, knn_accuracy, trustworthiness
 from benchmarks.jobs.spoken_digits import BASELINE, DIGITS, arguments, compute, interval, notes, parts
 
 DRAWN = (BASELINE, "speech prior", DIGITS)

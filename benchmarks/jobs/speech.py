@@ -13,11 +13,12 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from audiodiff import audio_io, checkpoint
 from audiodiff.dsp.resample import resample
+from audiodiff.io import audio as audio_io
 from audiodiff.metrics import bootstrap_interval
-from audiodiff.restoration import check_model
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration import check_model
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

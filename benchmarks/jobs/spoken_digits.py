@@ -13,13 +13,13 @@ import librosa
 import numpy as np
 import torch
 
-from audiodiff import checkpoint
-from audiodiff.checkpoint import SPEECH_PRIOR
 from audiodiff.data import Entry, load_whole
-from audiodiff.feature_choice import choose
-from audiodiff.feature_files import features_of_files, load_model, recordings
-from audiodiff.features import Tap, default_tap
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import checkpoint
+from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.features.extract import FeatureLayer, default_tap
+from audiodiff.tasks.features.files import features_of_files, load_model, recordings
+from audiodiff.tasks.features.probe import choose
 
 RATE = 8000
 FIT_TAKES, CHOICE_TAKES = range(5, 13), range(15, 18)
@@ -93,7 +93,9 @@ def random_weights(where: str) -> Synthesizer:
     return fresh
 
 
-def compute(model_of: str, found: dict[str, list[Entry]], *, choose_tap: bool) -> tuple[dict[str, Set], dict[str, Tap]]:
+def compute(
+    model_of: str, found: dict[str, list[Entry]], *, choose_tap: bool
+) -> tuple[dict[str, Set], dict[str, FeatureLayer]]:
     """Compute all features of recordings.
 
     Args:
@@ -105,7 +107,7 @@ def compute(model_of: str, found: dict[str, list[Entry]], *, choose_tap: bool) -
     Returns: the parts by name, and where features of each network were taken.
     """
     vectors = {part: plain(entries) for part, entries in found.items()}
-    taps: dict[str, Tap] = {}
+    taps: dict[str, FeatureLayer] = {}
     for name, model in models(model_of).items():
         taps[name] = default_tap(model)
         if choose_tap:
@@ -142,7 +144,7 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
-def notes(taps: dict[str, Tap]) -> list[str]:
+def notes(taps: dict[str, FeatureLayer]) -> list[str]:
     """Say what the rows are."""
     places = "; ".join(f"{name}: layer {tap.layer}, sigma {tap.noise_level:g}" for name, tap in taps.items())
     return [

@@ -13,9 +13,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from audiodiff import audio_io
 from audiodiff.data import BadFile, Entry, divide, scan, write_manifest
 from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.io import audio as audio_io
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiodiff import audio_io
 from audiodiff.data import CropDataset, Entry, WholeDataset, collate, label_set, load_entries, load_whole, scanning
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.io import audio as audio_io
 from audiodiff.labels import LabelSet
 
 SECONDS = (0.4, 1.0, 2.2, 3.1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from audiodiff import audio_io
 from audiodiff.data import Entry, load_entries, scan_folder, scanning
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.io import audio as audio_io
 
 RATE = 8000
 

@@ -8,7 +8,7 @@ import torch
 from analytic import Law
 from scipy.integrate import quad, solve_ivp
 
-from audiodiff.diffusion.bridge import Along, Bridge, NoisyFlow, OrnsteinUhlenbeck, SchroedingerBridge
+from audiodiff.diffusion.bridge import Bridge, BridgeGrid, NoisyFlow, OrnsteinUhlenbeck, SchroedingerBridge
 from audiodiff.diffusion.solvers import euler, euler_ancestral, heun
 from audiodiff.errors import ParameterError
 
@@ -167,7 +167,7 @@ def test_a_draw_from_noisy_speech_has_the_law_of_the_flow_and_of_the_posterior_w
     name: str, t_start: float
 ):
     y, law = joint()
-    sigmas = Along(BRIDGES[name], t_start=t_start)(1)
+    sigmas = BridgeGrid(BRIDGES[name], t_start=t_start)(1)
     start = float(sigmas[0])
     # Evenly in log sigma, with many steps: what is tested is the start, not the grid.
     levels = torch.cat([torch.logspace(math.log10(start), -4, 600, dtype=torch.float64), sigmas[1:]])
@@ -194,7 +194,7 @@ def test_a_draw_from_noisy_speech_has_the_law_of_the_flow_and_of_the_posterior_w
         (lambda: NoisyFlow(noise_scale=-1.0), "noise_scale"),
         (lambda: SchroedingerBridge(c=0.0), "c=0.0"),
         (lambda: SchroedingerBridge(k=1.0), "k=1.0"),
-        (lambda: Along(NoisyFlow(), t_start=1.5), "t_start"),
+        (lambda: BridgeGrid(NoisyFlow(), t_start=1.5), "t_start"),
     ],
 )
 def test_what_is_no_bridge_is_refused(make, name: str):

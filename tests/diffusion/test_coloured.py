@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.coloured import denoised_with
+from audiodiff.diffusion.colored_noise import posterior_mean
 from audiodiff.diffusion.grid import Karras
 from audiodiff.diffusion.solvers import heun
 from audiodiff.errors import ParameterError
@@ -37,7 +37,7 @@ def at_bins(power: Tensor) -> Tensor:
     return power if power.shape[-1] == len(FREQUENCY) else power[..., :1].expand(1, 1, len(FREQUENCY))
 
 
-def posterior_mean(x: Tensor, sigma: float, y: Tensor, power: Tensor) -> Tensor:
+def mean_by_precisions(x: Tensor, sigma: float, y: Tensor, power: Tensor) -> Tensor:
     """Return the mean by precisions: of the data, of x and of y."""
     total = 1.0 / SPEECH + 1.0 / sigma**2 + 1.0 / power
     return filtered(x, 1.0 / sigma**2 / total) + filtered(y, 1.0 / power / total)
@@ -46,20 +46,20 @@ def posterior_mean(x: Tensor, sigma: float, y: Tensor, power: Tensor) -> Tensor:
 @pytest.mark.parametrize("sigma", [0.01, 0.2, 30.0])
 def test_with_white_noise_it_is_the_posterior_mean(sigma):
     x, y = drawn(1, SPEECH + sigma**2), drawn(2, SPEECH + WHITE[0, 0, 0])
-    told = denoised_with(denoise, y, WHITE, extra=drawn(3, SPEECH))
+    told = posterior_mean(denoise, y, WHITE, extra=drawn(3, SPEECH))
     torch.testing.assert_close(
-        told(x, torch.tensor([sigma], dtype=torch.float64)), posterior_mean(x, sigma, y, at_bins(WHITE))
+        told(x, torch.tensor([sigma], dtype=torch.float64)), mean_by_precisions(x, sigma, y, at_bins(WHITE))
     )
 
 
 @pytest.mark.parametrize("sigma", [0.1, 30.0])
 def test_with_coloured_noise_it_comes_near_the_posterior_mean_by_the_square_of_the_distance_of_levels(sigma):
     x, y = drawn(1, SPEECH + sigma**2), drawn(2, SPEECH + COLOURED)
-    exact = posterior_mean(x, sigma, y, COLOURED)
+    exact = mean_by_precisions(x, sigma, y, COLOURED)
     errors = []
     for n_levels in (5, 9, 17, 33):
         # What is added is left out, so that the interpolation alone errs.
-        told = denoised_with(denoise, y, COLOURED, extra=torch.zeros_like(y), n_levels=n_levels)
+        told = posterior_mean(denoise, y, COLOURED, extra=torch.zeros_like(y), n_levels=n_levels)
         errors.append((told(x, torch.tensor([sigma], dtype=torch.float64)) - exact).norm().item())
     assert errors[0] < 0.05 * exact.norm().item()
     orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
@@ -81,7 +81,7 @@ def test_what_is_added_makes_the_noise_white_at_every_level():
     extras = drawn(5, torch.ones_like(FREQUENCY), n=n)
     for extra in extras[:, None].split(1):
         seen.clear()
-        denoised_with(spy, y, power, extra=extra[0])(torch.zeros_like(y), torch.tensor([1e9], dtype=torch.float64))
+        posterior_mean(spy, y, power, extra=extra[0])(torch.zeros_like(y), torch.tensor([1e9], dtype=torch.float64))
         variances += torch.stack([torch.fft.rfft(x).abs().square()[0, 0] for x, _ in seen]) / n / N
     levels = torch.tensor([sigma for _, sigma in seen], dtype=torch.float64)[:, None]
     expected = (levels**2 - COLOURED[0]).clamp(min=0.0)
@@ -92,9 +92,9 @@ def test_where_there_is_no_noise_the_recording_comes_back():
     y = drawn(2, SPEECH)
     silent = torch.zeros(1, 1, 9, dtype=torch.float64)
     x, sigma = drawn(1, SPEECH + 1.0), torch.tensor([1.0], dtype=torch.float64)
-    torch.testing.assert_close(denoised_with(denoise, y, silent, extra=torch.zeros_like(y))(x, sigma), y)
+    torch.testing.assert_close(posterior_mean(denoise, y, silent, extra=torch.zeros_like(y))(x, sigma), y)
     half = torch.where(FREQUENCY < 0.5, 0.0, 0.1)[None, None]
-    told = denoised_with(denoise, y, half, extra=drawn(3, torch.ones_like(FREQUENCY)))(x, sigma)
+    told = posterior_mean(denoise, y, half, extra=drawn(3, torch.ones_like(FREQUENCY)))(x, sigma)
     low = (FREQUENCY < 0.5).to(torch.float64)
     torch.testing.assert_close(filtered(told, low), filtered(y, low))
     assert (filtered(told, 1.0 - low) - filtered(y, 1.0 - low)).norm() > 0.1 * filtered(y, 1.0 - low).norm()
@@ -105,7 +105,7 @@ def test_draws_have_the_law_of_the_posterior():
     y = drawn(2, SPEECH + WHITE[0, 0, 0]).expand(N + 1, -1, -1)
     starts = torch.cat([torch.zeros(1, N), torch.eye(N)]).double()[:, None]
     sigmas = Karras(sigma_min=1e-3, sigma_max=50.0)(100)
-    told = denoised_with(denoise, y, WHITE.expand(N + 1, -1, -1), extra=torch.zeros_like(y))
+    told = posterior_mean(denoise, y, WHITE.expand(N + 1, -1, -1), extra=torch.zeros_like(y))
     results = heun(told, sigmas[0] * starts, sigmas, noise=lambda like, step: torch.zeros_like(like))[:, 0]
     columns = results[1:] - results[0]
     mean = filtered(y[:1], SPEECH / (SPEECH + WHITE[0, 0, 0]))[0, 0]
@@ -126,4 +126,4 @@ def test_draws_have_the_law_of_the_posterior():
 )
 def test_what_does_not_fit_is_named(power, n_levels, message):
     with pytest.raises(ParameterError, match=message):
-        denoised_with(denoise, torch.zeros(1, 1, N), power, extra=torch.zeros(1, 1, N), n_levels=n_levels)
+        posterior_mean(denoise, torch.zeros(1, 1, N), power, extra=torch.zeros(1, 1, N), n_levels=n_levels)

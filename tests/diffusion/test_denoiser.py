@@ -9,7 +9,7 @@ from audiodiff.diffusion.preconditioning import EDM, Epsilon, Sample, V, Velocit
 from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPCosine, VPLinear, linear_betas
 from audiodiff.errors import ParameterError
 from audiodiff.networks.network import Network
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 PROCESSES = {
     "vp_linear": VPLinear(),
@@ -70,7 +70,7 @@ def test_edm_keeps_the_input_and_the_target_of_the_network_at_unit_variance():
 class Counting(Network):
     """A network that counts how often it encodes."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self) -> None:
         super().__init__()

@@ -90,13 +90,13 @@ def test_the_lesson_is_an_unbiased_gradient_of_the_second_moment_and_has_no_valu
     second = (losses**2 / process.density(sigma)).mean()
     expected = torch.autograd.grad(second, list(process.parameters()))
 
-    assert (density.lesson(sigma, losses) == 0.0).all()
+    assert (density.schedule_loss(sigma, losses) == 0.0).all()
     density.observe(sigma[::2], losses[::2])
     running = ((losses[::2] / weights[::2]) ** 2).mean()
     # The expectation over what the schedule draws, as a sum over all levels.
-    lesson = density.lesson(sigma, losses)
-    assert (lesson == 0.0).all()
-    taught = torch.autograd.grad((weights * lesson).mean() * running, list(process.parameters()))
+    schedule_loss = density.schedule_loss(sigma, losses)
+    assert (schedule_loss == 0.0).all()
+    taught = torch.autograd.grad((weights * schedule_loss).mean() * running, list(process.parameters()))
     for one, other in zip(taught, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
@@ -108,8 +108,8 @@ def test_the_lesson_does_not_depend_on_the_loudness_of_the_losses():
     for loudness in (1e-3, 1e3):
         density = VariationalTime(process)
         density.observe(sigma, loudness * size(u))
-        lesson = density.lesson(sigma, loudness * size(u))
-        gradients.append(torch.autograd.grad(lesson.mean(), process.logits)[0])
+        schedule_loss = density.schedule_loss(sigma, loudness * size(u))
+        gradients.append(torch.autograd.grad(schedule_loss.mean(), process.logits)[0])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=0.0)
 
 
@@ -132,7 +132,7 @@ def test_a_known_loss_is_learnt_to_the_least_variance():
             group["lr"] = 0.05 * (1.0 - step / 250)
         drawn = density(256, generator=generator)
         losses = size(process.clock(drawn)) * torch.empty(256).exponential_(generator=generator)
-        density.lesson(drawn, losses).mean().backward()
+        density.schedule_loss(drawn, losses).mean().backward()
         density.observe(drawn, losses)
         optimizer.step()
         optimizer.zero_grad()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from audiodiff.compose import compose, config_folder, plain
 from audiodiff.diffusion.grid import (
     GRIDS as NAMED,
 )
@@ -20,6 +19,7 @@ from audiodiff.diffusion.grid import (
 )
 from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPCosine, VPLinear, linear_betas
 from audiodiff.errors import ParameterError
+from audiodiff.training.config import compose, config_folder, plain
 
 DISCRETE = DiscreteVP(linear_betas(1e-4, 0.05, 50))
 GRIDS = {

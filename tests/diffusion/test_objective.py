@@ -7,7 +7,6 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from audiodiff.compose import compose, config_folder, plain
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import Absolute, Huber, Objective, Plain, SpectrallyWeighted, Squared
 from audiodiff.diffusion.preconditioning import EDM, Epsilon, Preconditioning, Sample, V, Velocity
@@ -23,6 +22,7 @@ from audiodiff.diffusion.weighting import (
     Vdm,
 )
 from audiodiff.errors import ParameterError
+from audiodiff.training.config import compose, config_folder, plain
 
 PRECONDITIONINGS = {
     "epsilon": Epsilon(VPCosine()),

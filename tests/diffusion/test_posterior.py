@@ -60,9 +60,9 @@ def ancestral_variance(variance: float, sigmas: Tensor) -> float:
     """Return the variance that the ancestral chain of a Gaussian ends with, from sigma_max^2."""
     marginal = sigmas[0].item() ** 2
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        toward = sigma_next**2 / sigma**2
-        marginal = (toward + (1.0 - toward) * variance / (variance + sigma**2)) ** 2 * marginal
-        marginal += sigma_next**2 * (1.0 - toward)
+        predict_jump = sigma_next**2 / sigma**2
+        marginal = (predict_jump + (1.0 - predict_jump) * variance / (variance + sigma**2)) ** 2 * marginal
+        marginal += sigma_next**2 * (1.0 - predict_jump)
     return marginal
 
 

@@ -35,7 +35,7 @@ class Toy:
         self.levels.append(float(sigma[0]))
         return self.function(x, sigma)
 
-    def toward(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    def predict_jump(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         return self(x, sigma)
 
 

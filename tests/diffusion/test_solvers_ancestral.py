@@ -91,9 +91,9 @@ def ancestral_variance(variance: float, sigmas: Tensor) -> float:
     """Return the variance that the ancestral chain of a Gaussian ends with."""
     marginal = variance + sigmas[0].item() ** 2
     for sigma, sigma_next in pairwise(sigmas.tolist()):
-        toward = sigma_next**2 / sigma**2
-        gain = toward + (1.0 - toward) * variance / (variance + sigma**2)
-        marginal = gain**2 * marginal + sigma_next**2 * (1.0 - toward)
+        predict_jump = sigma_next**2 / sigma**2
+        gain = predict_jump + (1.0 - predict_jump) * variance / (variance + sigma**2)
+        marginal = gain**2 * marginal + sigma_next**2 * (1.0 - predict_jump)
     return marginal
 
 

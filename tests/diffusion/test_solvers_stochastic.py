@@ -20,7 +20,7 @@ from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPLinear, linear_b
 from audiodiff.diffusion.solvers import REGISTRY, dpmpp_2m, dpmpp_3m, euler, euler_ancestral, solver
 from audiodiff.errors import ParameterError
 from audiodiff.networks.network import Network
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 VARIANCE = 0.04
 NARROW = Gaussian(torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[VARIANCE]], dtype=torch.float64))
@@ -245,7 +245,7 @@ def test_large_and_small_are_the_ends_between_which_a_variance_is_learnt():
 class WithFraction(Network):
     """Append a variance fraction to a network's output, as 2 v - 1."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, network: Network, fraction: Tensor) -> None:
         super().__init__()
@@ -412,8 +412,8 @@ def corrected_variance(sigmas: Tensor, r: float, n_corrections: int) -> float:
     """Return the variance that predictor and corrector end with on NARROW, for long signals, where norms are sure."""
     marginal = VARIANCE + sigmas[0].item() ** 2
     for s, t in pairwise(sigmas.tolist()):
-        toward = (t / s) ** 2
-        marginal *= (toward + (1.0 - toward) * VARIANCE / (VARIANCE + s**2)) ** 2
+        predict_jump = (t / s) ** 2
+        marginal *= (predict_jump + (1.0 - predict_jump) * VARIANCE / (VARIANCE + s**2)) ** 2
         if t > 0.0:
             marginal += s**2 - t**2
             for _ in range(n_corrections):
@@ -575,7 +575,7 @@ def test_consistency_noises_up_from_the_level_at_which_the_model_ends():
 class JumpNetwork(Network):
     """Predict the x0 whose Euler step lands on a Gaussian's flow; condition.vector is (sigma, sigma_next)."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, data: Gaussian, process: VE) -> None:
         super().__init__()
@@ -620,7 +620,7 @@ class Deaf:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self.data.denoise(x, sigma)
 
-    def toward(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    def predict_jump(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         return self.data.denoise(x, sigma)
 
 

@@ -21,7 +21,7 @@ from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import DiscreteVP, linear_betas
 from audiodiff.diffusion.solvers import solver
 from audiodiff.networks.network import Network
-from audiodiff.types import Reach
+from audiodiff.types import ReceptiveField
 
 # diffusers hands tensors to numpy in a way that numpy 2 will give up.
 pytestmark = [
@@ -66,7 +66,7 @@ def denoised_at(data: Gaussian, x_t: Tensor, timestep: int) -> Tensor:
 class WithFraction(Network):
     """Predict a Gaussian's x0 and a variance that depends on the place, as 2 v - 1."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, data: Gaussian) -> None:
         super().__init__()

@@ -65,8 +65,8 @@ def test_a_prediction_is_the_mean_of_what_may_follow():
         expected.append(1.6 * expected[-1] - 0.9 * expected[-2])
     found = predicted(audio, 20, order=2)
     # What an error of the coefficients makes of step n grows as n at first, and falls with 0.9^(n/2).
-    reach = np.abs(audio[-2:]).max() * (1 + np.arange(20)) * 0.9 ** (np.arange(20) / 2) / np.sqrt(0.1)
-    assert (np.abs(found - expected[2:]) < 5.0 / np.sqrt(40000) * 2.0 * reach).all()
+    receptive_field = np.abs(audio[-2:]).max() * (1 + np.arange(20)) * 0.9 ** (np.arange(20) / 2) / np.sqrt(0.1)
+    assert (np.abs(found - expected[2:]) < 5.0 / np.sqrt(40000) * 2.0 * receptive_field).all()
 
 
 def test_long_gaps_begin_and_end_with_the_tones_beside_them_and_take_no_longer_than_they_are():

@@ -11,8 +11,8 @@ import torch
 import torchaudio
 
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect, ensure_same, explain
-from audiodiff.dsp.mel_file import load_mel, save_mel
 from audiodiff.errors import AudioFileError, MelError, ParameterError
+from audiodiff.io.mel import load_mel, save_mel
 
 
 def torchaudio_mel(d, audio, **options):

@@ -30,10 +30,10 @@ def test_inverse_reconstructs_every_sample(n_fft, hop_length, win_length, paddin
     assert spectrum.shape == (2, n_fft // 2 + 1, stft.n_frames(length))
     # The last hop_length - 1 samples may lie behind every frame where the padding is short.
     last_frame = (stft.n_frames(length) - 1) * hop_length - padding
-    reach = min(length, last_frame + (n_fft + win_length) // 2 - win_length // 8)
+    receptive_field = min(length, last_frame + (n_fft + win_length) // 2 - win_length // 8)
     rebuilt = stft.inverse(spectrum, length=length)
     assert rebuilt.shape == audio.shape
-    torch.testing.assert_close(rebuilt[:, :reach], audio[:, :reach], rtol=0, atol=1e-12)
+    torch.testing.assert_close(rebuilt[:, :receptive_field], audio[:, :receptive_field], rtol=0, atol=1e-12)
 
 
 def test_without_padding_the_ends_fade_out_and_the_rest_is_exact():

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from audiodiff.condition import Condition
-from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import Flow
 from audiodiff.errors import ParameterError
+from audiodiff.models.conditioners.degraded import DegradedConditioner
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.restorer import SpectralRestorer
 
@@ -82,7 +82,7 @@ def test_it_reaches_no_further_than_it_says():
     changed[..., 1000] += 1.0
     one, other = (model(x, LEVEL[:1], model.encode(DegradedConditioner()(each))) for each in (heard, changed))
     where = torch.nonzero((one - other)[0, 0].abs() > 1e-6)[:, 0]
-    before, after = model.reach
+    before, after = model.receptive_field
     # An output sees so much before it: what follows a sample sees it as far.
     assert 1000 - after <= int(where.min())
     assert int(where.max()) <= 1000 + before

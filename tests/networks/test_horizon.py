@@ -9,16 +9,16 @@ from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import VE, Flow, Process, VPCosine, VPLinear
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal
-from audiodiff.networks.horizon import HorizonEncoder
+from audiodiff.networks.step_size import StepSizeEmbedding
 from audiodiff.networks.wavenet import WaveNet
 
 PROCESSES = {"flow": Flow(0.1), "vp_linear": VPLinear(), "vp_cosine": VPCosine(), "ve": VE()}
 
 
-def taught(process: Process) -> HorizonEncoder:
+def taught(process: Process) -> StepSizeEmbedding:
     """Return an encoder whose last layer is no longer zero."""
     torch.manual_seed(0)
-    encode = HorizonEncoder(process, n_features=8)
+    encode = StepSizeEmbedding(process, n_features=8)
     torch.nn.init.normal_(encode.projection2.weight)
     return encode
 
@@ -28,7 +28,7 @@ def levels(*values: float) -> torch.Tensor:
 
 
 def test_the_features_begin_at_zero_and_learn():
-    encode = HorizonEncoder(Flow(), n_features=8)
+    encode = StepSizeEmbedding(Flow(), n_features=8)
     features = encode(levels(3.0, 1.0), levels(1.0, 0.0))
     assert torch.equal(features, torch.zeros(2, 8))
     features.sum().backward()
@@ -61,12 +61,12 @@ def test_a_denoiser_that_is_not_told_where_to_go_makes_a_jump_of_no_length():
     torch.nn.init.normal_(network.output_projection.weight)
     denoise = Denoiser(network, Sample(process), horizon=taught(process)).bind(Condition())
     x, sigma = torch.randn(2, 1, 16, generator=torch.Generator().manual_seed(0)), levels(1.0, 2.0)
-    assert torch.equal(denoise(x, sigma), denoise.toward(x, sigma, sigma))
-    assert not torch.allclose(denoise(x, sigma), denoise.toward(x, sigma, levels(0.0, 0.5)))
+    assert torch.equal(denoise(x, sigma), denoise.predict_jump(x, sigma, sigma))
+    assert not torch.allclose(denoise(x, sigma), denoise.predict_jump(x, sigma, levels(0.0, 0.5)))
 
 
 def test_a_denoiser_without_a_horizon_does_not_jump():
     network = WaveNet(Sinusoidal(8), channels=4, n_layers=2, dilation_cycle=2, step_features=8)
     denoise = Denoiser(network, Sample(Flow())).bind(Condition())
     with pytest.raises(ParameterError, match="knows no jumps"):
-        denoise.toward(torch.zeros(1, 1, 16), levels(1.0), levels(0.5))
+        denoise.predict_jump(torch.zeros(1, 1, 16), levels(1.0), levels(0.5))

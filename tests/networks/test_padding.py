@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from audiodiff.condition import Condition
-from audiodiff.conditioners.labels import LabelConditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
 from audiodiff.diffusion.grid import TimeUniform
@@ -14,15 +13,16 @@ from audiodiff.diffusion.process import Flow
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
 from audiodiff.dsp.mel import dialect
+from audiodiff.models.conditioners.labels import LabelConditioner
+from audiodiff.models.representations.log_mel import LogMelRepresentation
+from audiodiff.models.representations.representation import Representation
+from audiodiff.models.representations.waveform import WaveformRepresentation
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.network import Network
 from audiodiff.networks.spectral import SpectralWaveNet
 from audiodiff.networks.wavenet import WaveNet
-from audiodiff.representations.log_mel import LogMelRepresentation
-from audiodiff.representations.representation import Representation
-from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.synthesizer import Synthesizer
-from audiodiff.training.step import Denoising, Exact
+from audiodiff.training.step import Denoising, Float32Batch
 
 LENGTHS = [400, 272, 112]
 PROCESS = Flow(noise_scale=1.0)
@@ -115,7 +115,7 @@ def test_what_stands_in_the_padding_changes_neither_loss_nor_gradient(synthesize
         for row, n_samples in enumerate(LENGTHS):
             padded[row, :, n_samples:] = rubbish
         synthesizer.zero_grad()
-        losses, _, _ = step(Exact(padded, torch.tensor(LENGTHS)), torch.Generator().manual_seed(3))
+        losses, _, _ = step(Float32Batch(padded, torch.tensor(LENGTHS)), torch.Generator().manual_seed(3))
         losses.sum().backward()
         gradients = [parameter.grad.clone() for parameter in synthesizer.parameters() if parameter.grad is not None]
         found.append([losses.detach(), *gradients])
@@ -137,8 +137,8 @@ def test_the_loss_of_a_clip_is_the_mean_over_its_own_samples(synthesizer: Synthe
     step = Denoising(synthesizer=synthesizer, objective=Plain(), density=UniformTime(PROCESS))
     audio = 0.1 * torch.randn(3, 1, 400, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        together, _, _ = step(Exact(audio, torch.tensor(LENGTHS)), torch.Generator())
+        together, _, _ = step(Float32Batch(audio, torch.tensor(LENGTHS)), torch.Generator())
         for row, n_samples in enumerate(LENGTHS):
             rows = slice(row, row + 1)
-            alone, _, _ = step(Exact(audio[rows, :, :n_samples]), torch.Generator())
+            alone, _, _ = step(Float32Batch(audio[rows, :, :n_samples]), torch.Generator())
             torch.testing.assert_close(together[rows], alone, rtol=1e-5, atol=0.0)

@@ -61,7 +61,7 @@ def evaluated(network: Network, x: torch.Tensor, mel: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_output_depends_on_nothing_beyond_the_reach_and_on_something_near_it(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
-    n_frames = 2 * (max(network.reach) // hop + 3)
+    n_frames = 2 * (max(network.receptive_field) // hop + 3)
     x = (0.1 * torch.randn(1, 1, n_frames * hop)).requires_grad_()
     mel = (torch.rand(1, 80, n_frames) - 6.0).requires_grad_()
     before, after = 0, 0
@@ -78,15 +78,15 @@ def test_an_output_depends_on_nothing_beyond_the_reach_and_on_something_near_it(
             before = max(before, middle - (int(frames.min()) + 1) * hop + 1)
             after = max(after, int(frames.max()) * hop - middle)
     # Generous by less than half: what a window wastes.
-    assert 0.5 * network.reach.before < before <= network.reach.before
-    assert 0.5 * network.reach.after < after <= network.reach.after
+    assert 0.5 * network.receptive_field.before < before <= network.receptive_field.before
+    assert 0.5 * network.receptive_field.after < after <= network.receptive_field.after
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_window_that_starts_at_the_grain_gives_what_the_whole_gives(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
-    start = math.lcm(network.grain, hop)
-    before, after = (-(-margin // start) * start for margin in network.reach)
+    start = math.lcm(network.alignment, hop)
+    before, after = (-(-margin // start) * start for margin in network.receptive_field)
     n_samples = before + after + 3 * start
     draw = torch.Generator().manual_seed(3)
     x = 0.1 * torch.randn(1, 1, n_samples, generator=draw)
@@ -103,14 +103,14 @@ def test_a_window_that_starts_at_the_grain_gives_what_the_whole_gives(name):
 def test_a_network_that_may_look_further_than_it_can_is_the_one_that_looks_both_ways_alike(name):
     both_ways = NETWORKS["wavenet of frames" if "wavenet" in name else "spectral of a mel"]
     both_ways.load_state_dict(NETWORKS[name].state_dict(), strict=True)
-    assert NETWORKS[name].reach == both_ways.reach
+    assert NETWORKS[name].receptive_field == both_ways.receptive_field
     x, mel = 0.1 * torch.randn(1, 1, 4096), torch.rand(1, 80, 16) - 6.0
     assert torch.equal(evaluated(NETWORKS[name], x, mel), evaluated(both_ways, x, mel))
 
 
 def test_what_a_causal_stack_looks_ahead_is_the_window_or_the_upsampler():
-    assert NETWORKS["spectral that looks 0 ahead"].reach.after == 1024
-    assert NETWORKS["wavenet that looks 0 ahead"].reach.after == 128 + 8
+    assert NETWORKS["spectral that looks 0 ahead"].receptive_field.after == 1024
+    assert NETWORKS["wavenet that looks 0 ahead"].receptive_field.after == 128 + 8
 
 
 def test_a_negative_look_ahead_is_refused():

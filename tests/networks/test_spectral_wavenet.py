@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from audiodiff import audio_io
 from audiodiff.condition import Condition
 from audiodiff.data import load_entries, speech_folder
 from audiodiff.diffusion.denoiser import Denoiser
@@ -18,6 +17,7 @@ from audiodiff.diffusion.solvers import REGISTRY, solver
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
+from audiodiff.io import audio as audio_io
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.spectral import SpectralWaveNet
 

@@ -170,12 +170,12 @@ def test_the_output_of_a_new_network_is_zero_but_for_its_bias():
 
 def test_an_output_depends_on_its_receptive_field_and_on_nothing_else():
     network = small()
-    reach = network.stack.receptive_field // 2
-    assert reach == 1 + 2 + 1 + 2
+    receptive_field = network.stack.receptive_field_size // 2
+    assert receptive_field == 1 + 2 + 1 + 2
     x = torch.randn(1, 1, 64, requires_grad=True)
     network(x, torch.rand(1), Condition())[0, 0, 30].backward()
     touched = x.grad.squeeze().nonzero().squeeze()
-    assert (touched.min(), touched.max()) == (30 - reach, 30 + reach)
+    assert (touched.min(), touched.max()) == (30 - receptive_field, 30 + receptive_field)
 
 
 def test_more_channels_out_than_in_carry_a_learned_variance_and_leave_the_rest_as_it_was():

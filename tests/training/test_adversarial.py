@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
-from audiodiff.conditioners.none import NoConditioner
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
 from audiodiff.diffusion.grid import TimeUniform
@@ -21,13 +20,14 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import ParameterError
+from audiodiff.models.conditioners.none import NoConditioner
+from audiodiff.models.representations.waveform import WaveformRepresentation
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.discriminators import Discriminators
 from audiodiff.networks.network import Network
-from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.adversarial import Adversarial
-from audiodiff.training.step import Exact
-from audiodiff.types import Reach
+from audiodiff.training.step import Float32Batch
+from audiodiff.types import ReceptiveField
 
 PROCESS = Flow()
 RATE, LENGTH = 8000, 256
@@ -44,7 +44,7 @@ class Calls:
 class Given(Network):
     """A network whose estimate is a function of x and of one weight."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], calls: Calls) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def test_the_model_learns_from_its_own_terms_alone_and_the_discriminators_from_t
     """Against two separate passes, as generative adversarial networks are trained elsewhere."""
     module = step(scaled, n_steps=[1])
     audio = recordings()
-    losses, _, _ = module(Exact(audio), generator())
+    losses, _, _ = module(Float32Batch(audio), generator())
     losses.mean().backward()
     together = {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
     assert together.keys() == dict(module.named_parameters()).keys()
@@ -142,7 +142,7 @@ def test_the_model_learns_from_its_own_terms_alone_and_the_discriminators_from_t
 def test_a_model_that_returns_the_recording_has_nothing_to_match():
     audio = recordings()
     module = step(lambda x, weight: audio + 0.0 * weight, n_steps=[2])
-    _, plain, _ = module(Exact(audio), generator())
+    _, plain, _ = module(Float32Batch(audio), generator())
     assert float(plain.abs().max()) < 1e-4
     assert module.shown()["feature_matching"] < 1e-5
     assert module.shown()["mel_distance"] == pytest.approx(float(plain.mean()))
@@ -153,7 +153,7 @@ def test_discriminators_that_know_nothing_have_the_hinge_of_both_margins():
     for each in module.discriminators.each:
         each.last.parametrizations.weight.original0.data.zero_()
         each.last.bias.data.zero_()
-    module(Exact(recordings()), generator())
+    module(Float32Batch(recordings()), generator())
     assert module.shown()["discriminators"] == 2.0
     assert module.shown()["adversarial"] == 1.0
 
@@ -165,7 +165,7 @@ def test_batches_are_sampled_with_every_number_of_steps_and_no_other():
     for seed in range(30):
         network.calls.times.clear()
         with torch.no_grad():
-            _, _, sigma = module(Exact(recordings(2)), generator(seed))
+            _, _, sigma = module(Float32Batch(recordings(2)), generator(seed))
         numbers.append(len(network.calls.times))
         assert network.calls.times == sorted(network.calls.times, reverse=True)
         assert float(sigma[0]) == pytest.approx(float(module.synthesizer.sampler.grid(1)[0]))
@@ -187,7 +187,7 @@ def test_one_step_learns_to_have_the_power_of_the_data_where_a_regression_has_no
         weights = []
         for number in range(120):
             signs = torch.randint(2, (8, 1, 1), generator=generator(number)) * 2.0 - 1.0
-            losses, _, _ = module(Exact(signs * tone), generator(1000 + number))
+            losses, _, _ = module(Float32Batch(signs * tone), generator(1000 + number))
             optimizer.zero_grad()
             losses.mean().backward()
             optimizer.step()
@@ -212,6 +212,6 @@ def test_settings_that_do_not_fit_are_named(settings, message):
 
 def test_clips_shorter_than_the_windows_are_judged_with_silence_behind():
     module = step(scaled, n_steps=[1])
-    losses, _, _ = module(Exact(recordings()[..., :20]), generator())
+    losses, _, _ = module(Float32Batch(recordings()[..., :20]), generator())
     losses.mean().backward()
     assert all(bool(value.grad.isfinite().all()) for value in module.parameters() if value.grad is not None)

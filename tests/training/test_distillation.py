@@ -11,25 +11,25 @@ from analytic import Gaussian, Mixture
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
-from audiodiff.conditioners.none import NoConditioner
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
+from audiodiff.diffusion.few_step import euler_step, heun_step, join, land, two_steps
 from audiodiff.diffusion.grid import TimeUniform
-from audiodiff.diffusion.jumps import euler_step, heun_step, join, land, two_steps
 from audiodiff.diffusion.objective import Plain
 from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import Flow
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
-from audiodiff.networks.horizon import HorizonEncoder
+from audiodiff.models.conditioners.none import NoConditioner
+from audiodiff.models.representations.waveform import WaveformRepresentation
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.network import Network
-from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.networks.step_size import StepSizeEmbedding
 from audiodiff.training.distillation import Consistency, Progressive, Reflow
 from audiodiff.training.shortcut import Shortcut
-from audiodiff.training.step import Exact, TrainingStep
-from audiodiff.types import Reach
+from audiodiff.training.step import Float32Batch, TrainingStep
+from audiodiff.types import ReceptiveField
 
 PROCESS = Flow()
 GRID = TimeUniform(PROCESS, t_start=0.95)
@@ -41,7 +41,7 @@ Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Known(Network):
     """A network that is a given denoiser, told by condition.vector where a jump goes."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, function: Function) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Known(Network):
 class Small(Network):
     """Two hidden layers on single numbers."""
 
-    reach = Reach(0, 0)
+    receptive_field = ReceptiveField(0, 0)
 
     def __init__(self, *, vector_features: int = 0, seed: int = 0) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def data() -> Gaussian:
 def losses(module: TrainingStep, data: Gaussian, *, n: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     eps = torch.randn(n, 1, 8, generator=generator, dtype=torch.float64)
-    return module(Exact(data.mean + data.variance.sqrt() * eps), generator)[1]
+    return module(Float32Batch(data.mean + data.variance.sqrt() * eps), generator)[1]
 
 
 def factor(data: Gaussian, sigma: Tensor, sigma_next: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ def test_a_shortcut_whose_jumps_are_chains_of_the_shortest_has_no_loss(data):
 
 
 def test_two_exact_jumps_make_one_exact_jump(data):
-    def toward(end: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def predict_jump(end: float) -> Callable[[Tensor, Tensor], Tensor]:
         def jump(x: Tensor, sigma: Tensor) -> Tensor:
             level = float(sigma[0])
             return (data.flow(x, level, end) - end / level * x) / (1.0 - end / level)
@@ -236,8 +236,8 @@ def test_two_exact_jumps_make_one_exact_jump(data):
     x = torch.linspace(-3.0, 3.0, 8, dtype=torch.float64)[None, None]
     sigma, middle, end = (torch.tensor([level], dtype=torch.float64) for level in (3.0, 0.7, 0.0))
     for last in (0.2, 0.0):
-        joined = two_steps(toward(0.7), toward(last), x, sigma, middle, end + last)
-        assert torch.allclose(joined, toward(last)(x, sigma), rtol=0.0, atol=1e-13)
+        joined = two_steps(predict_jump(0.7), predict_jump(last), x, sigma, middle, end + last)
+        assert torch.allclose(joined, predict_jump(last)(x, sigma), rtol=0.0, atol=1e-13)
 
 
 def test_a_joined_jump_lands_where_its_two_jumps_land():
@@ -295,7 +295,7 @@ def test_training_lowers_the_loss_and_one_step_of_the_student_beats_one_of_the_t
     teacher = exact(MODES)
     if name == "shortcut":
         torch.manual_seed(0)
-        student = synthesizer(Small(vector_features=8), horizon=HorizonEncoder(PROCESS, n_features=8))
+        student = synthesizer(Small(vector_features=8), horizon=StepSizeEmbedding(PROCESS, n_features=8))
         untaught = known(lambda x, sigma, _: MODES.denoise(x, sigma), horizon=GOES)
     else:
         options = {**options, "teacher": teacher}
@@ -304,14 +304,14 @@ def test_training_lowers_the_loss_and_one_step_of_the_student_beats_one_of_the_t
     optimizer = torch.optim.Adam(student.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(n_steps):
-        module(Exact(MODES.sample(N_EXAMPLES, generator)), generator)[0].mean().backward()
+        module(Float32Batch(MODES.sample(N_EXAMPLES, generator)), generator)[0].mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def loss(model: Synthesizer) -> float:
         draws = torch.Generator().manual_seed(1)
         # Of a shortcut model the first half jumps.
-        return float(method(kind, model, **options)(Exact(MODES.sample(1024, draws)), draws)[1][:512].mean())
+        return float(method(kind, model, **options)(Float32Batch(MODES.sample(1024, draws)), draws)[1][:512].mean())
 
     assert loss(student) < 0.6 * loss(untaught)
     assert distance(student, sampled) < 0.6 * distance(teacher, "euler")

@@ -10,10 +10,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from audiodiff import checkpoint
 from audiodiff.condition import Condition
-from audiodiff.conditioners.labels import LabelConditioner
-from audiodiff.conditioners.mel import MelConditioner
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
@@ -25,13 +22,16 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import MelError, ParameterError, TrainingError
+from audiodiff.models import checkpoint
+from audiodiff.models.conditioners.labels import LabelConditioner
+from audiodiff.models.conditioners.mel import MelConditioner
+from audiodiff.models.representations.log_mel import LogMelRepresentation
+from audiodiff.models.representations.waveform import WaveformRepresentation
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.network import Network
-from audiodiff.representations.log_mel import LogMelRepresentation
-from audiodiff.representations.waveform import WaveformRepresentation
-from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.generated_mels import OnGeneratedMels, levels_below
-from audiodiff.training.step import Exact
-from audiodiff.types import Reach
+from audiodiff.training.step import Float32Batch
+from audiodiff.types import ReceptiveField
 
 OWN = dialect("hifigan", sample_rate=8000, n_fft=256, win_length=256, hop_length=64, n_mels=20, f_max=4000.0)
 PROCESS = Flow(noise_scale=1.0)
@@ -50,8 +50,8 @@ class Known(Network):
         self.told: list[Condition] = []
 
     @property
-    def reach(self) -> Reach:
-        return Reach(0, 0)
+    def receptive_field(self) -> ReceptiveField:
+        return ReceptiveField(0, 0)
 
     def encode(self, condition: Condition) -> Condition:
         self.told.append(condition)
@@ -97,7 +97,7 @@ def sound(n: int = 4, *, n_samples: int = 64 * 20) -> Tensor:
     return 0.1 * torch.randn(n, 1, n_samples, generator=torch.Generator().manual_seed(0))
 
 
-def told_mel(module: OnGeneratedMels, batch: Exact) -> Tensor:
+def told_mel(module: OnGeneratedMels, batch: Float32Batch) -> Tensor:
     """Return the mels that the vocoder is told in a step."""
     module(batch, torch.Generator().manual_seed(1))
     frames = _network(module.synthesizer).told[-1].frames
@@ -114,12 +114,12 @@ def _network(model: Synthesizer) -> Known:
 def test_a_first_stage_that_knows_the_mel_gives_it_back_from_any_noise():
     audio = sound()
     x0 = (OWN.mel(audio[:, 0]) + 5.0) / 2.0
-    mel = told_mel(step(lambda x, sigma, condition: x0), Exact(audio))
+    mel = told_mel(step(lambda x, sigma, condition: x0), Float32Batch(audio))
     assert torch.allclose(mel, OWN.mel(audio[:, 0]), atol=1e-4)
 
 
 def test_a_first_stage_that_takes_all_for_noise_says_its_mean():
-    mel = told_mel(step(lambda x, sigma, condition: 0.0 * x), Exact(sound()))
+    mel = told_mel(step(lambda x, sigma, condition: 0.0 * x), Float32Batch(sound()))
     assert torch.allclose(mel, torch.full_like(mel, -5.0), atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_the_noise_of_a_mel_is_of_the_level_that_the_first_stage_is_told():
             seen.append((level, float(remainder.std())))
         return x0
 
-    told_mel(step(spy), Exact(audio))
+    told_mel(step(spy), Float32Batch(audio))
     assert len(seen) == 2 * 3
     n = x0[0].numel()
     for level, measured in seen:
@@ -145,11 +145,11 @@ def test_a_share_of_the_examples_keeps_the_mel_of_its_recording():
     n, share = 400, 0.25
     audio = sound(1).expand(n, -1, -1)
     true = OWN.mel(audio[:, 0])
-    mel = told_mel(step(lambda x, sigma, condition: 0.0 * x, share_true=share), Exact(audio))
+    mel = told_mel(step(lambda x, sigma, condition: 0.0 * x, share_true=share), Float32Batch(audio))
     kept = (mel == true).flatten(1).all(dim=1)
     assert not bool((mel == true)[~kept].any())
     assert abs(float(kept.float().mean()) - share) < 4.0 * (share * (1 - share) / n) ** 0.5
-    assert torch.equal(told_mel(step(lambda x, sigma, condition: 0.0 * x, share_true=1.0), Exact(audio)), true)
+    assert torch.equal(told_mel(step(lambda x, sigma, condition: 0.0 * x, share_true=1.0), Float32Batch(audio)), true)
 
 
 def test_levels_are_drawn_evenly_in_the_clock_and_end_in_zero():
@@ -167,7 +167,7 @@ def test_labels_of_the_data_are_told_to_the_first_stage_by_name():
         vocabularies={"room": ["hall"], "digit": ["2", "9", "0"], "speaker": ["bob"]},
     )
     labels = torch.tensor([[0, 0, 0], [0, 1, -1], [-1, 2, 0], [0, -1, -1]])
-    told_mel(module, Exact(sound(), labels=labels))
+    told_mel(module, Float32Batch(sound(), labels=labels))
     vector = _network(module.first_stage).told[-1].vector
     assert vector is not None
     assert vector.tolist() == [[0, 0, 1, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
@@ -179,7 +179,7 @@ def test_what_follows_a_clip_changes_no_mel_of_it():
     n_valid = torch.tensor([64 * 12, 64 * 20, 64 * 7])
     inside = torch.arange(audio.shape[-1]) < n_valid[:, None]
     audio = audio * inside[:, None]
-    mel = told_mel(module, Exact(audio, n_valid))
+    mel = told_mel(module, Float32Batch(audio, n_valid))
     true = module.synthesizer.example(audio, n_valid=n_valid)[1].frames
     assert true is not None
     for index, n in enumerate(n_valid.tolist()):

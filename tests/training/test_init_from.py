@@ -9,16 +9,17 @@ import torch
 from safetensors.torch import load_file
 
 import audiodiff
-from audiodiff import checkpoint, compose
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
-from audiodiff.synthesizer import Synthesizer
-from audiodiff.train import train
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training import config as compose
 from audiodiff.training.initial import start_from
-from audiodiff.training.step import Exact, seed_step
+from audiodiff.training.run import train
+from audiodiff.training.step import Float32Batch, seed_step
 
 HORIZON = (
     "++network.vector_features=8",
-    "model.denoiser.horizon={_target_:audiodiff.networks.horizon.HorizonEncoder,process:${process},n_features:8}",
+    "model.denoiser.horizon={_target_:audiodiff.networks.step_size.HorizonEncoder,process:${process},n_features:8}",
 )
 METHODS = {
     "progressive": ("method=progressive", "sampler.n_steps=2"),
@@ -93,7 +94,7 @@ def test_a_student_with_a_new_horizon_begins_as_its_teacher_whatever_it_is_asked
         expected = model.denoiser.bind(condition)(x, sigma)
         bound = student.denoiser.bind(condition)
         assert torch.equal(bound(x, sigma), expected)
-        assert torch.equal(bound.toward(x, sigma, torch.tensor([0.0, 0.1])), expected)
+        assert torch.equal(bound.predict_jump(x, sigma, torch.tensor([0.0, 0.1])), expected)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_mixed_precision_leaves_a_gradient_and_the_teacher_as_it_was(way, teache
     start_from(str(teacher), synthesizer=module.synthesizer, model=config["model"])
     audio = 0.1 * torch.randn(2, 1, 2048, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total, _, _ = module(Exact(audio), seed_step(seed=0, step=0, rank=0))
+        total, _, _ = module(Float32Batch(audio), seed_step(seed=0, step=0, rank=0))
     total.mean().backward()
     reached = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
     assert reached == {name for name, _ in module.named_parameters() if name.startswith("synthesizer.")}

@@ -62,7 +62,7 @@ def test_a_signal_in_the_first_step_ends_it_with_a_checkpoint_of_step_one(
 
     monkeypatch.setattr(Denoising, "forward", interrupted)
     # The parts are tried before training begins, and there a signal acts as it always does.
-    monkeypatch.setattr("audiodiff.compose._try", lambda *_, **__: None)
+    monkeypatch.setattr("audiodiff.training.config._try", lambda *_, **__: None)
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=100")
     assert (outcome.step, outcome.signal) == (1, "SIGTERM")
     assert runs.state(tmp_path / "run")["step"] == 1

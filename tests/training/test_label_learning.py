@@ -8,8 +8,8 @@ import runs
 import torch
 
 import audiodiff
-from audiodiff import audio_io
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.io import audio as audio_io
+from audiodiff.models.synthesizer import Synthesizer
 
 RATE = 4000
 PITCHES = {"low": 300.0, "middle": 550.0, "high": 1000.0}

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 import audiodiff
-from audiodiff import checkpoint, compose
 from audiodiff.diffusion.process import Variational
-from audiodiff.synthesizer import Synthesizer
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training import config as compose
 
 LEARNT = ("process=variational", "density=variational")
 

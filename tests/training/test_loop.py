@@ -9,9 +9,11 @@ import runs
 import torch
 
 import audiodiff
-from audiodiff import audio_io, checkpoint, misfits
 from audiodiff.diffusion.density import UniformTime
 from audiodiff.errors import ParameterError, TrainingError
+from audiodiff.io import audio as audio_io
+from audiodiff.models import checkpoint
+from audiodiff.training import compatibility as misfits
 from audiodiff.training.log import NoiseLevels, spectrogram_image
 from audiodiff.training.loop import Settings
 from audiodiff.training.precision import resolve_precision

@@ -7,7 +7,6 @@ import runs
 import tiny
 import torch
 
-from audiodiff import compose
 from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import MultiResolution
@@ -15,12 +14,13 @@ from audiodiff.diffusion.preconditioning import Scalings
 from audiodiff.dsp.inversion import invert, settle
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import CheckpointError, ParameterError
-from audiodiff.inverter import MelInverter
+from audiodiff.models.mel_inverter import MelInverter
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.refiner import SpectralRefiner
+from audiodiff.training import config as compose
 from audiodiff.training.adversarial import Adversarial
 from audiodiff.training.refinement import Refinement, inverted_together
-from audiodiff.training.step import Exact
+from audiodiff.training.step import Float32Batch
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_the_network_is_given_an_inversion_of_what_it_is_to_give(recordings: Pat
 
     monkeypatch.setattr(denoiser, "forward", watched)
     audio = 0.05 * noise(3, 1, 256 * 30)
-    total, plain, sigma = module(Exact(audio), torch.Generator().manual_seed(0))
+    total, plain, sigma = module(Float32Batch(audio), torch.Generator().manual_seed(0))
     assert total.shape == plain.shape == sigma.shape == (3,)
     assert float(sigma.max()) < 1e-3
     ((x, condition),) = caught
@@ -155,7 +155,7 @@ def test_gains_of_frames_that_do_not_fit_are_refused(n_gains: int):
 
 def test_audio_at_full_scale_is_not_made_louder(recordings: Path):
     module = step(recordings, "method.spread_db=12.0")
-    varied = module._varied(Exact(torch.ones(16, 1, 100)), torch.Generator().manual_seed(0))
+    varied = module._varied(Float32Batch(torch.ones(16, 1, 100)), torch.Generator().manual_seed(0))
     assert float(varied.audio.max()) == pytest.approx(1.0)
     assert float(varied.audio.min()) >= 10 ** (-12 / 20) - 1e-6
 
@@ -185,7 +185,7 @@ def test_its_second_stage_starts_from_inversions_too(recordings: Path, monkeypat
 
     monkeypatch.setattr(Adversarial, "_judged", watched)
     audio = 0.05 * noise(2, 1, 256 * 20)
-    module(Exact(audio), torch.Generator().manual_seed(0))[0].sum().backward()
+    module(Float32Batch(audio), torch.Generator().manual_seed(0))[0].sum().backward()
     d = module.synthesizer.dialect
     assert d is not None
     # The network begins as the identity, so that its sound has the mel before anything is learnt.
@@ -220,7 +220,7 @@ def test_a_first_guess_of_no_iterations_is_refused():
     with pytest.raises(CheckpointError, match="n_iterations=0 must be positive"):
         tiny.synthesizer([*tiny.REFINING, "model.n_iterations=0"])
     with pytest.raises(CheckpointError, match="conditioner=mel"):
-        tiny.synthesizer([*tiny.UNCONDITIONAL, "model.starts_from_mel=true"])
+        tiny.synthesizer([*tiny.UNCONDITIONAL, "model.warm_start=true"])
 
 
 def test_a_long_sound_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch):
@@ -232,6 +232,6 @@ def test_a_long_sound_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch):
     mel = d.mel(audio)
     pieces = list(model.generate_pieces([mel], n_samples=d.n_samples(mel.shape[-1])))
     assert len(pieces) > 1
-    monkeypatch.setattr("audiodiff.pieces.PIECE_SECONDS", 1000.0)
+    monkeypatch.setattr("audiodiff.models.chunking.PIECE_SECONDS", 1000.0)
     whole = model.generate(mel)
     assert (torch.cat(pieces, dim=-1) - whole).abs().max() < 1e-4

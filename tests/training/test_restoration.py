@@ -7,14 +7,15 @@ import runs
 import torch
 
 import audiodiff
-from audiodiff import audio_io, compose
 from audiodiff.condition import Condition
-from audiodiff.conditioners.degraded import DegradedConditioner
 from audiodiff.dsp.level import active_rms
 from audiodiff.errors import ParameterError
-from audiodiff.train import train
+from audiodiff.io import audio as audio_io
+from audiodiff.models.conditioners.degraded import DegradedConditioner
+from audiodiff.training import config as compose
 from audiodiff.training.restoration import Restoration
-from audiodiff.training.step import Exact, TrainingStep
+from audiodiff.training.run import train
+from audiodiff.training.step import Float32Batch, TrainingStep
 
 TELLING = (
     "audio=plain",
@@ -36,7 +37,7 @@ def only(**shares: float) -> tuple[str, ...]:
     return tuple(f"method.shares.{name}={share}" for name, share in {**ONLY, **shares}.items())
 
 
-def seen(module: TrainingStep, batch: Exact, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, Condition]:
+def seen(module: TrainingStep, batch: Float32Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, Condition]:
     """Return the noisy signal and the condition that a step gives to the denoiser."""
     caught: list[tuple[torch.Tensor, Condition]] = []
     denoiser = module.synthesizer.denoiser
@@ -57,7 +58,7 @@ def test_what_is_told_is_at_the_level_and_the_truth_at_the_same_gain(recordings:
         torch.randn(3, 1, 4000, generator=torch.Generator().manual_seed(1))
         * torch.tensor([0.01, 0.1, 1.0])[:, None, None]
     )
-    _, condition = seen(module, Exact(audio), monkeypatch)
+    _, condition = seen(module, Float32Batch(audio), monkeypatch)
     assert condition.signal is not None
     told, known = condition.signal[:, :1], condition.signal[:, 1:]
     assert bool((known == 1).all())
@@ -70,7 +71,7 @@ def test_padding_is_told_as_unknown(recordings: Path, monkeypatch: pytest.Monkey
     module = step(recordings, *only(coloured=1.0), "conditioner.dropout=0.0")
     audio = 0.1 * torch.randn(2, 1, 4000, generator=torch.Generator().manual_seed(1))
     audio[1, :, 2500:] = 0.0
-    x, condition = seen(module, Exact(audio, torch.tensor([4000, 2500])), monkeypatch)
+    x, condition = seen(module, Float32Batch(audio, torch.tensor([4000, 2500])), monkeypatch)
     assert condition.signal is not None
     assert not bool(condition.signal[1, :, 2500:].any())
     assert bool(condition.signal[0, 1].all())

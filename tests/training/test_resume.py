@@ -8,8 +8,8 @@ import pytest
 import runs
 import torch
 
-from audiodiff import checkpoint
 from audiodiff.errors import CheckpointError, TrainingError
+from audiodiff.models import checkpoint
 from audiodiff.training.step import seed_step
 
 WAYS = {
@@ -220,7 +220,7 @@ def test_a_damaged_state_is_said_to_be_damaged(run: Path, recordings: Path):
 def test_a_run_taken_up_from_an_earlier_step_keeps_what_it_saves(run: Path, recordings: Path):
     earlier = run / "checkpoints" / "step_00000001"
     config = runs.config(recordings, *SAME, "train.steps=2", "train.keep=1", f"train.resume={earlier}")
-    from audiodiff.train import train
+    from audiodiff.training.run import train
 
     assert train(config, run=run).step == 2
     assert runs.newest(run) == "step_00000002"

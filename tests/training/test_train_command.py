@@ -8,9 +8,11 @@ import runs
 import torch
 
 import audiodiff
-from audiodiff import checkpoint, compose, train
 from audiodiff.errors import TrainingError
-from audiodiff.train_arguments import hydra_arguments
+from audiodiff.models import checkpoint
+from audiodiff.training import config as compose
+from audiodiff.training import run as train
+from audiodiff.training.overrides import hydra_arguments
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -57,7 +59,7 @@ def test_the_configuration_can_be_shown(say):
         ("process=[", "process=[: no viable alternative"),
         ("recipes=techniques/shortcut", "train.init_from: model='RUN' does not exist: give a run folder"),
         (
-            "+hydra.callbacks.x={_target_:audiodiff.sweep_table.SweepTable,solvers:[x]}",
+            "+hydra.callbacks.x={_target_:audiodiff.training.sweep.SweepTable,solvers:[x]}",
             "table.solvers: 'x' must be one",
         ),
         ("sampler.n_steps=2.5", "sampler.n_steps=2.5 must be a whole number, at least 1"),

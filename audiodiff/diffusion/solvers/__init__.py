@@ -34,7 +34,7 @@ from audiodiff.diffusion.solvers.adams_bashforth import deis, pndm
 from audiodiff.diffusion.solvers.adaptive import adaptive
 from audiodiff.diffusion.solvers.few_step import consistency, shortcut
 from audiodiff.diffusion.solvers.langevin import predictor_corrector
-from audiodiff.diffusion.solvers.method import AfterStep, Method, OnStep, Solver
+from audiodiff.diffusion.solvers.method import AfterStep, OnStep, Solver, SolverInfo
 from audiodiff.diffusion.solvers.multistep import dpmpp_2m, dpmpp_3m
 from audiodiff.diffusion.solvers.one_step import euler, heun, midpoint
 from audiodiff.diffusion.solvers.sde import dpmpp_2m_sde, dpmpp_3m_sde
@@ -45,9 +45,9 @@ from audiodiff.errors import ParameterError
 __all__ = [
     "REGISTRY",
     "AfterStep",
-    "Method",
     "OnStep",
     "Solver",
+    "SolverInfo",
     "adaptive",
     "consistency",
     "ddpm",
@@ -69,25 +69,27 @@ __all__ = [
     "unipc",
 ]
 
-REGISTRY: Mapping[str, Method] = MappingProxyType(
+REGISTRY: Mapping[str, SolverInfo] = MappingProxyType(
     {
-        "euler": Method(euler, order=1, calls=lambda n: n),
-        "euler_ancestral": Method(euler_ancestral, order=1, calls=lambda n: n, draws=True),
-        "heun": Method(heun, order=2, calls=lambda n: 2 * n - 1),
-        "dpmpp_2m": Method(dpmpp_2m, order=2, calls=lambda n: n),
-        "midpoint": Method(midpoint, order=2, calls=lambda n: 2 * n - 1),
-        "dpmpp_3m": Method(dpmpp_3m, order=3, calls=lambda n: n),
-        "unipc": Method(unipc, order=3, calls=lambda n: n),
-        "deis": Method(deis, order=3, calls=lambda n: n),
-        "pndm": Method(pndm, order=2, calls=lambda n: n + 3 * min(3, n - 1)),
-        "adaptive": Method(adaptive, order=5, calls=None, local=False),
-        "ddpm": Method(ddpm, order=1, calls=lambda n: n, draws=True),
-        "euler_maruyama": Method(euler_maruyama, order=1, calls=lambda n: n, draws=True),
-        "predictor_corrector": Method(predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True, local=False),
-        "dpmpp_2m_sde": Method(dpmpp_2m_sde, order=2, calls=lambda n: n, draws=True),
-        "dpmpp_3m_sde": Method(dpmpp_3m_sde, order=2, calls=lambda n: n, draws=True),
-        "consistency": Method(consistency, order=0, calls=lambda n: n, draws=True),
-        "shortcut": Method(shortcut, order=1, calls=lambda n: n, jumps=True),
+        "euler": SolverInfo(euler, order=1, calls=lambda n: n),
+        "euler_ancestral": SolverInfo(euler_ancestral, order=1, calls=lambda n: n, draws=True),
+        "heun": SolverInfo(heun, order=2, calls=lambda n: 2 * n - 1),
+        "dpmpp_2m": SolverInfo(dpmpp_2m, order=2, calls=lambda n: n),
+        "midpoint": SolverInfo(midpoint, order=2, calls=lambda n: 2 * n - 1),
+        "dpmpp_3m": SolverInfo(dpmpp_3m, order=3, calls=lambda n: n),
+        "unipc": SolverInfo(unipc, order=3, calls=lambda n: n),
+        "deis": SolverInfo(deis, order=3, calls=lambda n: n),
+        "pndm": SolverInfo(pndm, order=2, calls=lambda n: n + 3 * min(3, n - 1)),
+        "adaptive": SolverInfo(adaptive, order=5, calls=None, local=False),
+        "ddpm": SolverInfo(ddpm, order=1, calls=lambda n: n, draws=True),
+        "euler_maruyama": SolverInfo(euler_maruyama, order=1, calls=lambda n: n, draws=True),
+        "predictor_corrector": SolverInfo(
+            predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True, local=False
+        ),
+        "dpmpp_2m_sde": SolverInfo(dpmpp_2m_sde, order=2, calls=lambda n: n, draws=True),
+        "dpmpp_3m_sde": SolverInfo(dpmpp_3m_sde, order=2, calls=lambda n: n, draws=True),
+        "consistency": SolverInfo(consistency, order=0, calls=lambda n: n, draws=True),
+        "shortcut": SolverInfo(shortcut, order=1, calls=lambda n: n, jumps=True),
     }
 )
 """Every solver by its name: for the command line, the configuration and the tests."""

@@ -82,8 +82,8 @@ def shortcut(
 
     Source: Frans et al. 2025 (shortcut models), algorithm 2.
     """
-    toward = getattr(denoise, "toward", None)
-    if toward is None:
+    predict_jump = getattr(denoise, "predict_jump", None)
+    if predict_jump is None:
         raise ParameterError(
             "sampler=shortcut needs a denoiser that knows jumps: train with method=shortcut and leave guidance out, or "
             "choose another sampler"
@@ -91,7 +91,7 @@ def shortcut(
     levels = sigmas.tolist()
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         ahead = torch.full((x.shape[0],), sigma_next, dtype=torch.float64, device=x.device)
-        denoised = toward(x, torch.full_like(ahead, sigma), ahead)
+        denoised = predict_jump(x, torch.full_like(ahead, sigma), ahead)
         x = denoised + (sigma_next / sigma) * (x - denoised)
         x = finish(x, denoised, step, sigma_next, on_step, after_step)
     return x

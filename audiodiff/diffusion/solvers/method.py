@@ -33,7 +33,7 @@ class Solver(Protocol):
 
 
 @dataclass(frozen=True)
-class Method:
+class SolverInfo:
     """Hold a solver and what the tests hold it to.
 
     Args:

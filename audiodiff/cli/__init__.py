@@ -1,0 +1,1 @@
+"""The commands `audiodiff` and `generate-wav`."""

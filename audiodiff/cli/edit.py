@@ -1,0 +1,187 @@
+"""`audiodiff edit`: recordings said otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiodiff.cli.options import Device, Float, Force, LabelGuidance, Out, Recordings, StepsAtAnyStrength
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.io import audio as audio_io
+from audiodiff.io.console import progress, say
+from audiodiff.io.jobs import make_folder, plan_from_files
+from audiodiff.io.writers import FLOAT, check_float, open_result
+from audiodiff.labels import LabelSet
+from audiodiff.models import checkpoint
+from audiodiff.models.devices import device_named
+from audiodiff.tasks.editing.edit import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
+from audiodiff.tasks.generation.labels import Interpolation, read_labels
+
+DEFAULT_OUT = Path("edited")
+_ONE_BY_ONE = "edit once for each, into its own --out"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What is done where nothing else is asked for."""
+
+    model: str
+    method: str
+    strength: float
+
+
+LABELLED = Defaults("digits-8k", "inversion", 0.95)
+PLAIN = Defaults(checkpoint.SPEECH_PRIOR, "sdedit", DEFAULT_STRENGTH)
+
+
+def edit_command(
+    inputs: Recordings,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What they are to become, of a model that knows labels: speaker=theo. May be given for several "
+            "labels; what is not named is left open, or stays as --source says.",
+            show_default="any",
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What they are, where that is known and the same for all: the way up of --method inversion is told "
+            "it, --guidance leads away from it, and what --label does not name is kept.",
+            show_default="any",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How far to go: 0 is the recording (of a model of mels, its mel made sound again), 1 is as far as the "
+            "model goes. It is the time on the clock of the model's sampler, from 0 to 1.",
+            show_default=f"{LABELLED.strength} with --label, otherwise {PLAIN.strength}",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="sdedit: add noise, then denoise. inversion: carry the recording up to noise without adding any, and "
+            "down under other labels; it keeps more where as much is changed, and takes four times as long.",
+            show_default=f"{LABELLED.method} with --label, otherwise {PLAIN.method}",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A run folder, a checkpoint, or a name.",
+            show_default=f"{LABELLED.model} with --label, otherwise {PLAIN.model}",
+        ),
+    ] = None,
+    out: Out = DEFAULT_OUT,
+    steps: StepsAtAnyStrength = None,
+    guidance: LabelGuidance = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Noise is drawn for the seed and the number of the file in the list.")
+    ] = 0,
+    device: Device = "auto",
+    float_: Float = False,
+    force: Force = False,
+) -> None:
+    """Say it again otherwise: as another speaker, another class, a little or a lot.
+
+    A result has the length, the channels and the rate of its input; what lies above half the model's rate is lost. A
+    result above full scale is scaled to fit. Each recording is held in memory; long ones are computed in windows of
+    20 s.
+
+    \b
+    Examples:
+      audiodiff edit seven.wav --label speaker=theo -o theo.wav      the same word by another speaker
+      audiodiff edit seven.wav --label digit=3 --strength 1          another word by the same speaker
+      audiodiff edit takes/ --label speaker=theo --source speaker=george --source digit=7
+      audiodiff edit takes/ --label digit=3 --method sdedit --strength 0.85 --guidance 2
+      audiodiff edit speech.wav --strength 0.3                       a variation of any speech
+      audiodiff edit hits/ --model runs/mine --label class=snare -o snares
+    """
+    defaults = LABELLED if label else PLAIN
+    strength = defaults.strength if strength is None else strength
+    method = method or defaults.method
+    check_strength(strength)
+    if method not in METHODS:
+        raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
+    if steps is not None:
+        check_whole(steps, name="--steps", least=1)
+    if method == "inversion" and not label:
+        raise ParameterError(
+            "--method inversion needs --label, what the recordings are to become: without, it gives them back"
+        )
+    jobs = plan_from_files(
+        inputs,
+        suffixes=audio_io.AUDIO_SUFFIXES,
+        out=out,
+        out_suffixes=audio_io.AUDIO_SUFFIXES,
+        new_suffix=".wav",
+        force=force,
+    )
+    if float_:
+        for job in jobs:
+            check_float(job.target)
+    loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
+    to = _single_values(label or [], known=loaded.labels, option="--label")
+    of = _single_values(source or [], known=loaded.labels, option="--source")
+    loaded.check_sampling(steps=steps)
+    for job in jobs:
+        assert job.source is not None
+        audio_io.info(job.source)
+    make_folder(jobs[0].target)
+    n_scaled = 0
+    with progress("editing", total=len(jobs)) as bar:
+        for job in jobs:
+            assert job.source is not None
+            audio, sample_rate = audio_io.read(job.source)
+            made = edit(
+                loaded,
+                audio[None],
+                sample_rate=sample_rate,
+                strength=strength,
+                labels=to,
+                source_labels=of,
+                method=method,
+                steps=steps,
+                guidance=guidance,
+                seed=seed,
+                items=[job.index],
+                on_step=bar.within,
+            )
+            with open_result(
+                job.target, n_samples=audio.shape[-1], from_rate=sample_rate, to_rate=sample_rate, level=1.0
+            ) as result:
+                result.add(made[0])
+                n_scaled += result.write(subtype=FLOAT if float_ else None)
+            bar.advance()
+    if n_scaled:
+        which = "the result was" if len(jobs) == 1 else f"{n_scaled} of {len(jobs)} results were"
+        say(f"{which} above full scale and scaled down to fit (--float keeps the level)")
+    say(f"wrote {jobs[0].target}" if len(jobs) == 1 else f"wrote {len(jobs)} files to {out}")
+
+
+def _single_values(texts: Sequence[str], *, known: LabelSet | None, option: str) -> dict[str, str]:
+    """Read labels of which each has one value.
+
+    Raises:
+        ParameterError: as `read_labels`, and for several values.
+    """
+    names = [text.partition("=")[0].strip() for text in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"{option} {name} is given twice, and must have one value: {_ONE_BY_ONE}")
+    found: dict[str, str] = {}
+    for name, values in read_labels(texts, labels=known, option=option).items():
+        if isinstance(values, Interpolation) or len(set(values)) > 1:
+            raise ParameterError(f"{option} {name} must have one value here, {name}=A: {_ONE_BY_ONE}")
+        found[name] = values[0]
+    return found

@@ -1,0 +1,126 @@
+"""`audiodiff join`: a model of mel spectrograms and a vocoder, or one model in half the bytes, in one checkpoint."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.io.console import say
+from audiodiff.models import checkpoint
+from audiodiff.models.mel_inverter import INVERSIONS
+from audiodiff.models.synthesizer import Synthesizer
+
+PRECISIONS = ("float32", "bfloat16")
+_FILES = {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.METRICS, checkpoint.CARD}
+
+
+def join_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The first stage: a run folder, a checkpoint, or a name.")
+    ],
+    vocoder: Annotated[
+        str,
+        typer.Argument(
+            metavar="VOCODER", help="The second stage, likewise; 'none' for one stage, or sound by the mel constraint."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The checkpoint to be written.")],
+    dtype: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"Of the weights in the file: {', '.join(PRECISIONS)}, half the bytes."),
+    ] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace such a checkpoint.")] = False,
+) -> None:
+    """Put a model of mel spectrograms and a vocoder into one checkpoint, which makes sound in one call.
+
+    Both must have the same mel dialect, in every field. A vocoder that MODEL has already is left out. What is needed to
+    go on with training stays behind.
+
+    \b
+    Examples:
+      audiodiff join runs/mel runs/vocoder -o digits          two stages in one folder
+      audiodiff join runs/mel runs/vocoder -o digits --dtype bfloat16
+      audiodiff join runs/waveform none -o small --dtype bfloat16
+      generate-wav --model digits --label digit=7 -o seven.wav
+    """
+    if dtype not in PRECISIONS:
+        raise ParameterError(f"--dtype {dtype} must be one of {', '.join(PRECISIONS)}")
+    first, sources = _first_stage(model), [checkpoint.find(model)]
+    node = {key: value for key, value in _node(sources[0]).items() if key != "vocoder"}
+    metrics: dict[str, Any] = _metrics(sources[0])
+    command = shlex.join(["audiodiff", "join", model, vocoder, *([] if dtype == "float32" else ["--dtype", dtype])])
+    first.vocoder = None
+    if vocoder != "none":
+        if vocoder in INVERSIONS:
+            raise ParameterError(
+                f"VOCODER {vocoder} has no weights to be joined: choose it when sound is made, --vocoder {vocoder}"
+            )
+        first.vocoder = checkpoint.second_stage(vocoder, first=first)
+        sources.append(checkpoint.find(vocoder))
+        node["vocoder"] = _node(sources[1])
+        metrics = {"first_stage": metrics, "vocoder": _metrics(sources[1])}
+    _check_out(out, sources=sources, force=force)
+    checkpoint.save(
+        out,
+        model=node,
+        sample_rate=first.sample_rate,
+        mel_dialect=first.dialect,
+        weights=checkpoint.compact(first) if dtype == "bfloat16" else first.state_dict(),
+        metrics=metrics,
+        card=_card(sources, command=command),
+    )
+    n_bytes = (out / checkpoint.WEIGHTS).stat().st_size
+    say(f"wrote {out}: {len(sources)} stage{'s' * (len(sources) > 1)}, {n_bytes / 1e6:.1f} MB of weights")
+
+
+def _first_stage(where: str) -> Synthesizer:
+    loaded = checkpoint.load(where, device="cpu")
+    if not isinstance(loaded, Synthesizer):
+        raise ParameterError(f"MODEL {where} is not trained, and has no weights: give a run folder or a checkpoint")
+    return loaded
+
+
+def _check_out(out: Path, *, sources: list[Path], force: bool) -> None:
+    """Refuse a folder that must not be written."""
+    for source in sources:
+        if source.resolve().is_relative_to(out.resolve()):
+            raise ParameterError(f"--out {out} is the folder of a stage, or holds it: give another --out")
+    if not out.exists():
+        return
+    if not force:
+        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
+    others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else [out.name]
+    if others:
+        raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another")
+
+
+def _node(folder: Path) -> dict[str, Any]:
+    return checkpoint.read_config(folder)["model"]
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    path = folder / checkpoint.METRICS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _card(sources: list[Path], *, command: str) -> str:
+    """Return the cards of both stages under one heading; a single stage keeps its own."""
+    cards = [path.read_text() if (path := folder / checkpoint.CARD).is_file() else "" for folder in sources]
+    if len(cards) == 1:
+        return cards[0]
+    stages = "\n".join(
+        f"## {name}\n\n{card.removeprefix('# Model card').strip()}\n"
+        for name, card in zip(("First stage: mel spectrograms", "Second stage: vocoder"), cards, strict=True)
+    )
+    return f"""# Model card
+
+Two stages in one checkpoint, made by
+
+    {command}
+
+- use: `generate-wav --model FOLDER --out FILE.wav`, or `audiodiff.load("FOLDER").generate(...)`
+
+{stages}"""

@@ -1,0 +1,149 @@
+"""The command line: `audiodiff train`, `generate` and the others of `COMMANDS`, and `generate-wav`."""
+
+# Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from audiodiff.errors import AudiodiffError
+from audiodiff.io.console import fail, say
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS = {
+    "train": "Train a model from a recipe.",
+    "generate": "Make sound: from recordings, from mel spectrograms, or from nothing.",
+    "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
+    "mel": "Make mel spectrograms, or tell which dialect one can be.",
+    "schedule": "Find the noise levels with which a model is best in few steps.",
+    "enhance": "Take noise out of speech.",
+    "inpaint": "Fill gaps: lost packets, dropouts, what was cut out.",
+    "extend": "Give narrow-band recordings the high frequencies that they lack.",
+    "declip": "Restore what was clipped.",
+    "edit": "Say it again otherwise: as another speaker, another class, a little or a lot.",
+    "augment": "Make varied copies of recordings, to train other models with.",
+    "anomaly": "Learn what is normal, and say what is not.",
+    "features": "Turn recordings into vectors.",
+    "cluster": "Group recordings that sound alike.",
+    "map": "Lay recordings out in a picture by how they sound, and play them from it.",
+    "join": "Put a model of mel spectrograms and a vocoder into one checkpoint.",
+    "demo": "Do all of it on embedded speech, in minutes.",
+}
+MODULES = {
+    "generate": "audiodiff.cli.generate",
+    "evaluate": "audiodiff.cli.evaluate",
+    "mel": "audiodiff.cli.mel",
+    "schedule": "audiodiff.cli.schedule",
+    "enhance": "audiodiff.cli.restore",
+    "inpaint": "audiodiff.cli.restore",
+    "extend": "audiodiff.cli.restore",
+    "declip": "audiodiff.cli.restore",
+    "edit": "audiodiff.cli.edit",
+    "augment": "audiodiff.cli.augment",
+    "anomaly": "audiodiff.cli.anomaly",
+    "features": "audiodiff.cli.features",
+    "cluster": "audiodiff.cli.cluster",
+    "map": "audiodiff.cli.map",
+    "join": "audiodiff.cli.join",
+    "demo": "audiodiff.cli.demo",
+}
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run `audiodiff`."""
+    _run(_audiodiff)
+
+
+def generate_wav() -> None:
+    """Run `generate-wav`, which is `audiodiff generate`."""
+    _run(_generate_wav)
+
+
+def _audiodiff() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["train"]:
+        from audiodiff.training import run as train
+
+        # Its arguments are Hydra's, and so is its --help.
+        train.command(arguments[1:])
+        return
+    if arguments[:1] == ["--version"]:
+        import audiodiff
+
+        print(f"audiodiff {audiodiff.__version__}")
+        return
+    application = _application(
+        help="Diffusion models for sound: train them, make sound with them, and know how good they are.",
+        epilog="Every command has its own --help, with examples. `audiodiff --version` says which one this is.",
+        no_args_is_help=True,
+    )
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = _command(name) if name == called and name in MODULES else _nothing
+        application.command(name, short_help=summary)(command)
+    application()
+
+
+def _generate_wav() -> None:
+    application = _application()
+    application.command()(_command("generate"))
+    application()
+
+
+def _application(**settings: str | bool) -> "typer.Typer":
+    import typer
+
+    return typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Import a command; Ctrl-C in it is answered in words."""
+    command = getattr(importlib.import_module(MODULES[name]), f"{name}_command")
+
+    @functools.wraps(command)
+    def interruptible(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            _interrupted()
+
+    return interruptible
+
+
+def _nothing() -> None:
+    """Stand for a command that is listed and not called."""
+
+
+def _run(command: Callable[[], None]) -> NoReturn:
+    """Call a command; what went wrong is said in words."""
+    # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
+    # cores from each other on a busy one (docs/mel-inversion.md, Threads).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    try:
+        command()
+        sys.stdout.flush()
+    except AudiodiffError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _interrupted()
+    except BrokenPipeError:
+        # Whoever reads the output has read enough, as `head` does; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    raise SystemExit(0)
+
+
+def _interrupted() -> NoReturn:
+    say("stopped by Ctrl-C; every file that was finished is whole, and no other was begun")
+    raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,166 @@
+"""Old names of audiodiff 0.1: modules, classes and configuration keys that have moved.
+
+Imports and checkpoints that use them work until version 0.3, with a FutureWarning that gives the new name.
+"""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MODULES: Mapping[str, str] = {
+    "audiodiff.anomaly": "audiodiff.tasks.anomaly",
+    "audiodiff.anomaly_command": "audiodiff.cli.anomaly",
+    "audiodiff.audio_io": "audiodiff.io.audio",
+    "audiodiff.augment_command": "audiodiff.cli.augment",
+    "audiodiff.augmentation": "audiodiff.tasks.editing.augment",
+    "audiodiff.checked_audio": "audiodiff.models.checked_audio",
+    "audiodiff.checkpoint": "audiodiff.models.checkpoint",
+    "audiodiff.classifier": "audiodiff.models.classifier",
+    "audiodiff.classifier_training": "audiodiff.training.classifier",
+    "audiodiff.cluster_command": "audiodiff.cli.cluster",
+    "audiodiff.clustering": "audiodiff.tasks.features.cluster",
+    "audiodiff.command_options": "audiodiff.cli.options",
+    "audiodiff.compose": "audiodiff.training.config",
+    "audiodiff.conditioners": "audiodiff.models.conditioners",
+    "audiodiff.contact_sheet": "audiodiff.tasks.generation.contact_sheet",
+    "audiodiff.demo": "audiodiff.cli.demo",
+    "audiodiff.devices": "audiodiff.models.devices",
+    "audiodiff.diffusion.coloured": "audiodiff.diffusion.colored_noise",
+    "audiodiff.diffusion.jumps": "audiodiff.diffusion.few_step",
+    "audiodiff.diffusion.translation": "audiodiff.diffusion.editing",
+    "audiodiff.dsp.mel_file": "audiodiff.io.mel",
+    "audiodiff.edit_command": "audiodiff.cli.edit",
+    "audiodiff.editing": "audiodiff.tasks.editing.edit",
+    "audiodiff.evaluate": "audiodiff.cli.evaluate",
+    "audiodiff.evaluate_generated": "audiodiff.evaluation.generated",
+    "audiodiff.feature_choice": "audiodiff.tasks.features.probe",
+    "audiodiff.feature_files": "audiodiff.tasks.features.files",
+    "audiodiff.features": "audiodiff.tasks.features.extract",
+    "audiodiff.features_command": "audiodiff.cli.features",
+    "audiodiff.file_generation": "audiodiff.tasks.generation.files",
+    "audiodiff.file_plan": "audiodiff.io.jobs",
+    "audiodiff.file_result": "audiodiff.io.writers",
+    "audiodiff.file_sources": "audiodiff.io.readers",
+    "audiodiff.generate": "audiodiff.cli.generate",
+    "audiodiff.generate_live": "audiodiff.cli.stream",
+    "audiodiff.generate_request": "audiodiff.tasks.generation.request",
+    "audiodiff.generation_arguments": "audiodiff.models.validation",
+    "audiodiff.guides": "audiodiff.models.guides",
+    "audiodiff.inverter": "audiodiff.models.mel_inverter",
+    "audiodiff.join_command": "audiodiff.cli.join",
+    "audiodiff.label_arguments": "audiodiff.tasks.generation.labels",
+    "audiodiff.live": "audiodiff.tasks.generation.live",
+    "audiodiff.map_command": "audiodiff.cli.map",
+    "audiodiff.mel_command": "audiodiff.cli.mel",
+    "audiodiff.messages": "audiodiff.io.console",
+    "audiodiff.metrics.export": "audiodiff.evaluation.export",
+    "audiodiff.metrics.files": "audiodiff.evaluation.files",
+    "audiodiff.metrics.generative_report": "audiodiff.evaluation.generative_report",
+    "audiodiff.metrics.table": "audiodiff.evaluation.table",
+    "audiodiff.misfits": "audiodiff.training.compatibility",
+    "audiodiff.networks.horizon": "audiodiff.networks.step_size",
+    "audiodiff.overview": "audiodiff.tasks.generation.overview",
+    "audiodiff.pieces": "audiodiff.models.chunking",
+    "audiodiff.rendering": "audiodiff.models.sampling",
+    "audiodiff.representations": "audiodiff.models.representations",
+    "audiodiff.restoration": "audiodiff.tasks.restoration",
+    "audiodiff.restoration_files": "audiodiff.tasks.restoration.files",
+    "audiodiff.restore_command": "audiodiff.cli.restore",
+    "audiodiff.schedule_command": "audiodiff.cli.schedule",
+    "audiodiff.schedule_search": "audiodiff.tasks.noise_schedule",
+    "audiodiff.second_stage": "audiodiff.models.vocoder",
+    "audiodiff.sound_map": "audiodiff.tasks.features.map",
+    "audiodiff.sweep_table": "audiodiff.training.sweep",
+    "audiodiff.synthesizer": "audiodiff.models.synthesizer",
+    "audiodiff.train": "audiodiff.training.run",
+    "audiodiff.train_arguments": "audiodiff.training.overrides",
+}
+"""Old modules and packages, and where they are now."""
+
+NAMES: Mapping[str, str] = {
+    "audiodiff.networks.step_size.HorizonEncoder": "audiodiff.networks.step_size.StepSizeEmbedding",
+}
+"""Renamed classes and functions that configurations name, by their module of today."""
+
+KEYS: Mapping[str, str] = {
+    "starts_from_mel": "warm_start",
+}
+"""Renamed keys of the model node of a configuration."""
+
+
+def current_module(name: str) -> str | None:
+    """Return the module that an old name stands for today, None where the name is not an old one.
+
+    Example:
+        >>> current_module("audiodiff.restoration.windows"), current_module("audiodiff.models")
+        ('audiodiff.tasks.restoration.windows', None)
+    """
+    parts = name.split(".")
+    for n in range(len(parts), 1, -1):
+        moved = MODULES.get(".".join(parts[:n]))
+        if moved is not None:
+            return ".".join([moved, *parts[n:]])
+    return None
+
+
+def current_target(target: str) -> str:
+    """Return the `_target_` of today that an old one stands for.
+
+    Example:
+        >>> current_target("audiodiff.synthesizer.Synthesizer")
+        'audiodiff.models.synthesizer.Synthesizer'
+    """
+    module, _, name = target.rpartition(".")
+    moved = f"{current_module(module) or module}.{name}"
+    return NAMES.get(moved, moved)
+
+
+def current_node(node: Any) -> Any:
+    """Return a configuration node with the keys and `_target_`s of today, at any depth."""
+    if isinstance(node, Mapping):
+        renamed = {KEYS.get(str(key), key): current_node(value) for key, value in node.items()}
+        if "_target_" in renamed:
+            renamed["_target_"] = current_target(str(renamed["_target_"]))
+        return renamed
+    if isinstance(node, list | tuple):
+        return [current_node(item) for item in node]
+    return node
+
+
+def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
+    """Warn that a name has changed."""
+    warnings.warn(f"{old} is now {new}; the old name works until audiodiff 0.3", FutureWarning, stacklevel=stacklevel)
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Import a module of today under its old name: both names give one and the same module object."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("audiodiff.") or current_module(fullname) is None:
+            return None
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = current_module(spec.name)
+        assert new is not None
+        module = importlib.import_module(new)
+        # Python sets the spec of what is returned here to that of the old name.
+        self._spec = module.__spec__
+        warn(spec.name, new)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
+
+
+def install() -> None:
+    """Make the old module names importable."""
+    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _MovedModules())

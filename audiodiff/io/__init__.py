@@ -1,0 +1,1 @@
+"""Files and the console: audio and mel files, jobs, readers, writers, messages."""

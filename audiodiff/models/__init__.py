@@ -1,0 +1,1 @@
+"""Models: denoisers that generate sound, mel inverters, vocoders, classifiers, and their checkpoints."""

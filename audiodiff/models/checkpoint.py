@@ -1,0 +1,393 @@
+"""A model in a folder: config.yaml, model.safetensors, metrics.json, README.md, and for resume training_state.pt."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import audiodiff
+from audiodiff import compat
+from audiodiff.dsp.dialect_text import parse_dialect
+from audiodiff.dsp.mel import MelDialect, dialect, ensure_same
+from audiodiff.errors import CheckpointError, MelError, ParameterError
+from audiodiff.models.devices import device_named
+from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.vocoder import Vocoder
+
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused."""
+
+CONFIG, WEIGHTS, METRICS, CARD, STATE = (
+    "config.yaml",
+    "model.safetensors",
+    "metrics.json",
+    "README.md",
+    "training_state.pt",
+)
+SPEECH_PRIOR = "speech-prior-16k"
+"""The model that does a job where no other is named."""
+LATEST = "latest"
+BUILDERS = (
+    "audiodiff.models.conditioners.",
+    "audiodiff.diffusion.",
+    "audiodiff.dsp.mel",
+    "audiodiff.networks.",
+    "audiodiff.models.representations.",
+    "audiodiff.models.synthesizer",
+)
+"""What a checkpoint may call: the modules that a model is made of, none of which touches files or processes."""
+DEFAULT_DIALECT = "hifigan"
+
+
+def save(
+    folder: Path,
+    *,
+    model: Mapping[str, Any],
+    sample_rate: int,
+    mel_dialect: MelDialect | None,
+    weights: Mapping[str, Tensor],
+    metrics: Mapping[str, Any],
+    card: str,
+    training_state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint under a temporary name and rename it into place, so that it is whole or absent.
+
+    An older one of the same name stays until the new one is whole.
+
+    Args:
+        folder: the checkpoint.
+        model: the resolved configuration node that builds the model.
+        sample_rate: of the model's audio, Hz.
+        mel_dialect: of the model's mels, written out in full.
+        weights: state dict to be used for inference.
+        metrics: what is known of the model's quality.
+        card: the model card, Markdown.
+        training_state: for resume; left out of a checkpoint that is to be given away.
+    """
+    import yaml
+    from safetensors.torch import save_file
+
+    temporary, replaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}.tmp") for kind in ("new", "old"))
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        config = {
+            "format": FORMAT,
+            "audiodiff": audiodiff.__version__,
+            "torch": str(torch.__version__),
+            "sample_rate": sample_rate,
+            "dialect": None if mel_dialect is None else _plain(mel_dialect),
+            "model": dict(model),
+        }
+        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary / WEIGHTS)
+        (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+        (temporary / CARD).write_text(card)
+        if training_state is not None:
+            torch.save(dict(training_state), temporary / STATE)
+        for file in temporary.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if folder.exists():
+            os.replace(folder, replaced)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def point_latest(checkpoints: Path, name: str) -> None:
+    """Make the file `latest` name a step folder beside it, atomically."""
+    temporary = checkpoints / f".{LATEST}.{os.getpid()}.tmp"
+    temporary.write_text(name + "\n")
+    os.replace(temporary, checkpoints / LATEST)
+
+
+def prune(checkpoints: Path, *, newest: str, keep: int) -> None:
+    """Delete all but `keep` steps up to the newest, and what an interrupted save left.
+
+    Later steps, which a run has that was taken up again from an earlier one, are not counted.
+    """
+    folders = sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir() and folder.name <= newest)
+    for folder in [*folders[:-keep], *checkpoints.glob(".step_*.tmp")]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def find(where: str | os.PathLike[str]) -> Path:
+    """Return the checkpoint folder that a name or path means.
+
+    Args:
+        where: a checkpoint, a run (its newest checkpoint is taken), a run's `checkpoints`, or the name of a model that
+            ships with the package.
+
+    Raises:
+        CheckpointError: if there is none, with what there is instead.
+    """
+    path = Path(where).expanduser()
+    for holder in (path / "checkpoints", path):
+        pointer = holder / LATEST
+        if pointer.is_file():
+            path = holder / pointer.read_text().strip()
+            break
+    else:
+        shipped = _shipped() / str(where)
+        if not path.exists() and shipped.is_dir():
+            path = shipped
+    if not (path / CONFIG).is_file():
+        names = ", ".join(sorted([*INVERSIONS, *(p.name for p in _shipped().glob("*") if p.is_dir())]))
+        what = f"holds no {CONFIG}" if path.exists() else "does not exist"
+        raise CheckpointError(
+            f"model={str(where)!r} {what}: give a run folder, one of its checkpoints, or a model by name ({names})"
+        )
+    return path
+
+
+def load(
+    where: str | os.PathLike[str] = "none",
+    *,
+    device: str | torch.device = "auto",
+    dialect: str | MelDialect | None = None,
+    vocoder: str | os.PathLike[str] | None = None,
+) -> Synthesizer | MelInverter:
+    """Load a model for use.
+
+    Args:
+        where: a checkpoint, a run folder, or a name; `none` inverts mels without training, by the mel constraint, and
+            `griffin-lim` by that.
+        device: as torch names it, or "auto": the GPU if there is one.
+        dialect: of the mels that will be given: which one `none` inverts (hifigan unless given), and what a trained
+            model is checked against.
+        vocoder: what makes sound of the mels that the model makes, another such place or name; None leaves that to
+            what is in the checkpoint, a vocoder or else the mel constraint.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, unsafe or not of this package, with the field that does not fit.
+        MelError: if a trained model's dialect is not the one asked for, or the vocoder's not the model's.
+        ParameterError: if a vocoder is given to a model that makes no mel, or the vocoder takes none.
+
+    Example:
+        >>> load("none", dialect="tacotron2").sample_rate
+        22050
+    """
+    wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
+    target = device_named(device)
+    if str(where) in INVERSIONS:
+        if vocoder is not None:
+            raise ParameterError(f"vocoder={str(vocoder)!r} has no meaning for model {str(where)!r}, which takes mels")
+        return MelInverter(dialect=wanted or _default_dialect(), inversion=INVERSIONS[str(where)]).to(target)
+    folder = find(where)
+    config = read_config(folder)
+    model = build(config["model"], where=folder)
+    if config["sample_rate"] != model.sample_rate:
+        raise CheckpointError(
+            f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
+        )
+    check_dialect(model.dialect, config, folder)
+    load_weights(model, folder / WEIGHTS)
+    if wanted is not None and model.dialect is not None:
+        ensure_same(
+            model.dialect,
+            wanted,
+            name=f"model {str(where)!r}",
+            remedy="give mels of the model's own dialect, or choose another model",
+        )
+    if vocoder is not None:
+        model.vocoder = second_stage(vocoder, first=model)
+    return model.to(target).eval()
+
+
+def second_stage(where: str | os.PathLike[str], *, first: Synthesizer) -> Vocoder | None:
+    """Load what is to make sound of the mels of a model; None means the mel constraint, which `none` names.
+
+    Raises:
+        CheckpointError: as `load`.
+        MelError: if the dialects are not the same, with every field that differs.
+        ParameterError: if the first stage makes no mel, or the second takes none.
+    """
+    if not first.representation.makes_mel:
+        raise ParameterError(
+            f"vocoder={str(where)!r}: the first stage makes no mel spectrograms, so a second has nothing to do: give a "
+            "model that was trained with representation=log_mel"
+        )
+    if str(where) == CONSTRAINT.name:
+        return None
+    stage = load(where, device="cpu", dialect=first.dialect if str(where) in INVERSIONS else None)
+    if not stage.needs_mel or stage.dialect is None or first.dialect is None:
+        raise ParameterError(
+            f"vocoder={str(where)!r} takes no mel spectrogram: give a model that was trained with conditioner=mel"
+        )
+    own, other = _plain(first.dialect), _plain(stage.dialect)
+    # One set of numbers may have two names.
+    differing = [
+        f"{name} is {own[name]}, the vocoder's {other[name]}"
+        for name in own
+        if name != "name" and own[name] != other[name]
+    ]
+    if differing:
+        raise MelError(
+            f"vocoder={str(where)!r} is of another mel dialect than the first stage:\n  " + "\n  ".join(differing)
+        )
+    return first.checked_vocoder(stage)
+
+
+def compact(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state with its matrices in bfloat16, half the bytes, for a model that is to be given away.
+
+    Vectors stay as they are, and so does what is no weight. Loading brings everything back to float32.
+    """
+    matrices = {name for name, weight in model.named_parameters() if weight.ndim > 1}
+    return {
+        name: tensor.to(torch.bfloat16) if name in matrices else tensor for name, tensor in model.state_dict().items()
+    }
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's config.yaml, its version checked."""
+    import yaml
+
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or not {"format", "model", "sample_rate"} <= set(config):
+        raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
+    if not isinstance(config["format"], int) or not isinstance(config["model"], dict):
+        raise CheckpointError(f"{folder / CONFIG}: format must be a whole number and model a mapping")
+    if config["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that can be read: upgrade it"
+        )
+    return config
+
+
+def build(model: Mapping[str, Any], *, where: Path) -> Synthesizer:
+    """Instantiate a model node, having checked that it only calls what this package defines.
+
+    Raises:
+        CheckpointError: for a `_target_` from elsewhere, or a node that does not build.
+    """
+    from hydra.utils import instantiate
+
+    current = compat.current_node(model)
+    if current != model:
+        compat.warn(f"{where}: written by audiodiff 0.1, a name in its model node", "another one")
+    model = current
+    _check_targets(model, where=where, field="model")
+    try:
+        built = instantiate(dict(model))
+    except Exception as error:
+        raise CheckpointError(f"{where}: the model node does not build: {innermost(error)}") from error
+    if not isinstance(built, Synthesizer):
+        raise CheckpointError(f"{where}: model._target_ must be audiodiff.models.synthesizer.Synthesizer")
+    return built
+
+
+def _check_targets(node: Any, *, where: Path, field: str) -> None:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_target(str(node["_target_"]), where=where, field=field)
+        for key, value in node.items():
+            _check_targets(value, where=where, field=f"{field}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            _check_targets(value, where=where, field=f"{field}.{index}")
+    elif isinstance(node, str) and "${" in node:
+        raise CheckpointError(f"{where}: {field}={node!r} must be resolved: an interpolation could read this machine")
+
+
+def _check_target(target: str, *, where: Path, field: str) -> None:
+    """Refuse what is not a part of a model, also where a module of this package merely imports it."""
+    from hydra.utils import get_object
+
+    refusal = CheckpointError(
+        f"{where}: {field}._target_={target!r} is no part of a model that audiodiff defines: refused as unsafe"
+    )
+    if not target.startswith(BUILDERS):
+        raise refusal
+    try:
+        found = get_object(target)
+    except Exception as error:
+        raise CheckpointError(
+            f"{where}: {field}._target_={target!r} does not exist in audiodiff {audiodiff.__version__}"
+        ) from error
+    if not callable(found) or not str(getattr(found, "__module__", "")).startswith(BUILDERS):
+        raise refusal
+
+
+def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model whose dialect is not the one that its config.yaml wrote out.
+
+    Raises:
+        CheckpointError: naming the field that differs.
+    """
+    built = None if own is None else _plain(own)
+    saved = config.get("dialect")
+    if built is None and saved is None:
+        return
+    if built is None or not isinstance(saved, Mapping):
+        raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
+    for field in sorted(built.keys() | saved.keys()):
+        if built.get(field) != saved.get(field):
+            raise CheckpointError(
+                f"{folder / CONFIG}: dialect.{field}={saved.get(field)!r} is not what the model node builds, "
+                f"{built.get(field)!r}"
+            )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model its weights from a file, whatever the precision that they are stored in.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{path}: the weight {name} of the model is missing")
+        if name not in own:
+            raise CheckpointError(f"{path}: the weight {name} is not one of the model's")
+        if own[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
+            )
+    model.load_state_dict(weights)
+
+
+def _plain(value: MelDialect) -> dict[str, Any]:
+    """Return a dialect's fields as YAML can hold them."""
+    return {
+        key: item if isinstance(item, str | int | float | bool | None) else repr(item)
+        for key, item in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    }
+
+
+def _default_dialect() -> MelDialect:
+    return dialect(DEFAULT_DIALECT)
+
+
+def _shipped() -> Path:
+    return Path(__file__).parents[1] / "pretrained"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return what an error, through all that was raised from it, began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,247 @@
+"""What every model checks of what it is given: a mel, audio, a length, the numbers of the examples, how to sample."""
+
+import contextlib
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from audiodiff.diffusion.grid import GRIDS, Grid, grid_named
+from audiodiff.diffusion.guidance import check as check_guidance
+from audiodiff.diffusion.sampler import Sampler
+from audiodiff.diffusion.solvers import REGISTRY, Solver
+from audiodiff.diffusion.solvers import solver as solver_named
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.errors import ParameterError, check_whole
+from audiodiff.labels import LabelSet, LabelValue
+from audiodiff.types import Mel, Waveform
+
+Labels = Mapping[str, LabelValue] | Sequence[Mapping[str, LabelValue]]
+"""Labels of all examples alike, or of each."""
+
+
+def checked_mel(mel: Mel, *, dialect: MelDialect) -> Mel:
+    """Return a mel in float32, having refused what is provably none of the dialect.
+
+    Raises:
+        ParameterError: if it is no tensor of floating point numbers, (batch, n_mels, frames), or empty.
+        MelError: if it breaks the contract of the dialect.
+    """
+    _check_tensor(mel, name="mel", axes="(batch, n_mels, frames)")
+    dialect.check(mel, name="mel")
+    return mel.float()
+
+
+def checked_audio(audio: Waveform) -> Waveform:
+    """Return mono audio in float32, having refused what cannot be analysed.
+
+    Raises:
+        ParameterError: if it is no tensor of floating point numbers, (batch, 1, time), or empty, or not finite.
+    """
+    _check_tensor(audio, name="audio", axes="(batch, 1, time)")
+    if audio.shape[1] != 1:
+        raise ParameterError(f"audio has channels={audio.shape[1]}, which must be 1: analyse channels one by one")
+    if not bool(torch.isfinite(audio).all()):
+        raise ParameterError("audio holds NaN or infinite samples")
+    return audio.float()
+
+
+def checked_items(items: Sequence[int] | None, *, batch: int) -> Sequence[int]:
+    """Return the numbers that key the noise of each example: 0, 1, ... unless given."""
+    if items is None:
+        return range(batch)
+    if len(items) != batch:
+        raise ParameterError(f"items has {len(items)} numbers, and the batch {batch} examples: give one for each")
+    return items
+
+
+def checked_labels(
+    labels: Labels | None, *, batch: int | None, known: LabelSet | None
+) -> list[Mapping[str, LabelValue]]:
+    """Return the labels of each example, which may be none.
+
+    Args:
+        labels: of all examples alike, or of each.
+        batch: number of examples; None is as many as have labels.
+        known: the labels that the model knows; None where it knows none.
+
+    Raises:
+        ParameterError: for labels of a model without them, one that is not known, or another number of them.
+    """
+    rows: list[Mapping[str, LabelValue]]
+    if labels is None or isinstance(labels, Mapping):
+        rows = [labels or {}] * (1 if batch is None else batch)
+    elif batch not in (None, len(labels)):
+        raise ParameterError(f"batch={batch}, and there are labels of {len(labels)} examples: leave batch out")
+    else:
+        rows = list(labels)
+    if not rows:
+        raise ParameterError("labels=[] must be the labels of one example or more")
+    if known is not None:
+        known.vectors(rows)
+    elif any(rows):
+        raise ParameterError("labels are given, and this model was trained without: leave them out")
+    return rows
+
+
+def natural_n_samples(n_frames: int, *, dialect: MelDialect) -> int:
+    """Return the length that frames stand for, whose own mel has as many frames again.
+
+    Example:
+        >>> from audiodiff.dsp.mel import dialect
+        >>> [natural_n_samples(n, dialect=dialect("vocos")) for n in (1, 2, 3)]
+        [255, 256, 512]
+    """
+    n_samples = dialect.n_samples(n_frames)
+    # A centred analysis makes two frames of one whole hop.
+    return n_samples if dialect.n_frames(n_samples) == n_frames else n_samples - 1
+
+
+def checked_n_samples(n_samples: int | None, *, n_frames: int, dialect: MelDialect) -> int:
+    """Return the length to generate from a mel: what the frames say unless given, and never more than they cover."""
+    natural = natural_n_samples(n_frames, dialect=dialect)
+    if n_samples is None:
+        return natural
+    if n_samples < 1 or n_samples > n_frames * dialect.hop_length or dialect.n_frames(n_samples) != n_frames:
+        raise ParameterError(
+            f"n_samples={n_samples} does not belong to {n_frames} frames of {dialect.hop_length} samples; they stand "
+            f"for n_samples={natural}"
+        )
+    return n_samples
+
+
+def checked_length(n_samples: int | None, *, seconds: float | None, sample_rate: int) -> int:
+    """Return the length to generate from nothing, in samples: 1 second unless given."""
+    if seconds is not None and n_samples is not None:
+        raise ParameterError(f"seconds={seconds} and n_samples={n_samples}: give one of them")
+    if seconds is not None and not (math.isfinite(seconds) and round(seconds * sample_rate) >= 1):
+        raise ParameterError(f"seconds={seconds} must be at least one sample long, {1 / sample_rate:.2g} s")
+    if n_samples is not None and n_samples < 1:
+        raise ParameterError(f"n_samples={n_samples} must be at least 1")
+    return n_samples if n_samples is not None else round((1.0 if seconds is None else seconds) * sample_rate)
+
+
+def _check_tensor(value: object, *, name: str, axes: str) -> None:
+    """Refuse what is no tensor of three axes, said in words that help who comes from arrays."""
+    if not isinstance(value, Tensor):
+        raise ParameterError(
+            f"{name} is a {type(value).__name__}; give a torch tensor {axes}, as torch.from_numpy makes it of an array"
+        )
+    shape = tuple(value.shape)
+    if value.ndim != 3:
+        remedy = f": give {name}[None]" if value.ndim == 2 else ""
+        raise ParameterError(f"{name} has shape {shape} and must have {axes}{remedy}")
+    if 0 in shape:
+        raise ParameterError(f"{name} has shape {shape}: it must not be empty")
+    if not value.is_floating_point():
+        raise ParameterError(f"{name} has dtype {value.dtype} and must be floating point")
+
+
+def checked_sampler(
+    own: Sampler, *, steps: int | None, solver: str | Solver | None, grid: str | Grid | None, guided: bool
+) -> Sampler:
+    """Return a model's sampler with another number of steps, solver or grid, having refused what cannot be.
+
+    A grid that is named is cut to the noise levels of the model's own grid with its own number of steps; one that is
+    given as an object must not start above them.
+
+    Raises:
+        ParameterError: if there is no such solver or grid, it has no such number of steps, a solver's option is out of
+            its range, or a guided denoiser cannot answer what the solver asks.
+    """
+    if steps is not None:
+        check_whole(steps, name="steps", least=1)
+    levels = own.grid(own.n_steps).tolist()
+    chosen = own.grid if grid is None else grid
+    if isinstance(chosen, str):
+        if len(levels) == 2 and chosen in GRIDS:
+            raise ParameterError(f"grid={chosen!r} needs a range of noise levels, and this model samples in one step")
+        chosen = grid_named(chosen, sigma_min=levels[-2], sigma_max=levels[0])
+    default = own.n_steps if chosen.only_steps is None else chosen.only_steps
+    n_steps = default if steps is None else steps
+    try:
+        sigmas = chosen(n_steps)
+    except ParameterError as error:
+        raise ParameterError(f"steps={n_steps}: {error}") from error
+    if sigmas[0] > levels[0] * (1.0 + 1e-6):
+        raise ParameterError(
+            f"grid starts at sigma={float(sigmas[0]):.4g}, and this model was made for levels up to {levels[0]:.4g}: "
+            f"give a grid within them, or the name of one that is cut to them ({', '.join(GRIDS)})"
+        )
+    solve = solver_named(solver) if isinstance(solver, str) else own.solver if solver is None else solver
+    # A guided denoiser is a function: it neither learns a variance nor jumps.
+    stand_in = _Reached().__call__ if guided else _Reached()
+    with contextlib.suppress(_ReachedError):
+        solve(stand_in, torch.zeros(1, 1, 1), sigmas, noise=lambda like, _: like)
+    return replace(own, solver=solve, grid=chosen, n_steps=n_steps)
+
+
+class _ReachedError(Exception):
+    """Raised by the first evaluation."""
+
+
+class _Reached:
+    """Stand for a denoiser in a solver that is only to check its options: every evaluation ends it."""
+
+    def __call__(self, *_: Tensor) -> Tensor:
+        raise _ReachedError
+
+    predict = predict_jump = __call__
+
+
+def solver_options(name: str, texts: Sequence[str]) -> dict[str, float | int | str]:
+    """Read options of a solver that are given as NAME=VALUE.
+
+    Args:
+        name: of the solver.
+        texts: one for each option.
+
+    Raises:
+        ParameterError: if it has no such option, or the value is of another kind.
+
+    Example:
+        >>> solver_options("unipc", ["order=3", "variant=bh1"])
+        {'order': 3, 'variant': 'bh1'}
+    """
+    solver_named(name)
+    parameters = inspect.signature(REGISTRY[name].solve).parameters
+    kinds = {key: each.annotation for key, each in parameters.items() if each.annotation in (float, int, str)}
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in kinds:
+            has = f"has {', '.join(kinds)}" if kinds else "has none"
+            raise ParameterError(f"{text!r} must be NAME=VALUE of an option of the sampler {name}, which {has}")
+        try:
+            options[key] = kinds[key](value)
+        except ValueError as error:
+            number = "a whole number" if kinds[key] is int else "a number"
+            raise ParameterError(f"{text!r} must give {number} for {key}, an option of the sampler {name}") from error
+    return options
+
+
+def checked_guidance(guidance: float | None, *, interval: tuple[float, float] | None, guided: bool) -> float:
+    """Return the scale of guidance, 1 where there is none.
+
+    Args:
+        guidance: the scale.
+        interval: the noise levels at which it acts.
+        guided: whether there is a guide to scale.
+
+    Raises:
+        ParameterError: if one is given without the other, or cannot be.
+    """
+    if guidance is None:
+        if guided:
+            raise ParameterError("guidance=None, and a guide is given: say how strong it is to be, as in guidance=2.0")
+        if interval is not None:
+            raise ParameterError(f"guidance_interval={interval} has no meaning without guidance")
+        return 1.0
+    try:
+        check_guidance(guidance, interval=interval)
+    except ParameterError as error:
+        raise ParameterError(f"guidance={guidance}, guidance_interval={interval}: {error}") from error
+    return guidance

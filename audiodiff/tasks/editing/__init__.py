@@ -1,0 +1,1 @@
+"""Edit recordings, and augment training data with varied copies."""

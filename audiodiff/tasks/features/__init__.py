@@ -1,0 +1,1 @@
+"""Feature vectors of recordings: extraction, probing, clustering and maps."""

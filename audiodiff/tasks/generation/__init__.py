@@ -1,0 +1,1 @@
+"""Generate files of sound from recordings, mel spectrograms, labels or noise."""

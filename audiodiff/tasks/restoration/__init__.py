@@ -1,0 +1,33 @@
+"""Restoration: inpainting, bandwidth extension, declipping, enhancement, as draws from a posterior.
+
+model = audiodiff.load("speech-prior-16k")
+clean = audiodiff.tasks.restoration.enhance(model, noisy, sample_rate=44100)
+"""
+
+from audiodiff.tasks.restoration.declipping import Declip, declip
+from audiodiff.tasks.restoration.enhancement import Enhance, enhance
+from audiodiff.tasks.restoration.extension import Extend, extend
+from audiodiff.tasks.restoration.inpainting import Inpaint, inpaint
+from audiodiff.tasks.restoration.problem import Problem
+from audiodiff.tasks.restoration.repair import Repair
+from audiodiff.tasks.restoration.sampling import METHODS, OF_NOISY, Sampling, check_model, draw
+from audiodiff.tasks.restoration.windows import restore
+
+__all__ = [
+    "METHODS",
+    "OF_NOISY",
+    "Declip",
+    "Enhance",
+    "Extend",
+    "Inpaint",
+    "Problem",
+    "Repair",
+    "Sampling",
+    "check_model",
+    "declip",
+    "draw",
+    "enhance",
+    "extend",
+    "inpaint",
+    "restore",
+]

@@ -1,0 +1,228 @@
+"""Declipping: the peaks of recordings that were cut off."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from audiodiff.diffusion.operators import Mask
+from audiodiff.errors import ParameterError
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.problem import Problem
+from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.sampling import Sampling
+from audiodiff.tasks.restoration.seams import inserted, near
+from audiodiff.tasks.restoration.windows import OnWindow, restore
+from audiodiff.types import Signal
+
+DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
+"""How `declip` samples where it is not told."""
+
+CONTINUES_SECONDS = 0.0003
+"""From the known samples on, in which a peak follows the spline through them, ever less."""
+TOLERANCE = 1e-4
+"""By which the samples of a flat top may differ, as a share of the peak: a step of 16 bits and more."""
+NEAR = 0.03
+LEAST = 4
+"""Samples at the peak, in all, that make a pile-up; and as many as half of those within 3 % below them."""
+N_LEVELS = 10
+"""Of 8-bit, mu-law and A-law samples: as many levels below the peak are compared with it, where fewer lie within 3 %.
+Whole tones crowd at their peaks: their highest level has 1 / (sqrt(11) - 1) = 0.43 times as many as the next 10.
+"""
+
+
+@dataclass(frozen=True)
+class Declip(Repair):
+    """Draw the peaks that were cut off: nothing but samples at the limit changes, and these only outwards.
+
+    Args:
+        threshold: magnitude at which the recording was cut off, in all channels; None finds it by the pile-up of
+            samples at the extremes, in each channel and for each sign.
+        limits: (lowest, highest) of each channel, infinite where nothing was cut off; the survey settles them.
+    """
+
+    threshold: float | None = None
+    limits: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0.0):
+            raise ParameterError(f"threshold={self.threshold} must be a positive magnitude, of full scale 1")
+
+    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Declip":
+        piles: list[tuple[_Pile, _Pile]] = []
+        for block in blocks:
+            piles = piles or [(_Pile(), _Pile()) for _ in block]
+            for (low, high), channel in zip(piles, block, strict=True):
+                low.add(-channel)
+                high.add(channel)
+        if self.threshold is not None:
+            limits = [(-self.threshold, self.threshold)] * len(piles)
+        else:
+            limits = [(-low.limit(), high.limit()) for low, high in piles]
+        reached = any(
+            low.peak >= -limit[0] or high.peak >= limit[1] for (low, high), limit in zip(piles, limits, strict=True)
+        )
+        return replace(self, limits=tuple(limits) if reached else ((-math.inf, math.inf),) * len(piles))
+
+    def found(self, *, sample_rate: int) -> str:
+        magnitudes = [abs(limit) for limits in self.limits for limit in limits if math.isfinite(limit)]
+        if not magnitudes:
+            return "no clipping found" if self.threshold is None else f"no sample reaches {self.threshold:g}"
+        least, greatest = f"{min(magnitudes):.3g}", f"{max(magnitudes):.3g}"
+        return f"clipped at {least}" + ("" if least == greatest else f" to {greatest}")
+
+    def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
+        low, high = audio.new_tensor(self.limits).T.unsqueeze(-1)
+        return ((audio > low) & (audio < high)).to(audio)
+
+    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+        return bool((known == 0).any())
+
+    def measured(
+        self, audio: Float[Tensor, "channels time"], known: Float[Tensor, "channels time"]
+    ) -> Float[Tensor, "channels time"]:
+        """Return the recording as it is: the network hears flat tops, as in training."""
+        return audio
+
+    def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
+        lost = known == 0
+        # At another rate than the recording's, samples beside the flat tops are lost as well, and not bounded.
+        bounds = []
+        for sign in (1.0, -1.0):
+            height = torch.where(lost, sign * measured, 0.0)
+            bounds.append((height > 0.0) & (height >= 0.9 * height.amax()))
+        above, below = bounds
+
+        def bounded(x: Signal) -> Signal:
+            x = torch.where(above, torch.maximum(x, measured), x)
+            return torch.where(below, torch.minimum(x, measured), x)
+
+        smooth = bounded(_spline(measured, known))
+        share = near(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * lost
+
+        def possible(x: Signal) -> Signal:
+            return bounded(x + share * (smooth - x))
+
+        return Problem(measured, known, Mask(known), possible, guess=smooth)
+
+    def merged(
+        self,
+        recording: Float[Tensor, "channels time"],
+        restored: Float[Tensor, "channels time"],
+        known: Float[Tensor, "channels time"],
+        *,
+        sample_rate: int,
+    ) -> Float[Tensor, "channels time"]:
+        result = inserted(recording, restored, known, sample_rate=sample_rate)
+        outwards = torch.where(recording > 0.0, torch.maximum(result, recording), torch.minimum(result, recording))
+        return torch.where(known != 0, recording, outwards)
+
+    def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
+        return sample_rate
+
+
+def declip(
+    model: Synthesizer,
+    audio: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+    threshold: float | None = None,
+    sampling: Sampling = DECLIPPING,
+    seed: int = 0,
+    on_window: OnWindow | None = None,
+) -> Float[Tensor, "channels time"]:
+    """Restore peaks that were cut off; every other sample is returned as it is, to the bit.
+
+    Sampling starts, at a low noise level, from a cubic spline through the samples that are not clipped; beside those it
+    stays with the spline.
+
+    Args:
+        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        audio: the recording, of any length, rate and number of channels.
+        sample_rate: of the recording, in Hz.
+        threshold: magnitude of the limit; None finds it.
+        sampling: how to draw.
+        seed: of the noise; another gives other possible peaks.
+        on_window: called after every window of the recording.
+
+    Returns: the recording with peaks that may exceed full scale.
+
+    Raises:
+        ParameterError: if the model cannot, or the threshold is not positive.
+    """
+    return restore(
+        model,
+        audio,
+        sample_rate=sample_rate,
+        repair=Declip(threshold),
+        sampling=sampling,
+        seed=seed,
+        on_window=on_window,
+    )
+
+
+def _spline(measured: Signal, known: Signal) -> Signal:
+    """Return the recording with a cubic spline through its known samples in the place of the others.
+
+    Over long stretches a cubic runs away: it is held within twice the recording's peak.
+    """
+    result = measured.clone()
+    for signal, mask in zip(result[:, 0], known[:, 0], strict=True):
+        places = torch.nonzero(mask)[:, 0].cpu().numpy()
+        if len(places) < LEAST or len(places) == len(mask):
+            continue
+        spline = CubicSpline(places, signal.double().cpu().numpy()[places])(np.arange(len(mask)))
+        limit = 2.0 * float(signal.abs().max())
+        signal[mask == 0] = torch.from_numpy(spline).clamp(-limit, limit).to(signal)[mask == 0]
+    return result
+
+
+class _Pile:
+    """Count the samples at the highest value of a channel, and those just below, as it comes in blocks."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._at = self._near = 0
+        # The values from a quarter of the peak on, and how often each came, while they are few: levels.
+        self._levels: tuple[Tensor, Tensor] | None = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+
+    def add(self, block: Float[Tensor, "_"]) -> None:
+        peak = max(self.peak, float(block.max())) if len(block) else self.peak
+        if peak > self.peak * (1.0 + TOLERANCE):
+            self._near = self._at if self.peak >= (1.0 - NEAR) * peak else 0
+            self._at = 0
+        self.peak = peak
+        n_at = int((block >= (1.0 - TOLERANCE) * peak).sum())
+        self._near += int((block >= (1.0 - NEAR) * peak).sum()) - n_at
+        self._at += n_at
+        if self._levels is not None and peak > 0.0:
+            self._levels = self._counted(self._levels, block[block >= 0.25 * peak])
+
+    def _counted(
+        self, levels: tuple[Float[Tensor, "levels"], Tensor], samples: Float[Tensor, "_"]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the levels with more samples; None where they lie so close that 3 % hold enough of them."""
+        values, counts = levels
+        values, place = torch.cat([values.to(samples), samples]).unique(return_inverse=True)
+        each = torch.cat([counts, torch.ones(len(samples), dtype=torch.long)])
+        counts = torch.zeros(len(values), dtype=torch.long).index_add(0, place, each)
+        high = values >= 0.25 * self.peak
+        values, counts = values[high], counts[high]
+        is_fine = len(values) > 1 and N_LEVELS * float(values.diff().min()) <= NEAR * self.peak
+        return None if is_fine else (values, counts)
+
+    def limit(self) -> float:
+        """Return the value that the samples do not exceed, where they pile up there; infinity where they do not."""
+        near = self._near
+        if self._levels is not None and len(self._levels[0]) > 1:
+            values, counts = self._levels
+            # Half a step more, as values are rounded.
+            lowest = self.peak - (N_LEVELS + 0.5) * float(values[-1] - values[-2])
+            near = max(near, int(counts[values >= lowest].sum()) - self._at)
+        is_pile = self.peak > 0.0 and self._at >= max(LEAST, near / 2)
+        return (1.0 - TOLERANCE) * self.peak if is_pile else math.inf

@@ -1,0 +1,235 @@
+"""Bandwidth extension: the high frequencies that recordings have lost."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiodiff.diffusion.operators import LowPass
+from audiodiff.errors import ParameterError
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.problem import Problem
+from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.sampling import Sampling
+from audiodiff.tasks.restoration.windows import OnWindow, restore
+from audiodiff.types import Signal
+
+EXTENDING = Sampling(steps=8, temperature=0.5)
+"""How `extend` samples where it is not told: nearer to the mean than a draw, whose high band PESQ takes for noise."""
+
+FRAME_SECONDS = 0.064
+SMOOTH_HZ = 100.0
+LEAST_CUTOFF_HZ = 1500.0
+"""Of those that are looked for: below, speech of the full band falls as steeply behind its first formant."""
+LEAST_DROP_DB = 15.0
+"""Between 300 Hz on either side of a cutoff, of the mean spectrum; speech of the full band seldom falls by more."""
+RISE_DB = 3.0
+"""Of a floor, above the level just behind the cutoff; behind a valley between formants it rises by more."""
+FAR_DB = 30.0
+"""Below the peak of the spectrum for a floor, and below the band under the cutoff for any rise of it."""
+INTACT_DB = 3.0
+"""Below the level of the band under the cutoff: what is weaker lies on the filter's slope."""
+RESAMPLED_SHARE = 0.87
+"""Of half the rate: below it, `audiodiff.dsp.resample` changes nothing."""
+NEARLY = 0.97
+"""Of the band that the model adds: a recording that reaches as far lacks nothing."""
+CROSSOVER_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Extend(Repair):
+    """Draw what lies above a cutoff; what lies below it stays.
+
+    Args:
+        cutoff: in Hz, above which the recording holds nothing; None finds it in the mean spectrum, where that falls to
+            a floor, and takes half the sample rate where it does not.
+        up_to: in Hz, half of the model's sample rate.
+        intact: in Hz, up to which the recording is as it was; the survey settles it, infinite where nothing is missing.
+    """
+
+    cutoff: float | None = None
+    up_to: float = 8000.0
+    intact: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.cutoff is not None and not self.cutoff >= 500.0:
+            raise ParameterError(f"cutoff={self.cutoff} Hz must be at least 500; is it in kHz?")
+        if self.cutoff is not None and self.cutoff >= self.up_to:
+            raise ParameterError(
+                f"cutoff={self.cutoff:g} Hz must be below half of the model's sample rate, {self.up_to:g}: the model "
+                "has nothing to add above"
+            )
+
+    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Extend":
+        if self.cutoff is not None and self.cutoff > sample_rate / 2:
+            raise ParameterError(
+                f"cutoff={self.cutoff:g} Hz must be at most half of the sample rate, {sample_rate / 2:g}"
+            )
+        spectrum = mean_spectrum_db(blocks, sample_rate=sample_rate)
+        cutoff = self.cutoff or found_cutoff(spectrum)
+        nyquist = sample_rate / 2
+        intact = math.inf if cutoff is None else intact_below(spectrum, cutoff)
+        if nyquist < self.up_to:
+            intact = min(intact, RESAMPLED_SHARE * nyquist)
+        return replace(self, intact=intact if intact < NEARLY * self.up_to else math.inf)
+
+    def found(self, *, sample_rate: int) -> str:
+        if math.isinf(self.intact):
+            return f"nothing is missing below {self.up_to:.0f} Hz"
+        return f"intact up to {self.intact:.0f} Hz"
+
+    def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
+        """Return 1 throughout: all samples were measured, in a narrower band."""
+        return torch.ones_like(audio)
+
+    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+        return math.isfinite(self.intact)
+
+    def measured(
+        self, audio: Float[Tensor, "channels time"], known: Float[Tensor, "channels time"]
+    ) -> Float[Tensor, "channels time"]:
+        return audio
+
+    def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
+        return Problem(measured, known, LowPass(min(0.5, self.intact / sample_rate)))
+
+    def merged(
+        self,
+        recording: Float[Tensor, "channels time"],
+        restored: Float[Tensor, "channels time"],
+        known: Float[Tensor, "channels time"],
+        *,
+        sample_rate: int,
+    ) -> Float[Tensor, "channels time"]:
+        return recording + above(restored - recording, self.intact, sample_rate=sample_rate)
+
+    def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
+        return max(sample_rate, model_rate)
+
+
+def extend(
+    model: Synthesizer,
+    audio: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+    cutoff: float | None = None,
+    sampling: Sampling = EXTENDING,
+    seed: int = 0,
+    on_window: OnWindow | None = None,
+) -> Float[Tensor, "channels new_time"]:
+    """Add the high frequencies that a recording has lost, up to half of the model's rate.
+
+    Args:
+        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        audio: the recording, of any length, rate and number of channels.
+        sample_rate: of the recording, in Hz.
+        cutoff: in Hz, above which the recording holds nothing; None finds it.
+        sampling: how to draw.
+        seed: of the noise; another gives another possible high band.
+        on_window: called after every window of the recording.
+
+    Returns: the recording in the full band, at its own rate or the model's, whichever is higher.
+
+    Raises:
+        ParameterError: if the model cannot, or the cutoff is outside the band of the recording or of the model.
+    """
+    repair = Extend(cutoff, up_to=model.sample_rate / 2)
+    return restore(
+        model, audio, sample_rate=sample_rate, repair=repair, sampling=sampling, seed=seed, on_window=on_window
+    )
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A mean spectrum.
+
+    Args:
+        level_db: of each bin, from 0 Hz to half the sample rate.
+        bin_hz: width of a bin.
+    """
+
+    level_db: Float[Tensor, "bins"]
+    bin_hz: float
+
+    def between(self, low: float, high: float) -> Float[Tensor, "_"]:
+        """Return the levels of the bins in a band, of one at least."""
+        first = min(max(0, round(low / self.bin_hz)), len(self.level_db) - 1)
+        return self.level_db[first : max(first + 1, round(high / self.bin_hz))]
+
+
+def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum:
+    """Average the power over frames of 64 ms that do not overlap and over the channels, smoothed over 100 Hz.
+
+    What remains after the last whole frame is not looked at, unless there is none.
+    """
+    n_fft = 2 * max(8, round(FRAME_SECONDS * sample_rate / 2))
+    total, rest = torch.zeros(n_fft // 2 + 1, dtype=torch.float64), None
+    n_frames = 0
+
+    def add(frames: Float[Tensor, "_ _"]) -> None:
+        windowed = frames * torch.hann_window(frames.shape[-1]).to(frames)
+        total.add_(torch.fft.rfft(windowed, n=n_fft).abs().double().square().sum(dim=0))
+
+    for block in blocks:
+        rest = block if rest is None else torch.cat([rest, block], dim=-1)
+        whole = rest.shape[-1] // n_fft * n_fft
+        if whole > 0:
+            add(rest[:, :whole].reshape(-1, n_fft))
+            n_frames, rest = n_frames + whole // n_fft, rest[:, whole:]
+    if n_frames == 0 and rest is not None and rest.shape[-1] > 0:
+        add(rest)
+    bin_hz = sample_rate / n_fft
+    half = max(1, round(0.5 * SMOOTH_HZ / bin_hz))
+    smooth = F.avg_pool1d(F.pad(total[None, None], (half, half), mode="replicate"), kernel_size=2 * half + 1, stride=1)[
+        0, 0
+    ]
+    return Spectrum(10.0 * torch.log10(smooth.clamp(min=1e-12 * float(smooth.max()) + 1e-30)), bin_hz)
+
+
+def found_cutoff(spectrum: Spectrum) -> float | None:
+    """Return the frequency from 1.5 kHz on where a spectrum falls most, to a floor, in Hz; None without one."""
+    top = spectrum.bin_hz * (len(spectrum.level_db) - 1)
+    best, steepest, is_floor = None, LEAST_DROP_DB, False
+    for frequency in torch.arange(LEAST_CUTOFF_HZ, top - 250.0, spectrum.bin_hz).tolist():
+        under = float(spectrum.between(frequency - 300.0, frequency - 100.0).mean())
+        over = float(spectrum.between(frequency + 100.0, frequency + 300.0).mean())
+        highest = float(spectrum.between(frequency + 200.0, top).max())
+        if under - over > steepest and highest <= under - LEAST_DROP_DB:
+            best, steepest = frequency, under - over
+            is_flat = highest <= max(over + RISE_DB, under - FAR_DB)
+            is_floor = is_flat and over <= float(spectrum.level_db.max()) - FAR_DB
+    return best if is_floor else None
+
+
+def intact_below(spectrum: Spectrum, cutoff: float) -> float:
+    """Return the frequency up to which nothing is weakened, at least 0.8 of the cutoff.
+
+    Going up from there, it is 100 Hz, by which the spectrum was smoothed, below the first bin that lies 3 dB under the
+    median between 0.65 and 0.85 of the cutoff, or below the cutoff.
+    """
+    plateau = float(spectrum.between(0.65 * cutoff, 0.85 * cutoff).median())
+    frequency = 0.8 * cutoff
+    while frequency < cutoff and float(spectrum.between(frequency, frequency)[0]) > plateau - INTACT_DB:
+        frequency += spectrum.bin_hz
+    return max(0.8 * cutoff, min(frequency, cutoff) - SMOOTH_HZ)
+
+
+def above(
+    audio: Float[Tensor, "channels time"], frequency: float, *, sample_rate: int
+) -> Float[Tensor, "channels time"]:
+    """Return what lies above a frequency: all of it from there on, and nothing below nine tenths of it.
+
+    A linear-phase filter of 40 ms, whose transition ends at the frequency.
+    """
+    half = max(1, round(CROSSOVER_SECONDS * sample_rate))
+    time = torch.arange(-half, half + 1, dtype=torch.float64)
+    middle = 0.95 * frequency / sample_rate
+    low_pass = (
+        2.0 * middle * torch.sinc(2.0 * middle * time) * torch.kaiser_window(2 * half + 1, False, beta=8.0).double()
+    )
+    low_pass = (low_pass / low_pass.sum()).to(audio)
+    return audio - F.conv1d(audio[:, None], low_pass[None, None], padding=half)[:, 0]

@@ -1,0 +1,269 @@
+"""Inpainting: gaps in recordings, filled."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiodiff.diffusion.operators import Mask
+from audiodiff.dsp.autoregression import interpolated
+from audiodiff.errors import ParameterError
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.problem import Problem
+from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.sampling import Sampling
+from audiodiff.tasks.restoration.seams import inserted, near
+from audiodiff.tasks.restoration.windows import OnWindow, restore
+from audiodiff.types import Signal
+
+INPAINTING = Sampling(steps=6)
+"""How `inpaint` samples where it is not told."""
+
+SHORTEST_SECONDS = 0.005
+"""Of a stretch of one value that is taken for a gap."""
+LOUD = 0.01
+"""Share of the peak by which the sound on one side of a gap departs from its value; a gate closes below it."""
+COARSE = 0.0005
+"""Share of the peak: where samples are rounded to steps as large, pauses are constant too, and what is taken for a gap
+has sound on both sides."""
+STEPS = 8
+"""By how many steps of the samples that sound departs. Those of mu-law and A-law are up to a sixteenth of the value."""
+
+CONTINUES_SECONDS = 0.06
+"""From the known samples on, in which a gap follows the autoregressive interpolation, ever less: there it foretells the
+waveform better than a draw does, and joins without a step."""
+
+Span = tuple[int, int]
+"""The first sample and the one after the last."""
+
+
+@dataclass(frozen=True)
+class Inpaint(Repair):
+    """Fill gaps.
+
+    Args:
+        gaps: (start, end) of each, in seconds, in all channels. Where there are neither gaps nor a mask, they are
+            found: stretches of 5 ms or more of one value, 0 for one, with sound on one side at least.
+        mask: True where a sample is known, at the recording's rate, for all channels or for each.
+        spans: of each channel, in samples; the survey settles them.
+    """
+
+    gaps: tuple[tuple[float, float], ...] | None = None
+    mask: Tensor | None = None
+    spans: tuple[tuple[Span, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.gaps is not None and self.mask is not None:
+            raise ParameterError("gaps and mask are both given: give one of them")
+        for start, end in self.gaps or ():
+            if not 0.0 <= start < end < math.inf:
+                raise ParameterError(f"gap={start:g}:{end:g} must be a start and a later end, in seconds from 0")
+        if self.mask is not None and not isinstance(self.mask, Tensor):
+            raise ParameterError(
+                f"mask is a {type(self.mask).__name__}; give a torch tensor, as torch.from_numpy makes it"
+            )
+        if self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all()):
+            raise ParameterError("mask must hold nothing but 0, where a sample is lost, and 1, where it is known")
+
+    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Inpaint":
+        finders: list[_Finder] = []
+        n_samples = 0
+        for block in blocks:
+            finders = finders or [_Finder(sample_rate) for _ in block]
+            n_samples += block.shape[-1]
+            if self.gaps is None and self.mask is None:
+                for finder, channel in zip(finders, block, strict=True):
+                    finder.add(channel)
+        if self.gaps is not None:
+            spans = [_given(self.gaps, n_samples, sample_rate=sample_rate)] * len(finders)
+        elif self.mask is not None:
+            spans = _of_mask(self.mask, n_samples, n_channels=len(finders))
+        else:
+            spans = [finder.spans() for finder in finders]
+        return replace(self, spans=tuple(tuple(own) for own in spans))
+
+    def found(self, *, sample_rate: int) -> str:
+        """Say how many gaps there are, and how long they are together in the channel that has most."""
+        distinct = set().union(*self.spans)
+        seconds = max((sum(end - start for start, end in own) for own in self.spans), default=0) / sample_rate
+        return f"{len(distinct)} gap{'' if len(distinct) == 1 else 's'}, {seconds:.3g} s"
+
+    def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
+        known = torch.ones_like(audio)
+        for channel, spans in zip(known, self.spans, strict=True):
+            for start, end in spans:
+                channel[max(0, start - first_sample) : max(0, end - first_sample)] = 0.0
+        return known
+
+    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+        return bool((known == 0).any())
+
+    def measured(
+        self, audio: Float[Tensor, "channels time"], known: Float[Tensor, "channels time"]
+    ) -> Float[Tensor, "channels time"]:
+        """Return the recording with silence in the gaps, as in training."""
+        return audio * known
+
+    def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
+        measured = measured * known
+        predicted = _interpolated(measured, known, sample_rate=sample_rate)
+        share = near(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * (1.0 - known)
+
+        def possible(x: Signal) -> Signal:
+            return x + share * (predicted - x)
+
+        return Problem(measured, known, Mask(known), possible, guess=predicted)
+
+    def merged(
+        self,
+        recording: Float[Tensor, "channels time"],
+        restored: Float[Tensor, "channels time"],
+        known: Float[Tensor, "channels time"],
+        *,
+        sample_rate: int,
+    ) -> Float[Tensor, "channels time"]:
+        return inserted(recording, restored, known, sample_rate=sample_rate)
+
+    def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
+        return sample_rate
+
+
+def inpaint(
+    model: Synthesizer,
+    audio: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+    gaps: Sequence[tuple[float, float]] | None = None,
+    mask: Tensor | None = None,
+    sampling: Sampling = INPAINTING,
+    seed: int = 0,
+    on_window: OnWindow | None = None,
+) -> Float[Tensor, "channels time"]:
+    """Fill gaps in a recording; every other sample is returned as it is, to the bit.
+
+    Near its edges a gap is filled as an autoregressive process would go on, and what is drawn in its middle agrees with
+    that.
+
+    Args:
+        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        audio: the recording, of any length, rate and number of channels.
+        sample_rate: of the recording, in Hz.
+        gaps: (start, end) of each, in seconds. Without gaps and mask, they are found.
+        mask: True where a sample is known, (time,) or (channels, time).
+        sampling: how to draw.
+        seed: of the noise; another gives another possible filling.
+        on_window: called after every window of the recording.
+
+    Raises:
+        ParameterError: if the model cannot, a gap lies outside the recording, or the mask does not fit it.
+
+    Source: Wang et al. 2023 (DDNM), for the known samples; Janssen et al. 1986, for the edges.
+    """
+    try:
+        spans = None if gaps is None else tuple((float(start), float(end)) for start, end in gaps)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"gaps={gaps} must be pairs of seconds, as in gaps=[(1.2, 1.35)]") from error
+    repair = Inpaint(gaps=spans, mask=mask)
+    return restore(
+        model, audio, sample_rate=sample_rate, repair=repair, sampling=sampling, seed=seed, on_window=on_window
+    )
+
+
+def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signal:
+    """Return the recording with its gaps interpolated autoregressively."""
+    filled = [
+        interpolated(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
+        for signal, mask in zip(measured, known, strict=True)
+    ]
+    return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)
+
+
+class _Finder:
+    """Find the stretches of one value in a channel that comes in blocks."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._least = max(2, round(SHORTEST_SECONDS * sample_rate))
+        self._n_samples = self._run = 0
+        self._last: Tensor | None = None
+        self._spans: list[Span] = []
+        self._values: list[float] = []
+        # The least and the greatest sample of each stretch of 5 ms, all that is kept of the sound around.
+        self._extremes: list[Tensor] = []
+        self._rest = torch.zeros(0)
+        self._step = math.inf
+
+    def add(self, block: Float[Tensor, "_"]) -> None:
+        if len(block) == 0:
+            return
+        held = torch.cat([self._rest.to(block), block])
+        whole = len(held) // self._least * self._least
+        self._extremes.append(torch.stack(held[:whole].reshape(-1, self._least).aminmax(dim=-1)))
+        self._rest = held[whole:]
+        joined = block if self._last is None else torch.cat([self._last, block])
+        first = self._n_samples - (0 if self._last is None else 1)
+        change = joined.diff().abs()
+        if bool(change.any()):
+            self._step = min(self._step, float(change[change > 0].min()))
+        # Where a value begins that differs from the one before.
+        begins = (torch.nonzero(change)[:, 0] + 1 + first).tolist()
+        for begin in begins:
+            if begin - self._run >= self._least:
+                self._spans.append((self._run, begin))
+                self._values.append(float(joined[begin - 1 - first]))
+            self._run = begin
+        self._n_samples += len(block)
+        self._last = block[-1:]
+
+    def spans(self) -> list[Span]:
+        """Return the stretches that are gaps: not at the ends, not the flat tops of clipping, not a gate's silence."""
+        rest = [torch.stack(self._rest.aminmax())[:, None]] if len(self._rest) else []
+        lowest, highest = torch.cat([*self._extremes, *rest], dim=-1) if self._extremes else torch.zeros(2, 0)
+        peak = max(-float(lowest.min()), float(highest.max())) if len(lowest) else 0.0
+        is_coarse = self._step > COARSE * peak
+        found = []
+        for (start, end), value in zip(self._spans, self._values, strict=True):
+            departures = [
+                max(value - float(lowest[side].min()), float(highest[side].max()) - value)
+                for side in (
+                    slice(max(0, start // self._least - 1), start // self._least + 1),
+                    slice(end // self._least, end // self._least + 2),
+                )
+            ]
+            loud = min(departures) if is_coarse else max(departures)
+            is_sound = loud >= max(LOUD * peak, STEPS * self._step, STEPS / 16 * abs(value))
+            if start > 0 and abs(value) < (1.0 - LOUD) * peak and is_sound:
+                found.append((start, end))
+        return found
+
+
+def _given(gaps: Sequence[tuple[float, float]], n_samples: int, *, sample_rate: int) -> list[Span]:
+    """Return gaps in samples."""
+    spans = []
+    for start, end in gaps:
+        first, last = (round(min(time * sample_rate, n_samples)) for time in (start, end))
+        if first >= n_samples:
+            raise ParameterError(f"gap={start:g}:{end:g} begins behind the end of a recording of {n_samples} samples")
+        if first >= last:
+            raise ParameterError(f"gap={start:g}:{end:g} is shorter than a sample at {sample_rate} Hz")
+        spans.append((first, last))
+    return spans
+
+
+def _of_mask(mask: Tensor, n_samples: int, *, n_channels: int) -> list[list[Span]]:
+    """Return the stretches that are not known."""
+    rows = mask.reshape(1, -1) if mask.ndim == 1 else mask
+    if rows.ndim != 2 or rows.shape[-1] != n_samples or len(rows) not in (1, n_channels):
+        raise ParameterError(
+            f"mask has the shape {tuple(mask.shape)} and must have ({n_samples},) or ({n_channels}, {n_samples}), as "
+            "the recording"
+        )
+    edges = F.pad((rows == 0).int(), (1, 1)).diff(dim=-1)
+    spans = [
+        list(zip(torch.nonzero(row == 1)[:, 0].tolist(), torch.nonzero(row == -1)[:, 0].tolist(), strict=True))
+        for row in edges
+    ]
+    return spans * (n_channels // len(spans))

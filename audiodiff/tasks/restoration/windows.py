@@ -1,0 +1,262 @@
+"""Recordings of any length, rate and number of channels, restored a window at a time.
+
+A window is a core of 12 s and 2 s of context on either side. Windows begin at whole seconds, so that they lie on whole
+samples at every rate; noise is keyed by the absolute sample, so that neighbours that overlap draw nearly the same, and
+a short cross-fade between their results hides the rest.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.diffusion.noise import noise_of
+from audiodiff.dsp.level import LevelMeter
+from audiodiff.dsp.resample import known_after, resample
+from audiodiff.errors import ParameterError
+from audiodiff.models.checked_audio import checked_recording
+from audiodiff.models.chunking import CountedSteps
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
+
+CORE_SECONDS = 12
+CONTEXT_SECONDS = 2
+FADE_SECONDS = 0.02
+# More than the resampling filter reaches at the lowest rate.
+_MARGIN_SECONDS = 1
+# Channels whose sound is equal draw equal noise, and stay equal.
+_ITEM = 0
+
+OnWindow = Callable[[bool], None]
+"""Called after every window: whether anything in it was restored."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A recording of which all is known that its windows have to know.
+
+    Args:
+        repair: settled.
+        sample_rate: of the recording, in Hz.
+        n_samples: of the recording.
+        n_channels: of the recording.
+        gain: a power of two that brings the recording to the model's level.
+    """
+
+    repair: Repair
+    sample_rate: int
+    n_samples: int
+    n_channels: int
+    gain: float
+
+    @property
+    def n_windows(self) -> int:
+        """How many windows there are."""
+        return count_windows(self.n_samples, sample_rate=self.sample_rate)
+
+
+def count_windows(n_samples: int, *, sample_rate: int) -> int:
+    """Return the number of windows of a recording; what is no longer than a core and its context is one."""
+    if n_samples <= (CORE_SECONDS + CONTEXT_SECONDS) * sample_rate:
+        return 1
+    return math.ceil(n_samples / (CORE_SECONDS * sample_rate))
+
+
+def survey(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, model: Synthesizer) -> Surveyed:
+    """Read a recording once, for its level and for what is wrong with it.
+
+    Args:
+        blocks: all of it, in order.
+        sample_rate: in Hz.
+        repair: what is asked for.
+        model: what is to restore it.
+
+    Raises:
+        ParameterError: if it is empty, or the repair does not fit it.
+    """
+    meter = LevelMeter(sample_rate=sample_rate)
+    n_samples = n_channels = 0
+
+    def measured() -> Iterator[Stretch]:
+        nonlocal n_samples, n_channels
+        for block in blocks:
+            meter.add(block)
+            n_channels, n_samples = len(block), n_samples + block.shape[-1]
+            yield block
+
+    stretches = measured()
+    settled = repair.survey(stretches, sample_rate=sample_rate)
+    for _ in stretches:
+        pass
+    if n_samples == 0:
+        raise ParameterError("the recording has no samples")
+    return Surveyed(settled, sample_rate, n_samples, n_channels, meter.gain_to(model.conditioner.level))
+
+
+def restore(
+    model: Synthesizer,
+    audio: Float[Tensor, "channels time"],
+    *,
+    sample_rate: int,
+    repair: Repair,
+    sampling: Sampling,
+    seed: int = 0,
+    on_window: OnWindow | None = None,
+) -> Float[Tensor, "channels new_time"]:
+    """Restore a recording that is in memory.
+
+    Args:
+        model: of waveforms, as `check_model` asks.
+        audio: the recording, of any length and number of channels; silent channels stay silent.
+        sample_rate: of the recording, in Hz.
+        repair: what is wrong with it.
+        sampling: how to draw.
+        seed: of the noise.
+        on_window: called after every window.
+
+    Returns: the result, at `repair.out_rate`; as long as the recording where that is the recording's rate.
+
+    Raises:
+        ParameterError: if the audio is no recording, or the model, the repair and the sampling do not fit each other or
+            the recording.
+    """
+    model = check_model(model, method=sampling.method)
+    audio = checked_recording(audio, sample_rate=sample_rate)
+    known = survey([audio], sample_rate=sample_rate, repair=repair, model=model)
+    parts = restore_blocks(model, [audio], known, sampling=sampling, seed=seed, on_window=on_window)
+    return torch.cat(list(parts), dim=-1)
+
+
+def restore_blocks(
+    model: Synthesizer,
+    blocks: Iterable[Stretch],
+    surveyed: Surveyed,
+    *,
+    sampling: Sampling,
+    seed: int = 0,
+    on_window: OnWindow | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Iterator[Stretch]:
+    """Restore a recording that comes a stretch at a time, in the memory of one window.
+
+    Args:
+        model: as `check_model` returns it.
+        blocks: the recording, a second time.
+        surveyed: what `survey` returned of it.
+        sampling: how to draw.
+        seed: of the noise.
+        on_window: called after every window.
+        on_step: called as (done, of all) after each step of a window.
+
+    Yields: stretches of what `restore` returns.
+    """
+    windows = _Windows(model, surveyed, _Held(blocks), sampling, seed, on_step)
+    half = round(FADE_SECONDS * windows.out_rate / 2)
+    ramp = (torch.arange(2 * half) + 0.5) / (2 * half)
+    held: Tensor | None = None
+    for number in range(surveyed.n_windows):
+        result, restored = windows(number)
+        core = windows.span(number, windows.out_rate, around=0)
+        result = result[
+            :, max(0, core.start - half) - windows.span(number, windows.out_rate, around=CONTEXT_SECONDS).start :
+        ]
+        if held is not None:
+            # As a difference: what is equal in both stays as it is to the bit.
+            faded = held + ramp[: held.shape[-1]] * (result[:, : held.shape[-1]] - held)
+            result = torch.cat([faded, result[:, held.shape[-1] :]], dim=-1)
+        if number < surveyed.n_windows - 1:
+            n_ready = core.stop - half - max(0, core.start - half)
+            result, held = result[:, :n_ready], result[:, n_ready : n_ready + 2 * half]
+        yield result
+        if on_window is not None:
+            on_window(restored)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Give the results of windows, which are asked for in order."""
+
+    model: Synthesizer
+    surveyed: Surveyed
+    held: "_Held"
+    sampling: Sampling
+    seed: int
+    on_step: Callable[[int, int], None] | None
+
+    @property
+    def out_rate(self) -> int:
+        return self.surveyed.repair.out_rate(self.surveyed.sample_rate, model_rate=self.model.sample_rate)
+
+    def __call__(self, number: int) -> tuple[Tensor, bool]:
+        """Return the result of a window, its context included, and whether anything in its core was restored."""
+        own_rate, repair = self.surveyed.sample_rate, self.surveyed.repair
+        read = self.span(number, own_rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
+        audio = self.held(read.start, read.stop)
+        known = repair.known(audio, sample_rate=own_rate, first_sample=read.start)
+        recording = self._inside(resample(audio, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
+        core = self.span(number, own_rate, around=FADE_SECONDS)
+        kept = known[:, core.start - read.start : core.stop - read.start]
+        if not repair.needed(kept) or not bool(audio.any()):
+            return recording, False
+        rate = self.model.sample_rate
+        restored = self._drawn(
+            self._inside(resample(repair.measured(audio, known), from_rate=own_rate, to_rate=rate), number, rate),
+            self._inside(known_after(known, from_rate=own_rate, to_rate=rate), number, rate),
+            silent=~audio.any(dim=-1),
+            first_sample=self.span(number, rate, around=CONTEXT_SECONDS).start,
+        )
+        restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
+        known = self._inside(known_after(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
+        return repair.merged(recording, restored, known, sample_rate=self.out_rate), True
+
+    def span(self, number: int, rate: int, *, around: float | int) -> range:
+        """Return the samples of a core, and of so many seconds on either side, that there are at a rate."""
+        n_samples = -(-self.surveyed.n_samples * rate // self.surveyed.sample_rate)
+        first, last = number * CORE_SECONDS, (number + 1) * CORE_SECONDS
+        if number == self.surveyed.n_windows - 1:
+            last = math.inf
+        return range(max(0, round((first - around) * rate)), round(min((last + around) * rate, n_samples)))
+
+    def _inside(self, read: Tensor, number: int, rate: int) -> Tensor:
+        """Leave out the margin that was read for the sake of the filter."""
+        margin = self.span(number, rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
+        window = self.span(number, rate, around=CONTEXT_SECONDS)
+        return read[:, window.start - margin.start : window.stop - margin.start]
+
+    def _drawn(self, measured: Tensor, known: Tensor, *, silent: Tensor, first_sample: int) -> Tensor:
+        """Draw every channel by itself, so that none depends on the others; those that are silent stay so."""
+        noise = noise_of(self.seed, [_ITEM], offset=first_sample)
+        total = int((~silent).sum()) * (self.model.n_steps if self.sampling.steps is None else self.sampling.steps)
+        on_step = CountedSteps(self.on_step, total=total)
+        restored = torch.zeros_like(measured)
+        for channel in torch.nonzero(~silent)[:, 0].tolist():
+            own, mask = measured[channel], known[channel]
+            signal = (self.surveyed.gain * own)[None, None].to(self.model.device)
+            problem = self.surveyed.repair.problem(
+                signal, mask[None, None].to(self.model.device), sample_rate=self.model.sample_rate
+            )
+            drawn = draw(self.model, problem, sampling=self.sampling, noise=noise, on_step=on_step)
+            restored[channel] = drawn[0, 0].cpu() / self.surveyed.gain
+        return restored
+
+
+class _Held:
+    """Give stretches of a recording, of which each begins no earlier than the one before; forget the rest."""
+
+    def __init__(self, blocks: Iterable[Stretch]) -> None:
+        self._coming = iter(blocks)
+        self._base = 0
+        self._parts: list[Tensor] = []
+
+    def __call__(self, first: int, last: int) -> Float[Tensor, "channels time"]:
+        n_held = sum(part.shape[-1] for part in self._parts)
+        while self._base + n_held < last:
+            self._parts.append(next(self._coming))
+            n_held += self._parts[-1].shape[-1]
+        held = torch.cat(self._parts, dim=-1)[:, first - self._base :]
+        self._parts, self._base = [held], first
+        return held[:, : last - first]

@@ -1,0 +1,110 @@
+"""The arguments of `audiodiff train`, completed for Hydra."""
+
+from pathlib import Path
+
+from audiodiff.errors import TrainingError
+from audiodiff.models import checkpoint
+from audiodiff.training import config as compose
+
+OPTIONS_WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    "--experimental-rerun",
+)
+"""Hydra's options that are followed by a value."""
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """Complete the arguments of `audiodiff train` for Hydra.
+
+    Recipes are found. A resumed run goes on in its own folder, from the overrides and the folder of recipes that it was
+    started with, the given ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is.
+    Options come last, because Hydra's parser takes overrides in one piece only.
+
+    Raises:
+        TrainingError: if there is nothing where a run should be resumed from.
+    """
+    options, overrides = _split(arguments)
+    added = []
+    if _value(overrides, "hydra.searchpath") is None:
+        added.append(f"hydra.searchpath=[{_quoted(f'file://{compose.recipe_root()}')}]")
+    resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
+    run = None if chosen is None else compose.absolute(chosen)
+    if resume:
+        # Here, because Hydra makes the folder of a run before anything else.
+        if not compose.absolute(resume).exists():
+            raise TrainingError(f"train.resume={resume} does not exist: give a run folder, or one of its checkpoints")
+        origin = _run_of(resume)
+        if run is None:
+            run = origin
+            added.append(f"hydra.run.dir={_quoted(str(run))}")
+        known = {_key(override) for override in overrides} | {"train.resume", "resume.exact"}
+        overrides = [*(old for old in _saved_overrides(origin) if _key(old) not in known), *overrides]
+        if not any(option.partition("=")[0] in ("--config-dir", "-cd") for option in options):
+            options += [f"--config-dir={folder}" for folder in _saved_config_folders(origin)]
+    if run is not None and is_used(run):
+        added.append("hydra.output_subdir=null")
+    return [*overrides, *added, *options]
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return Hydra's own options with their values, and the overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        with_value = previous in OPTIONS_WITH_VALUE or (previous in ("--info", "-i") and "=" not in argument)
+        (options if with_value or argument.startswith("-") else overrides).append(argument)
+    return options, overrides
+
+
+def _saved_overrides(run: Path) -> list[str]:
+    """Return the overrides that a run was started with."""
+    import yaml
+
+    path = run / ".hydra" / "overrides.yaml"
+    return [str(override) for override in yaml.safe_load(path.read_text()) or []] if path.is_file() else []
+
+
+def _saved_config_folders(run: Path) -> list[str]:
+    """Return the folder of recipes that a run was started with, if it was and it is still there."""
+    import yaml
+
+    path = run / ".hydra" / "hydra.yaml"
+    sources = yaml.safe_load(path.read_text())["hydra"]["runtime"]["config_sources"] if path.is_file() else []
+    folders = [source["path"] for source in sources if source["provider"] == "command-line"]
+    return [folder for folder in folders if Path(folder).is_dir()]
+
+
+def _key(argument: str) -> str:
+    return argument.lstrip("+~").partition("=")[0]
+
+
+def _value(overrides: list[str], key: str) -> str | None:
+    """Return the last value that the overrides give to a key."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    given = [override for override in overrides if _key(override) == key]
+    try:
+        value = OverridesParser.create().parse_override(given[-1]).value() if given else None
+    except OverrideParseException:
+        return None  # Hydra itself says what is wrong with it.
+    return None if value is None else str(value)
+
+
+def _quoted(text: str) -> str:
+    """Quote a value for Hydra, whose grammar has a meaning for commas, brackets, spaces and equals signs."""
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def _run_of(resume: str) -> Path:
+    """Return the run folder of a run folder, its checkpoints or one of them."""
+    path = compose.absolute(resume)
+    for part in (path, *path.parents):
+        if (part / "checkpoints").is_dir():
+            return part
+    return path
+
+
+def is_used(run: Path) -> bool:
+    """Return whether a run has left checkpoints in its folder."""
+    return (run / "checkpoints" / checkpoint.LATEST).exists()

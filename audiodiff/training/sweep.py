@@ -1,0 +1,249 @@
+"""A table of a sweep: what every run was told, what it reached, and how good its model is by solver and steps.
+
+Hydra calls `SweepTable` (`hydra.callbacks.table`, as in the recipe techniques/sweep). A combination that is refused, or
+a training that fails, is a row with the reason, and the sweep goes on.
+"""
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from audiodiff.data.dataset import load_whole
+from audiodiff.data.manifest import Entry
+from audiodiff.diffusion.solvers import REGISTRY
+from audiodiff.errors import AudiodiffError, ParameterError, TrainingError, check_whole
+from audiodiff.io.console import fail, say
+from audiodiff.metrics import score, select
+from audiodiff.models import checkpoint
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training import config as compose
+
+REFUSAL, QUALITY, ROW = "refused.txt", "quality.csv", "row.json"
+Quality = dict[str, str | int | float]
+
+
+def takes_note(hydra_config: Any) -> bool:
+    """Return whether this is a run of a sweep that puts refusals into its table."""
+    from hydra.types import RunMode
+
+    return hydra_config.mode == RunMode.MULTIRUN and "table" in (hydra_config.callbacks or {})
+
+
+def note_refusal(run: Path, error: AudiodiffError) -> None:
+    """Say why a run of a sweep has no result, and leave it in its folder for the table."""
+    say(f"{run.name}: {error}")
+    (run / REFUSAL).write_text(f"{error}\n")
+
+
+class SweepTable(Callback):
+    """Measure every model of a sweep, and write table.md, table.csv and quality.csv into the sweep's folder.
+
+    Args:
+        solvers: names of those that every model is sampled with, none for the validation's metrics alone.
+        steps: numbers of steps of each.
+        metrics: names as in `audiodiff.metrics`.
+        n_examples: held-out recordings that are vocoded.
+        max_seconds: a recording is cut to this length.
+    """
+
+    def __init__(
+        self,
+        solvers: Sequence[str] = (),
+        steps: Sequence[int] = (),
+        metrics: Sequence[str] = ("lsd", "mr_stft"),
+        n_examples: int = 8,
+        max_seconds: float = 4.0,
+    ) -> None:
+        for name in solvers:
+            if name not in REGISTRY:
+                raise ParameterError(f"hydra.callbacks.table.solvers: {name!r} must be one of {', '.join(REGISTRY)}")
+        for n_steps in steps:
+            check_whole(n_steps, name="hydra.callbacks.table.steps", least=1)
+        check_whole(n_examples, name="hydra.callbacks.table.n_examples", least=1)
+        if not max_seconds > 0:
+            raise ParameterError(f"hydra.callbacks.table.max_seconds={max_seconds} must be positive")
+        self._solvers, self._steps = tuple(solvers), tuple(steps)
+        self._metrics = [metric.name for metric in select(list(metrics))]
+        self._n_examples, self._max_seconds = n_examples, max_seconds
+        self._began = 0.0
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Keep the table of an earlier sweep from being written over; Hydra lets nothing but an exit pass."""
+        folder = compose.absolute(config.hydra.sweep.dir)
+        if any(folder.glob(f"*/{ROW}")):
+            fail(
+                TrainingError(f"hydra.sweep.dir={folder} holds the results of an earlier sweep: choose another folder")
+            )
+
+    def on_job_start(self, config: Any, **_: Any) -> None:
+        """Start the clock of a run."""
+        self._began = time.perf_counter()
+
+    def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
+        """Note what a run reached, and measure its model."""
+        run, seconds = Path(config.hydra.runtime.output_dir), time.perf_counter() - self._began
+        chosen = dict(_parted(override) for override in config.hydra.overrides.task)
+        row: dict[str, Any] = {"run": run.name, "overrides": chosen, "seconds": round(seconds, 1)}
+        if (run / REFUSAL).is_file():
+            row["refused"] = " ".join((run / REFUSAL).read_text().split())
+        elif (run / "checkpoints" / checkpoint.LATEST).is_file():
+            row["validation"] = json.loads((checkpoint.find(run) / checkpoint.METRICS).read_text())["validation"]
+            self._measure(run, config=compose.plain(config))
+        (run / ROW).write_text(json.dumps(row, indent=2) + "\n")
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        """Write the tables."""
+        folder = compose.absolute(config.hydra.sweep.dir)
+        write_tables(folder)
+        say(f"table of the sweep: {folder / 'table.md'}")
+
+    def _measure(self, run: Path, *, config: Mapping[str, Any]) -> None:
+        model = checkpoint.load(run, device="cpu")
+        if not (self._solvers and self._steps and isinstance(model, Synthesizer) and model.needs_mel):
+            return
+        rows = quality(
+            model,
+            compose.recordings(config).split("val")[: self._n_examples],
+            solvers=self._solvers,
+            steps=self._steps,
+            metrics=self._metrics,
+            max_seconds=self._max_seconds,
+        )
+        _write_csv(run / QUALITY, rows)
+
+
+def quality(
+    model: Synthesizer,
+    entries: Sequence[Entry],
+    *,
+    solvers: Sequence[str],
+    steps: Sequence[int],
+    metrics: Sequence[str],
+    max_seconds: float,
+) -> list[Quality]:
+    """Vocode recordings with every solver and number of steps, without the mel constraint.
+
+    Returns: a row for each pair, with the number of evaluations of the network and the mean of every metric over the
+        recordings for which it exists; NaN where it exists for none. A pair that the model refuses has no row.
+    """
+    assert model.dialect is not None, "only a vocoder is compared with what was recorded"
+    hop, longest = model.dialect.hop_length, round(max_seconds * model.sample_rate)
+    truths = []
+    for entry in entries:
+        audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=max_seconds)
+        truths.append(audio[:, : max(1, min(longest, audio.shape[-1]) // hop) * hop])
+    pairs = ((name, n_steps) for name in solvers for n_steps in steps)
+    rows = (_row(model, truths, solver=name, n_steps=n_steps, metrics=metrics) for name, n_steps in pairs)
+    return [row for row in rows if row is not None]
+
+
+def _row(
+    model: Synthesizer, truths: Sequence[Any], *, solver: str, n_steps: int, metrics: Sequence[str]
+) -> Quality | None:
+    found: dict[str, list[float]] = {metric: [] for metric in metrics}
+    for index, truth in enumerate(truths):
+        mel = model.mel(truth[None])
+        try:
+            made = model.generate(
+                mel, n_samples=truth.shape[-1], iterations=0, steps=n_steps, solver=solver, seed=0, items=[index]
+            )
+        except ParameterError as error:
+            say(f"{solver} in {n_steps} steps: {error}")
+            return None
+        scores = score(made[0].cpu(), truth, sample_rate=model.sample_rate, names=list(metrics))
+        for metric, value in scores.items():
+            found[metric].append(float(value.mean()))
+    calls = REGISTRY[solver].calls
+    row: Quality = {"solver": solver, "steps": n_steps, "calls": n_steps if calls is None else calls(n_steps)}
+    return row | {metric: _mean_of_numbers(values) for metric, values in found.items()}
+
+
+def write_tables(folder: Path) -> None:
+    """Gather what the runs of a sweep left into table.csv, table.md and quality.csv."""
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{ROW}"), key=_number)]
+    keys = _varied(rows)
+    metrics = list(dict.fromkeys(name for row in rows for name in row.get("validation", {})))
+    columns = ["run", *keys, *metrics, "seconds", "refused"]
+    table = [
+        {
+            "run": row["run"],
+            **{key: row["overrides"].get(key, "") for key in keys},
+            **{name: row.get("validation", {}).get(name, "") for name in metrics},
+            "seconds": row["seconds"],
+            "refused": row.get("refused", ""),
+        }
+        for row in rows
+    ]
+    by_steps: list[Quality] = []
+    for row in rows:
+        path = folder / row["run"] / QUALITY
+        if path.is_file():
+            with path.open(newline="") as file:
+                told = {"run": row["run"], **{key: row["overrides"].get(key, "") for key in keys}}
+                by_steps += [{**told, **line} for line in csv.DictReader(file)]
+    _write_csv(folder / "table.csv", table, columns=columns)
+    _write_csv(folder / QUALITY, by_steps)
+    (folder / "table.md").write_text(_markdown(columns, table) + _matrices(by_steps, keys=keys))
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the overrides that differ between the runs."""
+    keys = dict.fromkeys(key for row in rows for key in row["overrides"])
+    return [key for key in keys if len({row["overrides"].get(key) for row in rows}) > 1] or list(keys)[:1]
+
+
+def _matrices(rows: Sequence[Quality], *, keys: Sequence[str]) -> str:
+    """Return a matrix of solvers by steps for every run, one table for each metric."""
+    if not rows:
+        return ""
+    steps = sorted({int(row["steps"]) for row in rows})
+    text = ""
+    for metric in [name for name in rows[0] if name not in ("run", *keys, "solver", "steps", "calls")]:
+        lines: dict[tuple[str, ...], Quality] = {}
+        for row in rows:
+            which = (str(row["run"]), *(str(row[key]) for key in keys), str(row["solver"]))
+            told = dict(zip(("run", *keys, "solver"), which, strict=True))
+            lines.setdefault(which, {**told})[f"{row['steps']} steps"] = float(row[metric])
+        columns = ["run", *keys, "solver", *(f"{n} steps" for n in steps)]
+        text += f"\n{metric}, by solver and number of steps:\n\n" + _markdown(columns, list(lines.values()))
+    return text
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = (_cell(row.get(column, "")) for column in columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
+    names = list(columns or (rows[0] if rows else ()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _mean_of_numbers(values: Sequence[float]) -> float:
+    numbers = [value for value in values if value == value and abs(value) != float("inf")]
+    return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+def _parted(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
+
+
+def _number(path: Path) -> tuple[int, str]:
+    name = path.parent.name
+    return (int(name) if name.isdigit() else -1, name)

@@ -1,0 +1,46 @@
+"""Recordings are refused in words, or taken as float32."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from audiodiff.errors import ParameterError
+from audiodiff.models.checked_audio import checked_recording
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("rate", [8000, np.int64(44100)])
+def test_floating_point_becomes_float32_of_the_same_values(dtype: torch.dtype, rate: int):
+    audio = torch.tensor([[0.5, -0.25], [1.5, 0.0]], dtype=dtype)
+    checked = checked_recording(audio, sample_rate=rate)
+    assert checked.dtype == torch.float32
+    assert checked.tolist() == audio.tolist()
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.zeros((1, 9)), "audio is a ndarray; give a torch tensor"),
+        ([[0.0]], "audio is a list"),
+        (torch.zeros(9), r"audio has shape \(9,\) .*give audio\[None\]"),
+        (torch.zeros(1, 1, 9), r"audio has shape \(1, 1, 9\) .*one by one"),
+        (torch.zeros(0, 9), "no samples"),
+        (torch.zeros(2, 0), "no samples"),
+        (torch.zeros(1, 9, dtype=torch.int16), "dtype torch.int16 .*divide"),
+        (torch.zeros(1, 9, dtype=torch.complex64), "floating point"),
+        (torch.tensor([[0.0, math.nan]]), "NaN or infinite"),
+        (torch.tensor([[math.inf, 0.0]]), "NaN or infinite"),
+        (torch.tensor([[1e300]], dtype=torch.float64), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_recording_is_refused(audio: object, message: str):
+    with pytest.raises(ParameterError, match=message):
+        checked_recording(audio, sample_rate=16000)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 7, 10**9, 16000.5, 16000.0, "16000", None, True])
+def test_what_is_no_rate_is_refused_by_name(rate: object):
+    with pytest.raises(ParameterError, match="sample_rate="):
+        checked_recording(torch.zeros(1, 9), sample_rate=rate)

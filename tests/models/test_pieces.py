@@ -1,0 +1,173 @@
+"""Long sounds: what is computed in pieces, or streamed, against what is computed at once."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import tiny
+import torch
+
+from audiodiff.diffusion.grid import grid_named
+from audiodiff.dsp.mel import dialect
+from audiodiff.errors import MelError, ParameterError
+from audiodiff.models import chunking as pieces
+from audiodiff.models.chunking import ChunkPlan
+from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.types import ReceptiveField
+
+FULL_SCALE = 1e-4
+"""What a cut may change, of full scale."""
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "before", "after", "alignment"),
+    [(1, 0, 0, 1), (100_000, 700, 700, 256), (99_999, 0, 0, 7), (5000, 9000, 9000, 3), (100_000, 700, 20, 256)],
+)
+def test_pieces_cover_everything_once_with_their_margins(n_samples, before, after, alignment):
+    found = list(
+        ChunkPlan(margin=ReceptiveField(before, after), alignment=alignment).pieces(n_samples, sample_rate=1000)
+    )
+    assert [found[0].start, found[-1].stop] == [0, n_samples]
+    assert all(left.stop == right.start for left, right in itertools.pairwise(found))
+    for piece in found:
+        assert piece.first % alignment == piece.start % alignment == 0
+        assert min(before, piece.start) <= piece.start - piece.first < before + alignment
+        assert min(after, n_samples - piece.stop) <= piece.last - piece.stop < after + alignment
+
+
+def speech_like(n_samples: int, *, sample_rate: int = 22050) -> torch.Tensor:
+    """Make a tone that glides and beats, over quiet noise: (1, 1, n_samples)."""
+    t = torch.arange(n_samples, dtype=torch.float64) / sample_rate
+    phase = 2.0 * math.pi * (180.0 * t + 30.0 * torch.sin(2.0 * math.pi * 0.7 * t))
+    harmonics = sum(torch.sin(k * phase) / k for k in range(1, 12))
+    loudness = 0.1 * (1.0 + torch.sin(2.0 * math.pi * 3.0 * t))
+    noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (loudness * harmonics + 1e-3 * noise).float().reshape(1, 1, -1)
+
+
+def at_once_and_in_pieces(monkeypatch: pytest.MonkeyPatch, generate: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+    results = []
+    for seconds in (1000.0, 0.2):
+        monkeypatch.setattr(pieces, "PIECE_SECONDS", seconds)
+        results.append(generate())
+    return results
+
+
+@pytest.mark.parametrize("name", ["hifigan", "vocos", "tacotron2"])
+def test_an_inversion_in_pieces_is_the_inversion_of_the_whole(monkeypatch, name):
+    model = MelInverter(dialect=dialect(name), n_iterations=8)
+    mel = model.mel(speech_like(8 * model.sample_rate, sample_rate=model.sample_rate))
+    counts: list[tuple[int, int]] = []
+    whole, cut = at_once_and_in_pieces(
+        monkeypatch, lambda: model.generate(mel, on_step=lambda done, total: counts.append((done, total)))
+    )
+    assert counts[7] == (8, 8)
+    assert counts[-1][0] == counts[-1][1] > 8
+    assert (whole - cut).abs().max() < FULL_SCALE
+
+
+@pytest.mark.parametrize("solver", [None, "heun", "dpmpp_2m_sde", "pndm"])
+def test_a_vocoder_in_pieces_gives_what_it_gives_at_once(monkeypatch, solver):
+    model = tiny.synthesizer(tiny.VOCODER)
+    mel = model.mel(speech_like(4 * 22050))
+    # Heun's first step amplifies rounding by the ratio of its levels, which is 1000 in the model's own two steps.
+    grid = grid_named("log_uniform", sigma_min=0.1, sigma_max=1.0)
+    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(mel, solver=solver, grid=grid, seed=3))
+    assert (whole - cut).abs().max() < FULL_SCALE * whole.abs().max()
+
+
+@pytest.mark.parametrize("overrides", [tiny.UNCONDITIONAL, tiny.LOG_MEL], ids=["waveform", "log_mel"])
+def test_what_is_made_from_nothing_is_the_same_in_pieces(monkeypatch, overrides):
+    model = tiny.synthesizer(overrides)
+    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(batch=2, seconds=3.0, seed=1))
+    assert (whole - cut).abs().max() < FULL_SCALE * whole.abs().max()
+
+
+def test_a_solver_that_looks_at_the_whole_is_given_the_whole(monkeypatch):
+    model = tiny.synthesizer(tiny.VOCODER)
+    mel = model.mel(speech_like(22050))
+    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(mel, solver="predictor_corrector"))
+    assert torch.equal(whole, cut)
+    with pytest.raises(ParameterError, match="solver=adaptive looks at the whole sound"):
+        model.open_stream(solver="adaptive")
+
+
+CAUSAL = [*tiny.VOCODER, "network.look_ahead=0", "model.n_iterations=0"]
+
+
+def models() -> dict[str, MelInverter | Synthesizer]:
+    return {
+        "none": MelInverter(dialect=dialect("hifigan"), n_iterations=8),
+        "none, centred": MelInverter(dialect=dialect("vocos"), n_iterations=8),
+        "vocoder": tiny.synthesizer(tiny.VOCODER),
+        "causal vocoder": tiny.synthesizer(CAUSAL),
+    }
+
+
+@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_a_stream_gives_what_the_whole_gives_however_the_frames_arrive(name, size):
+    model = models()[name]
+    mel = model.mel(speech_like(2 * model.sample_rate, sample_rate=model.sample_rate))
+    streamed = torch.cat(list(model.stream(mel.split(size, dim=-1), seed=5)), dim=-1)
+    expected = model.generate(mel, seed=5)
+    assert streamed.shape == expected.shape
+    assert (streamed - expected).abs().max() < FULL_SCALE * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", models())
+def test_audio_comes_when_the_latency_says_and_then_with_every_chunk(name):
+    model = models()[name]
+    mel = model.mel(speech_like(2 * model.sample_rate, sample_rate=model.sample_rate))
+    stream = model.open_stream(chunk_frames=6, ahead_frames=4)
+    hop = model.dialect.hop_length
+    assert stream.latency_frames == 10 + (name == "none, centred")
+    assert stream.latency_seconds == pytest.approx(stream.latency_frames * hop / model.sample_rate)
+    came = [stream.push(frame).shape[-1] for frame in mel.split(1, dim=-1)]
+    first = stream.latency_frames - 1
+    assert came == [6 * hop if k >= first and (k - first) % 6 == 0 else 0 for k in range(mel.shape[-1])]
+    rest = stream.close().shape[-1]
+    assert sum(came) + rest == model.generate(mel, iterations=1).shape[-1]
+
+
+def test_a_causal_vocoder_waits_for_its_window_alone():
+    symmetric, causal = (
+        tiny.synthesizer([*tiny.VOCODER, "model.n_iterations=0", f"network.look_ahead={ahead}"])
+        for ahead in ("null", "0")
+    )
+    assert symmetric.load_state_dict(causal.state_dict()) == ([], [])
+    # Two steps, each with the window's 1024 samples, which are 4 frames; the stack and the encoder have 6 more.
+    assert causal.open_stream().latency_frames - 16 == 2 * 4
+    assert symmetric.open_stream().latency_frames - 16 == 2 * (4 + 6)
+
+
+def test_a_stream_that_looks_ahead_less_comes_near(monkeypatch):
+    model = MelInverter(dialect=dialect("hifigan"), n_iterations=4)
+    mel = model.mel(speech_like(2 * 22050))
+    whole = model.generate(mel)
+    errors = []
+    for ahead in (2, 16, 32):
+        streamed = torch.cat(list(model.stream([mel], ahead_frames=ahead)), dim=-1)
+        errors.append(float((streamed - whole).abs().max()))
+    assert errors[0] > 10.0 * errors[1] > 100.0 * errors[2]
+
+
+def test_a_stream_refuses_what_it_cannot_take():
+    model = MelInverter(dialect=dialect("hifigan"))
+    with pytest.raises(ParameterError, match="chunk_frames=0 must be"):
+        model.open_stream(chunk_frames=0)
+    with pytest.raises(ParameterError, match="ahead_frames=-1 must"):
+        model.open_stream(ahead_frames=-1)
+    stream = model.open_stream()
+    with pytest.raises(MelError, match="40"):
+        stream.push(torch.zeros(1, 40, 3))
+    assert stream.push(torch.zeros(1, 80, 0)).shape == (1, 1, 0)
+    assert stream.close().shape == (1, 1, 0)
+    with pytest.raises(ParameterError, match="the stream is closed"):
+        stream.push(torch.zeros(1, 80, 3))
+    with pytest.raises(ParameterError, match="takes no mel spectrogram"):
+        tiny.synthesizer(tiny.UNCONDITIONAL).open_stream()
+    with pytest.raises(ParameterError, match=r"chunk_frames=3 must be a multiple of 2"):
+        tiny.synthesizer([*tiny.VOCODER, "network.n_fft=2048", "network.hop_length=512"]).open_stream(chunk_frames=3)

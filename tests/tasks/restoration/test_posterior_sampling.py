@@ -1,0 +1,394 @@
+"""Restoration of Gaussian sounds, whose posterior is known: what every method draws from.
+
+Where the solver draws no noise of its own, a draw is an affine function of the noise that it starts from, so that its
+law is computed without drawing: the mean is what it makes of no noise, and the columns of a root of the covariance are
+what it makes of unit pulses.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from analytic import Law
+from scipy.integrate import solve_ivp
+from tiny import UNCONDITIONAL, synthesizer
+from torch import Tensor
+
+from audiodiff.diffusion.grid import Karras
+from audiodiff.diffusion.noise import noise_of
+from audiodiff.diffusion.operators import Decimate, LinearOperator, LowPass, Mask
+from audiodiff.diffusion.solvers import euler, euler_ancestral, heun
+from audiodiff.errors import ParameterError
+from audiodiff.tasks.restoration import METHODS, Problem, Sampling, check_model, draw
+from audiodiff.tasks.restoration.sampling import draw_from
+from audiodiff.types import Denoise, Noise
+
+N = 12
+KNOWN = torch.tensor([1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1], dtype=torch.float64)
+OPERATORS: dict[str, LinearOperator] = {"gaps": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": Decimate(2)}
+GRID = Karras(sigma_min=1e-3, sigma_max=50.0)
+HEARS = [
+    *UNCONDITIONAL,
+    "conditioner=degraded",
+    "network=spectral_restorer",
+    "representation.gain=2.0",
+]
+
+
+def isotropic() -> Law:
+    return Law(torch.zeros(N, dtype=torch.float64), 0.25 * torch.eye(N, dtype=torch.float64))
+
+
+def stationary() -> Law:
+    """Return a resonance: an autoregressive law of order two, whose covariance depends on the distance alone."""
+    radius, angle = 0.9, 0.9
+    first, second = 2.0 * radius * math.cos(angle), -(radius**2)
+    correlation = [1.0, first / (1.0 - second)]
+    for _ in range(2, N):
+        correlation.append(first * correlation[-1] + second * correlation[-2])
+    distance = (torch.arange(N)[:, None] - torch.arange(N)).abs()
+    return Law(torch.zeros(N, dtype=torch.float64), 0.25 * torch.tensor(correlation, dtype=torch.float64)[distance])
+
+
+LAWS = {"isotropic": isotropic(), "stationary": stationary()}
+
+
+def problem_of(law: Law, operator: LinearOperator, *, n: int = 1) -> Problem:
+    """Return n times the problem of one draw of the law."""
+    generator = torch.Generator().manual_seed(3)
+    x0 = torch.linalg.cholesky(law.covariance) @ torch.randn(N, generator=generator, dtype=torch.float64)
+    measured = operator.pseudo_inverse(operator(x0[None, None])).expand(n, -1, -1)
+    known = KNOWN.expand(n, 1, N) if isinstance(operator, Mask) else torch.ones_like(measured)
+    return Problem(measured, known, operator)
+
+
+def white(like: Tensor, step: int) -> Tensor:
+    """Draw noise for many short signals at once, faster than one by one."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(step), dtype=like.dtype)
+
+
+def told_by(law: Law, problem: Problem) -> Denoise:
+    """Return E[x0 | x, what was measured], which is the denoiser of the posterior."""
+    assert problem.operator is not None
+    return law.posterior(problem.operator, problem.operator(problem.measured[:1]), 0.0).denoise
+
+
+def restored(law: Law, problem: Problem, sampling: Sampling, noise: Noise, *, n_steps: int, solver=euler) -> Tensor:
+    with torch.no_grad():
+        return draw_from(
+            law.denoise,
+            problem,
+            told=told_by(law, problem),
+            sigmas=GRID(n_steps),
+            solver=solver,
+            sampling=sampling,
+            noise=noise,
+        )
+
+
+def drawn_law(law: Law, operator: LinearOperator, sampling: Sampling, *, n_steps: int, solver=euler) -> Law:
+    """Return the law of the draws, exactly."""
+    problem = problem_of(law, operator, n=N + 1)
+    starts = torch.cat([torch.zeros(1, N), torch.eye(N)]).double()[:, None]
+    results = restored(law, problem, sampling, lambda like, step: starts, n_steps=n_steps, solver=solver)[:, 0]
+    columns = results[1:] - results[0]
+    return Law(results[0], columns.mT @ columns)
+
+
+def exact_law(law: Law, operator: LinearOperator) -> Law:
+    return law.posterior(operator, operator(problem_of(law, operator).measured), 0.0)
+
+
+def distance(drawn: Law, exact: Law) -> tuple[float, float]:
+    """Return how far the means are apart, and the covariances."""
+    return (drawn.mean - exact.mean).norm().item(), (drawn.covariance - exact.covariance).norm().item()
+
+
+EXACT = [("told", name, operator) for name in LAWS for operator in OPERATORS]
+EXACT += [("pigdm", "isotropic", operator) for operator in OPERATORS]
+
+
+@pytest.mark.parametrize(("method", "data", "operator"), EXACT)
+def test_a_draw_is_from_the_posterior(method, data, operator):
+    """With Heun's solver of order two, and what the start at sigma = 50 instead of infinity leaves: v / 50^2."""
+    law, sampling = LAWS[data], Sampling(method=method, sigma_data=0.5)
+    exact = exact_law(law, OPERATORS[operator])
+    means, covariances = zip(
+        *(
+            distance(drawn_law(law, OPERATORS[operator], sampling, n_steps=n, solver=heun), exact)
+            for n in (20, 40, 160)
+        ),
+        strict=True,
+    )
+    scale = exact.covariance.norm().item()
+    assert covariances[-1] < 2e-3 * scale
+    assert means[-1] < 5e-3 * exact.mean.norm().item() + 1e-6
+    # It is the steps that err: four times less with twice as many, where that is more than the start leaves.
+    assert covariances[1] < 0.4 * covariances[0] + 1e-3 * scale
+
+
+def test_temperature_narrows_the_draws_and_leaves_their_mean():
+    """Of Gaussian sounds a draw is an affine function of the noise: its covariance goes with the square."""
+    law, operator = LAWS["stationary"], OPERATORS["gaps"]
+    whole, cool = (
+        drawn_law(law, operator, Sampling(temperature=temperature), n_steps=40, solver=heun)
+        for temperature in (1.0, 0.6)
+    )
+    torch.testing.assert_close(cool.mean, whole.mean)
+    torch.testing.assert_close(cool.covariance, 0.36 * whole.covariance)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "operator"), [("told", "stationary", "gaps"), ("pigdm", "isotropic", "decimate")]
+)
+@pytest.mark.parametrize("solver", [heun, euler_ancestral])
+def test_draws_with_the_samplers_own_noise_have_the_mean_and_the_covariance_of_the_posterior(
+    method, data, operator, solver
+):
+    law, n = LAWS[data], 3000
+    exact = exact_law(law, OPERATORS[operator])
+    problem = problem_of(law, OPERATORS[operator], n=n)
+    sampling = Sampling(method=method, sigma_data=0.5)
+    n_steps = 60 if solver is heun else 120
+    draws = restored(law, problem, sampling, white, n_steps=n_steps, solver=solver)[:, 0]
+    values, vectors = torch.linalg.eigh(exact.covariance)
+    free = values > 1e-6
+    inside = (draws - exact.mean) @ vectors[:, free] / values[free].sqrt()
+    # Five standard errors of means, variances and covariances of unit variance; the discrete steps of the ancestral
+    # solver, of order one, may take up to 5 % of a variance away.
+    steps = 0.05 if solver is euler_ancestral else 0.01
+    assert inside.mean(0).abs().max() < 5.0 / math.sqrt(n) + 0.005
+    spread = inside.mT @ inside / n - torch.eye(int(free.sum()), dtype=torch.float64)
+    assert spread.diagonal().abs().max() < 5.0 * math.sqrt(2.0 / n) + steps
+    assert (spread - spread.diagonal().diag()).abs().max() < 5.0 / math.sqrt(n)
+    fixed = (draws - exact.mean) @ vectors[:, ~free]
+    assert fixed.abs().max() < 1e-4
+
+
+def projected_pair(correlation: float, *, start: float) -> tuple[float, float]:
+    """Return mean and variance of what projection draws of the second of two samples, the first of which is 1.
+
+    The first is held at 1 in the estimates, so that x moves along (1 - sigma / S) + sigma e, with S = 50 the first
+    level. Of unit variances, D of the second is that of the pair.
+    """
+    c = np.array([[1.0, correlation], [correlation, 1.0]])
+
+    def end(known: float, own: float, measured: float) -> float:
+        def rate(sigma: float, u: np.ndarray) -> np.ndarray:
+            x = np.array([measured * (1.0 - sigma / 50.0) + sigma * known, u[0]])
+            return (u - (c @ np.linalg.solve(c + sigma**2 * np.eye(2), x))[1]) / sigma
+
+        return solve_ivp(rate, (50.0, start), [50.0 * own], rtol=1e-9, atol=1e-11).y[0, -1]
+
+    return end(0.0, 0.0, 1.0), end(1.0, 0.0, 0.0) ** 2 + end(0.0, 1.0, 0.0) ** 2
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9])
+def test_projection_leans_to_the_prior_by_what_the_flow_says(correlation):
+    """Its mean lies between that of the prior, 0, and that of the posterior, the correlation; and it is too wide."""
+    mean, variance = projected_pair(correlation, start=1e-3)
+    covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
+    law = Law(torch.zeros(2, dtype=torch.float64), covariance)
+    known = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    starts = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[:, None]
+    problem = Problem(known.expand(3, 1, 2), known.expand(3, 1, 2), Mask(known))
+    result = draw_from(
+        law.denoise,
+        problem,
+        told=None,
+        sigmas=GRID(400),
+        solver=heun,
+        sampling=Sampling(method="projection"),
+        noise=lambda like, step: starts,
+    )[:, 0, 1]
+    assert result[0].item() == pytest.approx(mean, abs=2e-4)
+    columns = result[1:] - result[0]
+    assert columns.square().sum().item() == pytest.approx(variance, abs=2e-4)
+    assert 0.0 < mean < correlation - 0.02
+    assert variance > 1.0 - correlation**2 + 0.01
+
+
+@pytest.mark.parametrize("method", ["projection", "pigdm"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_of_correlated_sounds_only_a_network_that_is_told_draws_from_the_posterior(method, operator):
+    law = LAWS["stationary"]
+    exact = exact_law(law, OPERATORS[operator])
+    of = partial(drawn_law, law, OPERATORS[operator], n_steps=120, solver=heun)
+    told, untold = (distance(of(Sampling(method=name, sigma_data=0.5)), exact) for name in ("told", method))
+    assert untold[0] > 5.0 * told[0]
+    assert untold[1] > 5.0 * told[1]
+
+
+def test_more_resampling_brings_repaint_nearer_to_the_posterior():
+    law, operator = LAWS["stationary"], OPERATORS["gaps"]
+    exact = exact_law(law, operator)
+
+    def silent(like: torch.Tensor, step: int) -> torch.Tensor:
+        return torch.zeros_like(like)
+
+    errors = []
+    for n_resamples in (1, 4, 16):
+        sampling = Sampling(method="repaint", n_resamples=n_resamples)
+        mean = restored(law, problem_of(law, operator), sampling, silent, n_steps=20)[0, 0]
+        errors.append((mean - exact.mean).norm().item())
+    assert errors[0] > 1.5 * errors[1] > 2.25 * errors[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_was_measured_is_met(method, operator):
+    law = LAWS["stationary"]
+    problem = problem_of(law, OPERATORS[operator], n=2)
+    result = restored(law, problem, Sampling(method=method), noise_of(0, [0, 1]), n_steps=8)
+    measure = OPERATORS[operator]
+    torch.testing.assert_close(measure(result), measure(problem.measured), rtol=1e-12, atol=1e-12)
+    if operator == "gaps":
+        assert torch.equal(result[..., KNOWN == 1], problem.measured[..., KNOWN == 1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_result_is_possible(method):
+    law = LAWS["stationary"]
+    problem = problem_of(law, OPERATORS["gaps"], n=2)
+    bounded = Problem(problem.measured, problem.known, problem.operator, lambda x: torch.where(KNOWN > 0, x, x.abs()))
+    result = restored(law, bounded, Sampling(method=method), noise_of(0, [0, 1]), n_steps=8)
+    assert bool((result[..., KNOWN == 0] >= 0.0).all())
+    assert torch.equal(result[..., KNOWN == 1], problem.measured[..., KNOWN == 1])
+
+
+def sound(n: int = 1) -> Tensor:
+    return 0.1 * torch.randn(n, 1, 2000, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_returns_what_is_all_known_to_the_bit(method):
+    audio = sound()
+    problem = Problem(audio, torch.ones_like(audio), Mask(torch.ones_like(audio)))
+    model = synthesizer(HEARS)
+    assert torch.equal(draw(model, problem, sampling=Sampling(method=method), noise=noise_of(0, [0])), audio)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_is_told_nothing_draws_what_it_generates_from_nothing(method):
+    """RePaint and DPS are solvers themselves, ancestral ones: against that solver."""
+    model, nothing = synthesizer(HEARS), torch.zeros(2, 1, 2000)
+    solver = "euler_ancestral" if method in ("dps", "repaint") else None
+    free = model.generate(batch=2, n_samples=2000, seed=7, solver=solver, iterations=0)
+    sampling = Sampling(method=method, n_resamples=1)
+    result = draw(model, Problem(nothing, nothing, Mask(nothing)), sampling=sampling, noise=noise_of(7, [0, 1]))
+    # A batch is computed otherwise than its examples one by one: roundings of float32.
+    torch.testing.assert_close(result, free, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_told_the_recording_whatever_its_gain():
+    """What is told changes the draw, and in the units of the recording, not of the signal that is diffused."""
+    model, audio = synthesizer(HEARS), sound()
+    problem = Problem(audio, torch.ones_like(audio))
+    result = draw(model, problem, sampling=Sampling(steps=2), noise=noise_of(0, [0]))
+    told = model.denoiser.bind(model.conditioner(audio))
+    sampler = model.sampler
+    x = float(sampler.grid(2)[0]) * noise_of(0, [0])(audio, 0)
+    with torch.no_grad():
+        expected = sampler.solver(told, x, sampler.grid(2)) / 2.0
+    assert torch.equal(result, expected)
+
+
+def test_a_start_begins_at_the_guess():
+    """With one step from a level to 0, the result is the denoiser's of the guess and that noise."""
+    law, operator = LAWS["stationary"], OPERATORS["gaps"]
+    problem = problem_of(law, operator)
+    guess = torch.linspace(-1.0, 1.0, N, dtype=torch.float64)[None, None]
+    given = Problem(problem.measured, problem.known, operator, guess=guess)
+    sigmas = torch.tensor([0.3, 0.0], dtype=torch.float64)
+    noise = noise_of(0, [0])
+    result = draw_from(
+        law.denoise,
+        given,
+        told=None,
+        sigmas=sigmas,
+        solver=euler,
+        sampling=Sampling(method="projection", start=0.3),
+        noise=noise,
+    )
+    expected = law.denoise(guess + 0.3 * noise(guess, 0), sigmas[:1])
+    torch.testing.assert_close(result, torch.where(KNOWN > 0, problem.measured, expected), rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_draws_with_as_many_steps_from_any_start():
+    model, audio = synthesizer(HEARS), sound()
+    problem = Problem(audio, torch.ones_like(audio))
+    seen: list[int] = []
+    for start in (None, 0.05, 1.0):
+        draw(
+            model,
+            problem,
+            sampling=Sampling(start=start, steps=5),
+            noise=noise_of(0, [0]),
+            on_step=lambda step, _: seen.append(step),
+        )
+    assert seen == 3 * [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("start", "n_steps"), [(0.003, 16), (0.002, 12), (1e-4, 6), (0.05, 4)])
+def test_levels_fall_to_zero_from_however_low_a_start(start: float, n_steps: int):
+    model, audio = synthesizer(HEARS), sound()
+    seen: list[torch.Tensor] = []
+
+    def recording(denoise, x, sigmas, *, noise=None, on_step=None, after_step=None):
+        seen.append(sigmas)
+        return x
+
+    sampling = Sampling(start=start, steps=n_steps, solver=recording)
+    draw(model, Problem(audio, torch.ones_like(audio)), sampling=sampling, noise=noise_of(0, [0]))
+    (sigmas,) = seen
+    assert len(sigmas) == n_steps + 1
+    assert bool((sigmas.diff() < 0.0).all())
+    assert float(sigmas[-1]) == 0.0
+
+
+def test_a_start_below_all_levels_is_refused():
+    model, audio = synthesizer(HEARS), sound()
+    with pytest.raises(ParameterError, match=r"start=1e-12 leaves .* higher start"):
+        draw(
+            model,
+            Problem(audio, torch.ones_like(audio)),
+            sampling=Sampling(start=1e-12, steps=6),
+            noise=noise_of(0, [0]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Sampling(method="magic"), "method='magic'"),
+        (lambda: Sampling(steps=0), "steps=0"),
+        (lambda: Sampling(start=0.0), "start=0.0"),
+        (lambda: Sampling(guidance=math.inf), "guidance=inf"),
+        (lambda: Sampling(n_resamples=0), "n_resamples=0"),
+        (lambda: check_model(synthesizer(UNCONDITIONAL), method="told"), "hears degraded"),
+        (lambda: check_model(object(), method="told"), "model of waveforms"),
+        (
+            lambda: draw(
+                synthesizer(HEARS),
+                Problem(sound(), torch.ones(1, 1, 2000)),
+                sampling=Sampling(method="dps"),
+                noise=noise_of(0, [0]),
+            ),
+            "method=dps needs a linear measurement",
+        ),
+        (
+            lambda: draw(
+                synthesizer(HEARS),
+                Problem(sound(), torch.ones(1, 1, 2000)),
+                sampling=Sampling(start=1e6),
+                noise=noise_of(0, [0]),
+            ),
+            "start=1000000.0 must be at most",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(call, message):
+    with pytest.raises(ParameterError, match=message):
+        call()

@@ -1,0 +1,75 @@
+"""A sweep leaves a table: what every run reached, why one was refused, how good each model is by solver and steps."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+
+from audiodiff.diffusion.solvers import REGISTRY
+from audiodiff.errors import ParameterError
+from audiodiff.training import run as train
+from audiodiff.training.sweep import SweepTable
+
+TABLE = (
+    "+hydra.callbacks.table._target_=audiodiff.training.sweep.SweepTable",
+    "+hydra.callbacks.table.solvers=[euler,heun]",
+    "+hydra.callbacks.table.steps=[1,2]",
+    "+hydra.callbacks.table.metrics=[lsd]",
+    "+hydra.callbacks.table.n_examples=1",
+    "+hydra.callbacks.table.max_seconds=0.3",
+)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_goes_on_past_a_refusal_tells_it_in_its_table_and_keeps_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    root, sweep = runs.recordings(tmp_path / "recordings"), tmp_path / "sweep"
+    matrix = ("--multirun", "process=ve,flow", "preconditioning=v,sample", f"hydra.sweep.dir={sweep}")
+    arguments = [*runs.TINY, *TABLE, f"data.root={root}", "train.steps=1", "sampler.n_steps=2", *matrix]
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    train.command(arguments)
+    table = _rows(sweep / "table.csv")
+    chosen = [("ve", "v"), ("ve", "sample"), ("flow", "v"), ("flow", "sample")]
+    assert [(row["process"], row["preconditioning"]) for row in table] == chosen
+    assert "choose preconditioning=edm or epsilon" in table[0]["refused"]
+    assert table[0]["lsd"] == ""
+    assert all(row["refused"] == "" and float(row["lsd"]) > 0 for row in table[1:])
+    quality = _rows(sweep / "quality.csv")
+    assert len(quality) == 3 * 2 * 2
+    for row in quality:
+        calls = REGISTRY[row["solver"]].calls
+        assert calls is not None
+        assert int(row["calls"]) == calls(int(row["steps"]))
+    # One step of either solver is the denoiser's first estimate, but for the rounding of x - (x - D) at sigma=80.
+    first = {(row["run"], row["solver"]): float(row["lsd"]) for row in quality if row["steps"] == "1"}
+    assert all(first[run, "heun"] == pytest.approx(first[run, "euler"], rel=0.05) for run in ("1", "2", "3"))
+    text = (sweep / "table.md").read_text()
+    assert "lsd, by solver and number of steps:" in text
+    assert len({line.count("|") for line in text.split("\n\n")[0].splitlines()}) == 1
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        train.command(arguments)
+    assert "choose another folder" in capsys.readouterr().err
+    assert (sweep / "table.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"solvers": ["nothing"]}, "'nothing' must be one of euler"),
+        ({"steps": [0]}, "table.steps"),
+        ({"n_examples": 0}, "table.n_examples"),
+        ({"max_seconds": -1.0}, "table.max_seconds=-1.0 must be positive"),
+        ({"metrics": ["nothing"]}, "'nothing' is unknown"),
+    ],
+)
+def test_what_a_table_cannot_hold_is_refused(arguments: dict, named: str):
+    with pytest.raises(ParameterError, match=named):
+        SweepTable(**arguments)
