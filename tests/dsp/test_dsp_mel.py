@@ -8,7 +8,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-import torchaudio
+from peers import torchaudio
 
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect, ensure_same, explain
 from audiodiff.dsp.mel_file import load_mel, save_mel
