@@ -14,7 +14,7 @@ LOCK = ROOT / "locks" / "lock.txt"
 # What builds those dependencies that have no wheel (pesq, antlr4-python3-runtime); pip resolves it apart from the rest.
 BUILD = ("setuptools", "wheel", "cython")
 HEAD = """\
-# Every dependency of audiodiff, of its tests and of its build, for Python 3.10 to 3.13. Made by `make lock`; do not edit.
+# Every dependency of audiodiff, of its tests and of its build, for Python 3.10 to 3.13. Made by `make lock`.
 """
 # A pin, and the Pythons or platforms that it is for. A local version such as +cpu would tie it to one index.
 PIN = re.compile(r"[a-z0-9][a-z0-9._-]*==[A-Za-z0-9.]+( ; .+)?")

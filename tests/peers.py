@@ -1,8 +1,8 @@
 """torchaudio as a reference, also where its compiled part does not load beside this torch.
 
-What the tests compare with is Python on torch. `import torchaudio` loads its compiled part first and fails where that was
-built for another torch, for example one with CUDA beside one without. Here it is imported without that part. What the
-package itself finds when it imports torchaudio does not change.
+What the tests compare with is Python on torch. `import torchaudio` loads its compiled part first and fails where that
+was built for another torch, for example one with CUDA beside one without. Here it is imported without that part.
+What the package itself finds when it imports torchaudio does not change.
 """
 
 import sys
