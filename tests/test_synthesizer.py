@@ -20,6 +20,8 @@ from audiodiff.dsp.mel import dialect
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.synthesizer import Synthesizer
 
+pytestmark = pytest.mark.numeric
+
 HIFIGAN = dialect("hifigan")
 
 

@@ -17,6 +17,8 @@ from audiodiff.diffusion.solvers import Solver, deis, dpmpp_2m, dpmpp_3m, euler,
 from audiodiff.diffusion.solvers.adams_bashforth import exponential_moments
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 UNEVEN = torch.tensor([9.0, 6.0, 5.0, 3.0, 1.0, 0.7, 0.4], dtype=torch.float64)
 Polynomial = Callable[[float], float]
 

@@ -14,6 +14,8 @@ from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import MelError, ParameterError
 
+pytestmark = pytest.mark.numeric
+
 RECORDINGS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "kathleen"
 
 

@@ -14,6 +14,8 @@ from audiodiff.dsp.mel import DIALECT_NAMES, dialect, ensure_same, explain
 from audiodiff.dsp.mel_file import load_mel, save_mel
 from audiodiff.errors import AudioFileError, MelError, ParameterError
 
+pytestmark = pytest.mark.numeric
+
 
 def torchaudio_mel(d, audio, **options):
     with warnings.catch_warnings():

@@ -24,6 +24,8 @@ from audiodiff.representations.waveform import WaveformRepresentation
 from audiodiff.synthesizer import Synthesizer
 from audiodiff.training.step import Denoising, Exact
 
+pytestmark = pytest.mark.numeric
+
 LENGTHS = [400, 272, 112]
 PROCESS = Flow(noise_scale=1.0)
 

@@ -21,6 +21,8 @@ from audiodiff.networks.residual import ResidualStack
 from audiodiff.networks.upsample import Upsampler, upsample_factors
 from audiodiff.networks.wavenet import WaveNet
 
+pytestmark = pytest.mark.numeric
+
 HOP_LENGTH = 256
 N_MELS = 80
 N_FRAMES = 3
