@@ -1,30 +1,57 @@
-# make demo   install, train the quickstart vocoder, vocode, compare; everything lands in demo/
-# make test   install what tests need, then lint, format, types, layers, tests, doctests
-# make help   this
+# make demo        install, train the quickstart vocoder, vocode, compare; everything lands in demo/
+# make test        install what tests need, then lint, format, types, layers, tests, doctests: 10 minutes on 2 cores
+# make test-all    make test's other tier: slow tests and recipes, processors, installs of wheel and sdist
+# make lock        renew locks/lock.txt, and say what changed
+# make ranges      try the oldest and the newest versions that pyproject.toml allows: several GB
+# make help        this
+#
+# With each of them: PYTHON=python3.12 names the Python, VENV=.venv the environment, and TORCH=cpu takes torch without CUDA.
 
 PYTHON ?= python3
 VENV ?= .venv
+TORCH ?=
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
+LOCK := locks/lock.txt
 SHELL := /bin/bash
 
-.PHONY: help demo test install install-test lint format-check types layers unit slow format wheel clean
+# pip installs the versions of the lock, also of what builds a dependency; newer versions of pip have a variable for that.
+PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Small operations on two threads are many times slower than on one when the machine is busy with something else.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: help demo test test-all install install-test lint format-check types layers unit slow processors packages lock ranges format wheel clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^# \?/!q; s/^# \?//p' Makefile
 
 $(VENV)/.python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"{sys.executable} is Python {v[0]}.{v[1]}: audiodiff needs 3.10 to 3.12; say make PYTHON=python3.12")'
-	@$(PYTHON) -c 'import venv, ensurepip' || { echo "python3 has no venv: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"{sys.executable} is Python {v[0]}.{v[1]}: audiodiff needs 3.10 to 3.13; say make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "$(PYTHON) has no venv: install it (Debian: apt-get install python3-venv)"; exit 1; }
 	@command -v cc > /dev/null || { echo "no C compiler, which pesq needs: install one (Debian: apt-get install build-essential python3-dev)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# The build without CUDA comes from PyTorch's own index, or another that pip knows.
+$(VENV)/.torch-cpu: $(VENV)/.python $(LOCK)
+	@$(PIP) "$$(grep '^torch==' $(LOCK))+cpu" torchaudio > $(VENV)/torch.log 2>&1 || { \
+	if grep -q 'No matching distribution found for torch==' $(VENV)/torch.log; then \
+	echo "no index that pip knows has $$(grep '^torch==' $(LOCK))+cpu: say PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make TORCH=cpu"; \
+	else cat $(VENV)/torch.log; fi; exit 1; }
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.torch-: $(VENV)/.python
+	@touch $@
+
+$(VENV)/.torch-%:
+	@echo "TORCH=$*: TORCH must be cpu, or left out"; exit 1
+
+$(VENV)/.installed: $(VENV)/.torch-$(TORCH) pyproject.toml $(LOCK)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.torch-$(TORCH) pyproject.toml $(LOCK)
+	$(PIP) --editable '.[test]'
 	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed
@@ -35,6 +62,8 @@ demo: install
 	$(BIN)/audiodiff demo --out demo --force
 
 test: lint format-check types layers unit
+
+test-all: slow processors packages
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -48,13 +77,34 @@ types: install-test
 layers: install-test
 	$(BIN)/lint-imports
 
-# Small operations on two threads are many times slower than on one when the machine is busy with something else.
 unit: install-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 # What the ordinary tests leave out: whole recipes, and whatever takes more than a few seconds.
 slow: install-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or recipe'
+	$(PYTEST) -m 'slow or recipe'
+
+# The instruction sets of torch's own kernels, of oneDNN and of MKL; native is what each finds by itself.
+processors: install-test
+	@set -e; for threads in 1 2; do \
+	for set in "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2" \
+	"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2" ""; do \
+	echo "processor: $${set:-native}, threads: $$threads"; \
+	env $$set $(PYTEST) -m 'numeric and not slow and not recipe and not gpu' tests --threads $$threads; done; done
+
+# The wheel and the sdist, each installed with the lock into an environment of its own, and used.
+packages: install-test
+	$(BIN)/python scripts/packages.py
+
+$(TOOLS)/bin/uv:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+lock: $(TOOLS)/bin/uv
+	$(TOOLS)/bin/python scripts/lock.py
+
+ranges: $(TOOLS)/bin/uv
+	$(TOOLS)/bin/python scripts/ranges.py
 
 format: install-test
 	$(BIN)/ruff check --fix .
@@ -64,4 +114,4 @@ wheel: install-test
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:
-	rm -rf $(VENV) dist demo generated runs .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) dist demo generated runs .pytest_cache .ruff_cache .import_linter_cache

@@ -5,8 +5,7 @@ Two lines make sound from a mel spectrogram:
     model = audiodiff.load("none", dialect="hifigan")
     audio = model.generate(mel)
 
-and two more do any of the jobs, from `audiodiff.tasks.restoration`, `editing`, `augmentation`, `anomaly`, `features` and
-`clustering`:
+and two more do any of the jobs, from the packages of `audiodiff.tasks`:
 
     model = audiodiff.load("speech-prior-16k")
     clean = audiodiff.tasks.restoration.enhance(model, noisy, sample_rate=44100)

@@ -25,6 +25,10 @@ class CheckpointError(AudiodiffError, ValueError):
     """A checkpoint that is missing, unsafe, damaged or made for something else."""
 
 
+class PackageError(AudiodiffError, ImportError):
+    """A package that is missing or cannot be loaded."""
+
+
 class TrainingError(AudiodiffError, RuntimeError):
     """Training that cannot go on: a loss that is not finite, a resume that cannot be exact."""
 

@@ -1,4 +1,4 @@
-"""One thread, and tiny checkpoints that several files of tests share."""
+"""The number of threads, and tiny checkpoints that several files of tests share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,15 @@ import tiny
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--threads", type=int, default=1, help="threads that torch computes each test with (default 1)")
+
+
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Signals of a second gain nothing from threads, and lose much where the cores are busy."""
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set the number of threads: signals of a second gain nothing from two, and lose much where cores are busy."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(request.config.getoption("--threads"))
     yield
     torch.set_num_threads(before)
 

@@ -16,6 +16,7 @@ from audiodiff.evaluation.export import write_csv, write_json
 from audiodiff.evaluation.files import evaluate_all, listed, pair_files, worthwhile_workers
 from audiodiff.io.console import ProgressBar, progress, say
 from audiodiff.metrics.report import Row, Summary, summarise
+from audiodiff.requirements import require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,9 +117,11 @@ def evaluate_paths(
         ParameterError: if a metric is unknown, a file and a folder are compared, nothing is paired, or names without
             partner are not allowed.
         AudioFileError: if a path is missing, `out` holds results, or not one pair could be compared.
+        PackageError: if a package that the metrics need cannot be loaded.
     """
     minimums, maximums = minimums or {}, maximums or {}
     chosen = metrics.select(None if names is None else [*names, *minimums, *maximums])
+    require(*metrics.packages([metric.name for metric in chosen]))
     targets = () if out is None else (Path(out, "metrics.csv"), Path(out, "metrics.json"))
     _refuse_existing(targets, force=force)
     if not 0 <= max_length_difference_seconds < math.inf:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from audiodiff.errors import AudiodiffError
 from audiodiff.io.console import fail, say
+from audiodiff.requirements import require
 
 if TYPE_CHECKING:
     import typer
@@ -51,6 +52,17 @@ MODULES = {
     "join": "audiodiff.cli.join",
     "demo": "audiodiff.cli.demo",
 }
+IMPORTED = ("torch", "numpy", "jaxtyping", "typer", "rich", "hydra", "soundfile", "safetensors", "scipy")
+"""Packages that every command imports."""
+USED = {
+    "train": ("lightning_fabric",),
+    "schedule": ("matplotlib",),
+    "anomaly": ("sklearn", "matplotlib"),
+    "features": ("sklearn",),
+    "map": ("sklearn", "matplotlib"),
+    "demo": ("lightning_fabric",),
+}
+"""Packages that commands import late, beyond what they check themselves once their options are known."""
 INTERRUPTED = 130
 
 
@@ -67,6 +79,7 @@ def generate_wav() -> None:
 def _audiodiff() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["train"]:
+        require(*IMPORTED, *USED["train"])
         from audiodiff.training import run as train
 
         # Its arguments are Hydra's, and so is its --help.
@@ -96,6 +109,7 @@ def _generate_wav() -> None:
 
 
 def _application(**settings: str | bool) -> "typer.Typer":
+    require("typer", "rich")
     import typer
 
     return typer.Typer(
@@ -108,11 +122,13 @@ def _application(**settings: str | bool) -> "typer.Typer":
 
 
 def _command(name: str) -> Callable[..., None]:
-    """Import a command; Ctrl-C in it is answered in words."""
+    """Import a command; what it needs later is imported before it begins, and Ctrl-C in it is answered in words."""
+    require(*IMPORTED)
     command = getattr(importlib.import_module(MODULES[name]), f"{name}_command")
 
     @functools.wraps(command)
     def interruptible(*arguments: object, **options: object) -> None:
+        require(*USED.get(name, ()))
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
+from audiodiff.requirements import require
 
 MelScale = Literal["htk", "slaney"]
 
@@ -33,6 +34,7 @@ def mel_filters(
     """
 
     def librosa_filters(n: int) -> np.ndarray:
+        require("librosa")
         import librosa.filters  # imported here: `import audiodiff` loads nothing heavier than torch
 
         norm = "slaney" if area_normalised else None

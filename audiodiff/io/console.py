@@ -16,9 +16,12 @@ def say(text: str) -> None:
 
 def fail(error: AudiodiffError) -> NoReturn:
     """Print an error in words, without a traceback, and exit with 2."""
-    from rich.console import Console
-    from rich.text import Text
-
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except Exception:  # the error may be that rich, or what it needs, cannot be loaded
+        say(f"error: {error}")
+        raise SystemExit(2) from None
     Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
     raise SystemExit(2)
 

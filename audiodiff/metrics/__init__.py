@@ -5,7 +5,7 @@ from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
 from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
 from audiodiff.metrics.image import mel_psnr_db, mel_ssim
 from audiodiff.metrics.perceptual import pesq, stoi
-from audiodiff.metrics.registry import METRICS, Metric, score, select
+from audiodiff.metrics.registry import METRICS, Metric, packages, score, select
 from audiodiff.metrics.report import Pair, Row, Summary, evaluate, evaluate_pair, summarise
 from audiodiff.metrics.spectral import log_spectral_distance, multi_resolution_stft
 from audiodiff.metrics.voicing import periodicity_rmse, vuv_error
@@ -24,6 +24,7 @@ __all__ = [
     "mel_psnr_db",
     "mel_ssim",
     "multi_resolution_stft",
+    "packages",
     "periodicity_rmse",
     "pesq",
     "score",

@@ -30,6 +30,7 @@ class Metric:
         definition: one line that says which of the published variants this is.
         shortest: says what a signal of this rate must have, in samples, for a value to exist.
         otherwise: why there is no value where the signals are sound and long enough.
+        packages: what it imports when it is computed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Metric:
     definition: str
     shortest: Callable[[int], int] = lambda sample_rate: 1
     otherwise: str = "no variation"
+    packages: tuple[str, ...] = ()
 
 
 def _seconds(seconds: float) -> Callable[[int], int]:
@@ -88,6 +90,7 @@ _ALL = (
         "above 18 s the mean of equal pieces",
         shortest=_seconds(PESQ_SHORTEST_SECONDS),
         otherwise="no utterance found",
+        packages=("pesq",),
     ),
     Metric(
         name="pesq_nb",
@@ -98,6 +101,7 @@ _ALL = (
         "above 18 s the mean of equal pieces",
         shortest=_seconds(PESQ_SHORTEST_SECONDS),
         otherwise="no utterance found",
+        packages=("pesq",),
     ),
     Metric(
         name="stoi",
@@ -107,6 +111,7 @@ _ALL = (
         definition="short-time objective intelligibility (Taal et al. 2011), pystoi, at 10 kHz",
         shortest=_seconds(STOI_SHORTEST_SECONDS),
         otherwise="too little speech",
+        packages=("pystoi",),
     ),
     Metric(
         name="estoi",
@@ -116,6 +121,7 @@ _ALL = (
         definition="extended STOI (Jensen and Taal 2016), pystoi, at 10 kHz",
         shortest=_seconds(STOI_SHORTEST_SECONDS),
         otherwise="too little speech",
+        packages=("pystoi",),
     ),
     Metric(
         name="lsd",
@@ -133,6 +139,7 @@ _ALL = (
         definition="(10 sqrt 2 / ln 10) mean_t |c_E - c_R|, c_1..c_13 of the orthonormal DCT-II of 80 natural-log mel "
         "magnitudes, no time warping",
         shortest=_seconds(0.05),
+        packages=("librosa",),
     ),
     Metric(
         name="mr_stft",
@@ -150,6 +157,7 @@ _ALL = (
         better="higher",
         definition="PSNR of log-mel images (80 bands, 25 ms, 10 ms), in dB down to 80 dB under the reference's maximum",
         shortest=shortest_image,
+        packages=("librosa",),
     ),
     Metric(
         name="mel_ssim",
@@ -159,6 +167,7 @@ _ALL = (
         definition="SSIM (Wang et al. 2004; Gaussian window 11, deviation 1.5) of the log-mel images of mel_psnr_db, "
         "L = 80 dB",
         shortest=shortest_ssim,
+        packages=("librosa",),
     ),
     Metric(
         name="periodicity_rmse",
@@ -200,6 +209,22 @@ def select(names: Sequence[str] | None) -> list[Metric]:
     if not chosen:
         raise ParameterError(f"no metric is named, there are {', '.join(METRICS)}")
     return list(chosen.values())
+
+
+def packages(names: Sequence[str] | None) -> list[str]:
+    """Return the packages that metrics import when they are computed, for `audiodiff.requirements.require`.
+
+    Args:
+        names: which metrics; None is all of METRICS.
+
+    Raises:
+        ParameterError: if a name is unknown.
+
+    Example:
+        >>> packages(["snr", "pesq_wb", "stoi"])
+        ['pesq', 'pystoi']
+    """
+    return sorted({package for metric in select(names) for package in metric.packages})
 
 
 def score(

@@ -103,6 +103,8 @@ def evaluate(pairs: Iterable[Pair], *, names: Sequence[str] | None = None) -> li
 def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
     """Score one pair; channels are scored one by one and averaged.
 
+    A metric whose computation fails (out of memory, for example) has no value, and the error as its reason.
+
     Raises:
         ParameterError: if the shapes differ.
     """
@@ -116,12 +118,15 @@ def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
     obstacle = _obstacle(pair)
     for metric in metrics:
         # NaN in one channel is NaN in the mean: half a file is not the file.
-        value = math.nan
+        value, failure = math.nan, None
         if obstacle is None:
-            value = _mean_over_channels(metric, pair)
+            try:
+                value = _mean_over_channels(metric, pair)
+            except (OSError, RuntimeError, MemoryError) as error:
+                failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         values[metric.name] = value
         if math.isnan(value):
-            reasons[metric.name] = obstacle or _reason(metric, pair)
+            reasons[metric.name] = obstacle or failure or _reason(metric, pair)
     return Row(
         name=pair.name,
         values=values,

@@ -23,6 +23,7 @@ from audiodiff.models import checkpoint, classifier
 from audiodiff.models.classifier import Classifier
 from audiodiff.models.devices import device_named
 from audiodiff.training import config as compose
+from audiodiff.training.failure import in_a_line
 from audiodiff.training.progress import Progress
 
 MEASURED = ("val", "test")
@@ -111,7 +112,16 @@ class ClassifierTraining:
         truths = {split: label_indices(entries, labels, columns) for split, entries in held_out.items()}
         say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(dataset.entries)} recordings")
         self._fit(model.to(_device(config)), dataset, config=config, steps=steps, batch_size=batch_size, seed=seed)
-        accuracies = {split: accuracy(model, entries, truths[split], name=split) for split, entries in held_out.items()}
+        try:
+            accuracies = {
+                split: accuracy(model, entries, truths[split], name=split) for split, entries in held_out.items()
+            }
+        except Exception as error:
+            _save(model, config=config, run=run, steps=steps, accuracies={}, n_train=len(dataset.entries))
+            raise TrainingError(
+                f"measuring the accuracy failed after training ({in_a_line(error)}); the classifier is kept in "
+                f"{checkpoint.find(run)}: use it with --classifier {run}"
+            ) from error
         _save(model, config=config, run=run, steps=steps, accuracies=accuracies, n_train=len(dataset.entries))
         for split, told in accuracies.items():
             say(f"accuracy on {split}: " + ", ".join(f"{name} {_shown(*counts)}" for name, counts in told.items()))

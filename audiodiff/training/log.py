@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,12 @@ from audiodiff.dsp.stft import Stft
 
 
 class Log(ABC):
-    """Take what a training run wants to show."""
+    """Take what a training run wants to show.
+
+    A subclass names in `packages` what it imports late, so that training can import it before the first step.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
@@ -55,6 +61,8 @@ class TensorBoardLog(Log):
         run: folder of the run.
         first_step: steps that were made before; what an interrupted run had shown beyond them is hidden.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ("tensorboard", "matplotlib")
 
     def __init__(self, run: Path, *, first_step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter

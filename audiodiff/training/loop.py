@@ -14,6 +14,7 @@ from torch import Tensor
 from audiodiff.errors import ParameterError, TrainingError, check_whole
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.ema import Ema
+from audiodiff.training.failure import saving_on_failure
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
 from audiodiff.training.progress import Progress
@@ -117,10 +118,20 @@ def fit(
 
     Raises:
         TrainingError: if a loss, a gradient or a weight is not finite; the newest checkpoint stays as it was.
+        StageError: if data cannot be read, or validation or a log fails; a checkpoint is saved first.
     """
     base_rates = [group["lr"] for group in optimizer.param_groups]
     levels = NoiseLevels()
     waited, began, step = 0.0, time.perf_counter(), first_step
+    saved = first_step
+
+    def keep() -> None:
+        nonlocal saved
+        if step > saved:
+            _check_weights(module, step=step)
+            save(step, metrics)
+            saved = step
+
     with (
         catch_interrupt() as interrupt,
         batches(first_step) as stream,
@@ -132,10 +143,13 @@ def fit(
             generator = seed_step(seed=settings.seed, step=step, rank=fabric.global_rank)
             loss = torch.zeros((), device=fabric.device)
             seen: list[Tensor] = []
-            for micro in range(settings.accumulate):
-                asked = time.perf_counter()
-                batch = _examples(next(stream), fabric=fabric, model=module.synthesizer)
-                waited += time.perf_counter() - asked
+            asked = time.perf_counter()
+            with saving_on_failure("reading data", step=step, keep=keep):
+                # All of the step's data before its first computation, which may change discriminators.
+                micro_batches = [next(stream) for _ in range(settings.accumulate)]
+            waited += time.perf_counter() - asked
+            for micro, examples in enumerate(micro_batches):
+                batch = _examples(examples, fabric=fabric, model=module.synthesizer)
                 more = fabric.world_size > 1 and micro + 1 < settings.accumulate
                 with fabric.no_backward_sync(wrapped, enabled=more):  # pyright: ignore[reportArgumentType]
                     losses, plain, sigma = wrapped(batch, generator)
@@ -156,17 +170,18 @@ def fit(
             stopped = _agree(fabric, interrupt.signal is not None)
             if (_due(step, settings.validate_every) or complete) and not stopped:
                 progress.say("validating")
-                metrics = validate(step)
-                log.scalars({f"validation/{name}": value for name, value in metrics.items()}, step=step)
+                with saving_on_failure("validation", step=step, keep=keep):
+                    metrics = validate(step)
+                    log.scalars({f"validation/{name}": value for name, value in metrics.items()}, step=step)
                 stopped = _agree(fabric, interrupt.signal is not None)
             if _due(step, settings.log_every) or complete or stopped:
                 shown = {"loss": float(loss), "gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
                 shown |= module.shown()
-                log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
+                with saving_on_failure("writing curves", step=step, keep=keep):
+                    log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
             if _due(step, settings.save_every) or complete or stopped:
-                _check_weights(module, step=step)
                 progress.say("saving")
-                save(step, metrics)
+                keep()
             if stopped:
                 break
     spent = max(time.perf_counter() - began, 1e-9)

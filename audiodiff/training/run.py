@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import audiodiff
+from audiodiff import metrics
 from audiodiff.data import label_set, resampling
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
@@ -20,10 +21,12 @@ from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.requirements import require
 from audiodiff.training import config as compose
 from audiodiff.training import loop, validation
 from audiodiff.training import sweep as sweep_table
 from audiodiff.training.ema import Ema
+from audiodiff.training.failure import closing_log, explaining, how_to_go_on, in_a_line
 from audiodiff.training.initial import start_from
 from audiodiff.training.log import NoLog
 from audiodiff.training.overrides import hydra_arguments, is_used
@@ -82,7 +85,9 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     Raises:
         ParameterError: if the configuration does not fit together.
         DataError: if the recordings cannot be used.
-        TrainingError: if training or an exact resume is impossible.
+        TrainingError: if training or an exact resume is impossible, or a stage of it fails: the newest checkpoint is
+            named, with the command that goes on from it.
+        PackageError: if a package that is needed later on, for validation for example, cannot be loaded.
     """
     settings = compose.settings(
         loop.Settings,
@@ -92,6 +97,8 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     watch = compose.settings(validation.Settings, config["validation"], name="validation")
     resume, init_from = config["train"]["resume"], config["train"]["init_from"]
     _refuse_used(run, resume=resume)
+    logger = compose.instantiate(config["logger"], name="logger")
+    _require_packages(config, logger=logger, names=watch.metrics)
     check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
     config = {**config, "fabric": _with_precision(config["fabric"])}
     _choose_algorithms(deterministic=config["train"]["deterministic"])
@@ -149,23 +156,29 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     first_step = 0 if state is None else state["step"]
 
     def save(step: int, metrics: Mapping[str, float]) -> None:
-        _save(
-            run / "checkpoints",
-            step=step,
-            config=config,
-            synthesizer=synthesizer,
-            ema=ema,
-            optimizer=optimizer,
-            module=module,
-            exactly=wanted,
-            metrics=metrics,
-            n_train=len(dataset.entries),
-            keep=settings.keep,
-        )
+        try:
+            _save(
+                run / "checkpoints",
+                step=step,
+                config=config,
+                synthesizer=synthesizer,
+                ema=ema,
+                optimizer=optimizer,
+                module=module,
+                exactly=wanted,
+                metrics=metrics,
+                n_train=len(dataset.entries),
+                keep=settings.keep,
+            )
+        except Exception as error:
+            raise TrainingError(
+                f"the checkpoint of step {step} cannot be written ({in_a_line(error)}): is the disk full? "
+                f"{how_to_go_on(run, steps=settings.steps)}"
+            ) from error
 
     first = fabric.is_global_zero
-    log = compose.instantiate(config["logger"], name="logger")(run, first_step=first_step) if first else NoLog()
-    with closing(log):
+    log = logger(run, first_step=first_step) if first else NoLog()
+    with closing_log(log), explaining(run, steps=settings.steps):
         if first:
             _announce(run, synthesizer=synthesizer, dataset=dataset, held_out=held_out, fabric=fabric)
         outcome = loop.fit(
@@ -200,6 +213,18 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     if first:
         _report(outcome, run=run, steps=settings.steps)
     return outcome
+
+
+def _require_packages(config: Mapping[str, Any], *, logger: Any, names: Sequence[str]) -> None:
+    """Import what training, validation and the log will need, before anything is read or computed."""
+    needed = ["soundfile", "safetensors", "lightning_fabric"]
+    if config["audio"].get("dialect") is not None:
+        needed.append("librosa")  # the mel filters
+    if names:
+        needed += metrics.packages(list(names))
+    # A logger of the user's own may be a function, which names no packages.
+    needed += getattr(getattr(logger, "func", None), "packages", ())
+    require(*needed)
 
 
 def _fit_statistics(synthesizer: Synthesizer, dataset: CropDataset) -> None:

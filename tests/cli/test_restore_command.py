@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import audiodiff
-from audiodiff.cli import restore as restore_command
+from audiodiff.cli.main import restore as restore_command
 from audiodiff.io import audio as audio_io
 from audiodiff.tasks.restoration import Sampling
 from audiodiff.tasks.restoration.enhancement import enhance

@@ -28,6 +28,8 @@ from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.wavenet import WaveNet
 
+pytestmark = pytest.mark.numeric
+
 number = partial(torch.tensor, dtype=torch.float64)
 # Point-symmetric and of equal variance in both channels, so that at sigma_max the law is N(0, sigma^2 + mean square)
 # but for terms of the order of sigma^-4.

@@ -20,6 +20,8 @@ from audiodiff.diffusion.process import (
 )
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 
 def bent(n_units: int = 8) -> Variational:
     """Return a learnt process that has learnt something."""

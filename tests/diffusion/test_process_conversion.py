@@ -14,6 +14,8 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 PARAMETERISATIONS = {"epsilon": Epsilon, "sample": Sample, "v": V}
 # The clock that a network is told of a learnt process is not its time.
 NAMES = [name for name in PROCESSES if not name.startswith("variational")]

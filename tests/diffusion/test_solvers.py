@@ -15,6 +15,8 @@ from audiodiff.diffusion.grid import Karras
 from audiodiff.diffusion.solvers import REGISTRY, Solver, solver
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 FLOW = [name for name, method in REGISTRY.items() if not method.draws]
 COUNTED = [name for name, method in REGISTRY.items() if method.calls is not None]
 MIXTURE = Mixture(

@@ -10,6 +10,8 @@ from audiodiff.diffusion.grid import Karras
 from audiodiff.diffusion.solvers import adaptive
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 MIXTURE = Mixture(
     torch.tensor([0.3, 0.7], dtype=torch.float64),
     torch.tensor([[-1.0, 0.5], [1.0, -0.2]], dtype=torch.float64),

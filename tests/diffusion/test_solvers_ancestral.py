@@ -11,6 +11,8 @@ from audiodiff.diffusion.process import DiscreteVP, linear_betas
 from audiodiff.diffusion.solvers import euler, euler_ancestral
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 BETAS = linear_betas(1e-4, 0.05, 50)
 
 

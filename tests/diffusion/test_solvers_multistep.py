@@ -17,6 +17,8 @@ from audiodiff.diffusion.solvers import Solver, deis, dpmpp_2m, dpmpp_3m, euler,
 from audiodiff.diffusion.solvers.adams_bashforth import exponential_moments
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 UNEVEN = torch.tensor([9.0, 6.0, 5.0, 3.0, 1.0, 0.7, 0.4], dtype=torch.float64)
 Polynomial = Callable[[float], float]
 
@@ -192,7 +194,8 @@ def test_unipc_of_order_one_is_an_exponential_trapezoid(data):
         (partial(dpmpp_3m, curvature=0.5), 2),
         (partial(pndm, process=VPCosine()), 2),
     ],
-    ids=str,
+    # Each process of pytest-xdist must give a test the same name, so no address of a function may be in it.
+    ids=["unipc 1", "unipc 1 bh1", "unipc bh1", "unipc 3", "deis 1", "deis 2", "deis 4", "dpmpp_3m", "pndm"],
 )
 def test_an_option_changes_the_order_as_it_says(data, solve, order):
     start = 10.0 * white(0)

@@ -13,6 +13,8 @@ from audiodiff.diffusion.process import VE, DiscreteVP, Flow, Process, VPCosine,
 from audiodiff.diffusion.solvers import euler, heun, midpoint
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 SHAPE = (2, 1, 32)
 
 

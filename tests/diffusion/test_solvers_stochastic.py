@@ -22,6 +22,8 @@ from audiodiff.errors import ParameterError
 from audiodiff.networks.network import Network
 from audiodiff.types import ReceptiveField
 
+pytestmark = pytest.mark.numeric
+
 VARIANCE = 0.04
 NARROW = Gaussian(torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[VARIANCE]], dtype=torch.float64))
 BETAS = linear_betas(1e-4, 0.05, 50)

@@ -8,11 +8,13 @@ import librosa
 import numpy as np
 import pytest
 import torch
-import torchaudio
+from peers import torchaudio
 
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect, ensure_same, explain
 from audiodiff.errors import AudioFileError, MelError, ParameterError
 from audiodiff.io.mel import load_mel, save_mel
+
+pytestmark = pytest.mark.numeric
 
 
 def torchaudio_mel(d, audio, **options):

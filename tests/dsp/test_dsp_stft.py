@@ -7,6 +7,8 @@ from audiodiff.dsp.resample import resample
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 # n_fft, hop_length, win_length, padding; each keeps the sum of squared windows away from zero inside the signal
 SIZES = [
     (1024, 256, 1024, 512),

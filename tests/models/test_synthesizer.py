@@ -20,6 +20,8 @@ from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.models.conditioners.mel import MelConditioner
 from audiodiff.models.synthesizer import Synthesizer
 
+pytestmark = pytest.mark.numeric
+
 HIFIGAN = dialect("hifigan")
 
 

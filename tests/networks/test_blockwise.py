@@ -9,6 +9,8 @@ from audiodiff.networks.blockwise import BLOCK_SAMPLES, run_in_blocks
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.wavenet import WaveNet
 
+pytestmark = pytest.mark.numeric
+
 
 def network(**options) -> WaveNet:
     torch.manual_seed(0)

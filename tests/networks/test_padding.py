@@ -24,6 +24,8 @@ from audiodiff.networks.spectral import SpectralWaveNet
 from audiodiff.networks.wavenet import WaveNet
 from audiodiff.training.step import Denoising, Float32Batch
 
+pytestmark = pytest.mark.numeric
+
 LENGTHS = [400, 272, 112]
 PROCESS = Flow(noise_scale=1.0)
 

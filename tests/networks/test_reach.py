@@ -14,6 +14,8 @@ from audiodiff.networks.refiner import SpectralRefiner
 from audiodiff.networks.spectral import SpectralWaveNet
 from audiodiff.networks.wavenet import WaveNet
 
+pytestmark = pytest.mark.numeric
+
 SMALL = {"channels": 12, "n_layers": 3, "dilation_cycle": 2, "step_features": 8}
 
 

@@ -21,6 +21,8 @@ from audiodiff.io import audio as audio_io
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.spectral import SpectralWaveNet
 
+pytestmark = pytest.mark.numeric
+
 
 def network(mel_dialect: MelDialect | None, **changes) -> SpectralWaveNet:
     """Make a small network whose last layer says something."""

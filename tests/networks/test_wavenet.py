@@ -1,11 +1,11 @@
 """The WaveNet, its embedding and its upsampler, against LMNT's DiffWave (the package diffwave) where both have it."""
 
 import math
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from peers import inference, model, params
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
@@ -21,10 +21,7 @@ from audiodiff.networks.residual import ResidualStack
 from audiodiff.networks.upsample import Upsampler, upsample_factors
 from audiodiff.networks.wavenet import WaveNet
 
-with warnings.catch_warnings():
-    # It compiles a function with torch.jit.script, which newer versions of torch deprecate.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from diffwave import inference, model, params
+pytestmark = pytest.mark.numeric
 
 HOP_LENGTH = 256
 N_MELS = 80

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from audiodiff.cli import main as cli
+from audiodiff.cli.main import main as cli
 from audiodiff.training import loop
 
 OUT = Path(__file__).parent
