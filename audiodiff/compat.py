@@ -32,6 +32,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.devices": "audiodiff.models.devices",
     "audiodiff.diffusion.coloured": "audiodiff.diffusion.colored_noise",
     "audiodiff.diffusion.jumps": "audiodiff.diffusion.few_step",
+    "audiodiff.diffusion.variational": "audiodiff.diffusion.bound",
     "audiodiff.diffusion.translation": "audiodiff.diffusion.editing",
     "audiodiff.dsp.mel_file": "audiodiff.io.mel",
     "audiodiff.edit_command": "audiodiff.cli.edit",
@@ -88,9 +89,15 @@ NAMES: Mapping[str, str] = {
 """Renamed classes and functions that configurations name, by their module of today."""
 
 KEYS: Mapping[str, str] = {
+    "horizon": "step_size",
     "starts_from_mel": "warm_start",
 }
 """Renamed keys of the model node of a configuration."""
+
+WEIGHTS: Mapping[str, str] = {
+    "denoiser.horizon.": "denoiser.step_size.",
+}
+"""Renamed beginnings of the names of weights."""
 
 
 def current_module(name: str) -> str | None:
@@ -130,6 +137,19 @@ def current_node(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return [current_node(item) for item in node]
     return node
+
+
+def current_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights by their names of today.
+
+    Example:
+        >>> current_weights({"denoiser.horizon.projection1.bias": 0.0})
+        {'denoiser.step_size.projection1.bias': 0.0}
+    """
+    return {
+        next((new + name.removeprefix(old) for old, new in WEIGHTS.items() if name.startswith(old)), name): value
+        for name, value in weights.items()
+    }
 
 
 def warn(old: str, new: str, *, stacklevel: int = 3) -> None:

@@ -82,14 +82,14 @@ def white_noise(like: Tensor, step: int) -> Tensor:
 
 def most_steps(name: str, budget: int) -> int | None:
     """Return the greatest number of steps that costs at most a budget of evaluations, None where one costs more."""
-    calls = REGISTRY[name].calls
+    calls = REGISTRY[name].n_evaluations
     assert calls is not None
     return max((n for n in range(1, budget + 1) if calls(n) <= budget), default=None)
 
 
 def runnable() -> list[str]:
     """Return the solvers that need a denoiser alone and a number of steps."""
-    return [name for name, method in REGISTRY.items() if method.calls is not None and not method.jumps]
+    return [name for name, method in REGISTRY.items() if method.n_evaluations is not None and not method.jumps]
 
 
 def toy(out: Path) -> None:
@@ -103,18 +103,18 @@ def toy(out: Path) -> None:
     errors: dict[str, dict[int, float]] = defaultdict(dict)
     for name in runnable():
         for budget in BUDGETS:
-            n_steps, calls = most_steps(name, budget), REGISTRY[name].calls
+            n_steps, calls = most_steps(name, budget), REGISTRY[name].n_evaluations
             if n_steps is None or calls is None or calls(n_steps) in distances[name]:
                 continue
             sigmas = grids.Karras(sigma_max=FIRST)(n_steps) if n_steps > 1 else grids.Fixed([FIRST])(1)
             end = solver(name)(denoise, start, sigmas, noise=white_noise)
             distances[name][calls(n_steps)] = sliced_wasserstein(end, truth)
-            if not REGISTRY[name].draws:
+            if not REGISTRY[name].stochastic:
                 errors[name][calls(n_steps)] = _rms(end[:N_FLOW] - flow_end)
     errors["adaptive"] = dict(_adaptive_errors(start[:N_FLOW], flow_end))
     figure, axes = plt.subplots(1, 3, figsize=(12.4, 4.0), constrained_layout=True)
     for axis, drawn, title in ((axes[0], False, "deterministic"), (axes[1], True, "with noise")):
-        _curves(axis, {name: curve for name, curve in distances.items() if REGISTRY[name].draws == drawn})
+        _curves(axis, {name: curve for name, curve in distances.items() if REGISTRY[name].stochastic == drawn})
         axis.axhline(floor, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="exact samples")
         axis.set(title=f"distance to the density: {title}", xlabel="evaluations of the denoiser", ylim=(0.006, 3.0))
         axis.set_ylabel("sliced Wasserstein distance")
@@ -152,7 +152,7 @@ def orders(out: Path) -> None:
     truth = exact_flow(start, 10.0, 0.1)
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for name in runnable():
-        if REGISTRY[name].draws:
+        if REGISTRY[name].stochastic:
             continue
         for n_steps in (8, 16, 32, 64, 128, 256, 512):
             sigmas = torch.logspace(1.0, -1.0, n_steps + 1, dtype=torch.float64)

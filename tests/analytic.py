@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
-from audiodiff.diffusion.operators import LinearOperator
+from audiodiff.diffusion.operators import Linear, LinearOperator
 from audiodiff.diffusion.process import Process
 from audiodiff.networks.network import Network
 from audiodiff.types import ReceptiveField
@@ -149,6 +149,22 @@ class Law:
         gain = self.covariance @ a.mT @ torch.linalg.pinv(inner, hermitian=True, rtol=1e-10)
         mean = self.mean + gain @ (y[0, 0] - a @ self.mean)
         return Law(mean, self.covariance - gain @ a @ self.covariance)
+
+
+def decimation(factor: int) -> Linear:
+    """Return a band limit to the new half of the rate, then every factor-th sample: A A^T = 1 / factor below it."""
+
+    def band(x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(x)
+        kept = torch.arange(spectrum.shape[-1]) < -(-x.shape[-1] // (2 * factor))
+        return torch.fft.irfft(spectrum * kept, n=x.shape[-1])
+
+    def transpose(y: Tensor) -> Tensor:
+        spread = y.new_zeros(*y.shape[:-1], y.shape[-1] * factor)
+        spread[..., ::factor] = y
+        return band(spread)
+
+    return Linear(lambda x: band(x)[..., ::factor], transpose, multiple=1.0 / factor)
 
 
 def matrix(operator: LinearOperator, n_samples: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""The variational bound: how many nats the ancestral chain of a denoiser needs at most, per dimension of the signal.
+"""Variational bounds: upper bounds on -log p(x0) of the ancestral chain of a denoiser, in nats per dimension.
 
 The chain draws p(x_s | x_t) = q(x_s | x_t, x0 = D(x_t)) at decreasing noise levels, as `euler_ancestral` does, and
-ends in a Gaussian decoder around D of the least noisy level. A bound and the likelihood of the probability flow
-(`likelihood.py`) agree for the exact denoiser alone: with a trained one they measure two different models, the chain
-and the flow, and neither bounds the other.
+ends in a Gaussian decoder around D of the least noisy level. A network may also learn the variances of the chain. Only
+for the exact denoiser is the likelihood of the probability flow (`likelihood.py`) the same: of a trained denoiser, the
+chain and the flow are two different models, and neither number bounds the other.
 
 | here | elsewhere |
 |---|---|
@@ -14,7 +14,8 @@ and the flow, and neither bounds the other.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,22 +24,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.diffusion.broadcast import pad_dims_like
-from audiodiff.diffusion.grid import Sigmas
+from audiodiff.diffusion.denoiser import Prediction
+from audiodiff.diffusion.divergence import (
+    Nats,
+    decoder_nats,
+    log_variance_ratio,
+    posterior_divergence,
+    prior_divergence,
+)
+from audiodiff.diffusion.grid import Discrete, Sigmas
+from audiodiff.diffusion.objective import Objective, Observed, Plain
+from audiodiff.diffusion.process import DiscreteVP
 from audiodiff.diffusion.solvers.method import evaluate
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.types import Denoise, Noise, Sigma, Signal
 
-Nats = Float[Tensor, "batch"]
+BIN_WIDTH = 2.0**-15
+"""Bin width of 16-bit audio in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Hold the parts of a bound, in nats per dimension, of each example.
+    """Hold the parts of a bound of each example, in nats per dimension.
 
     Args:
-        prior: what the noisiest level tells of x0, beyond the chain's start.
-        diffusion: the terms of the transitions between noise levels, noisiest first.
-        reconstruction: what is left to say of x0 at the least noisy level.
+        prior: divergence of x at the noisiest level from the start of the chain.
+        diffusion: terms of the transitions between noise levels, noisiest first.
+        reconstruction: -log of the decoder at x0.
     """
 
     prior: Nats
@@ -47,7 +59,7 @@ class Bound:
 
     @property
     def total(self) -> Nats:
-        """The negative log likelihood's upper bound, in expectation over the noise."""
+        """The upper bound on -log p(x0); it holds in expectation over the noise."""
         return self.prior + self.diffusion.sum(dim=1) + self.reconstruction
 
 
@@ -60,25 +72,25 @@ def variational_bound(
     data_variance: float = 0.0,
     bin_width: float | None = None,
 ) -> Bound:
-    """Bound -log p(x0) for the chain over a grid: sum of 1/2 (SNR(s) - SNR(t)) |x0 - D(x_t)|^2 and both its ends.
+    """Bound -log p(x0) for the chain over a grid: sum of 1/2 (SNR(s) - SNR(t)) |x0 - D(x_t)|^2, prior and decoder.
 
-    One draw of noise at every level: an unbiased estimate. The decoder has the least noisy level's sigma as its std.
+    The estimate from one draw of noise at every level is unbiased. The decoder's std is sigma of the least noisy level.
 
     Args:
         denoise: (x, sigma) -> x0, called once at every level but 0.
         x0: clean signals.
-        sigmas: decreasing levels, the last 0, as a grid gives them.
+        sigmas: decreasing levels from a grid, the last 0.
         noise: draws the noise of level k with step number k.
-        data_variance: the chain starts from N(0, sigma^2 + data_variance) at the first level: 0 is the start
-            sigma * eps, 1 is DDPM's x_t ~ N(0, 1) of a process that preserves the variance.
-        bin_width: of quantised signals, 2^-15 for 16-bit audio in [-1, 1]: the bound is on -log P(x0), with a
-            decoder that is integrated over the bin; None: on -log p(x0), a density.
+        data_variance: the chain starts from N(0, sigma^2 + data_variance) at the first level: 0 for the start
+            sigma * eps, 1 for x_t ~ N(0, 1) of DDPM and other processes that preserve the variance.
+        bin_width: None for a bound on -log p(x0), a density; for quantised signals the width of their bins, which
+            gives a bound on -log P(x0) with the decoder integrated over the bin. 16-bit audio in [-1, 1] has 2^-15.
 
     Raises:
         ParameterError: if sigmas do not decrease to 0.
 
     Example:
-        >>> x0 = torch.zeros(1, 1, 4)  # data that is always 0, and so is its denoiser
+        >>> x0 = torch.zeros(1, 1, 4)  # data that is always 0
         >>> bound = variational_bound(lambda x, sigma: 0.0 * x, x0, torch.tensor([9.0, 1.0, 0.0]), noise=lambda x, k: x)
         >>> bound.reconstruction  # log(2 pi) / 2
         tensor([0.9189], dtype=torch.float64)
@@ -110,22 +122,22 @@ def continuous_bound(
     data_variance: float = 0.0,
     bin_width: float | None = None,
 ) -> Bound:
-    """Compute the limit of infinitely many steps: the integral of |x0 - D|^2 / sigma^3 d sigma, and both its ends.
+    """Bound -log p(x0) for infinitely many steps: the integral of |x0 - D|^2 / sigma^3 d sigma, prior and decoder.
 
-    The integral is a Gauss-Legendre quadrature over log(sigma).
+    The integral is computed by Gauss-Legendre quadrature over log(sigma).
 
     Args:
         denoise: (x, sigma) -> x0, called once at every level and once at sigma_min.
         x0: clean signals.
-        sigma_min: where the decoder takes over.
-        sigma_max: where the chain starts.
-        n_levels: of the quadrature; the result's diffusion holds the share of each, noisiest first.
-        noise: draws the noise of level k with step number k, that of sigma_min with number n_levels.
+        sigma_min: level of the decoder.
+        sigma_max: level at which the chain starts.
+        n_levels: nodes of the quadrature; the result's diffusion holds the term of each, noisiest first.
+        noise: draws the noise of level k with step number k, and that of sigma_min with step number n_levels.
         data_variance: as in `variational_bound`.
         bin_width: as in `variational_bound`.
 
     Raises:
-        ParameterError: unless 0 < sigma_min < sigma_max, or for no levels.
+        ParameterError: unless 0 < sigma_min < sigma_max and n_levels is at least 1.
 
     Source: Kingma et al. 2021 (VDM), eq. 17 and 18, with d SNR = -2 sigma^-3 d sigma.
     """
@@ -146,61 +158,123 @@ def continuous_bound(
     )
 
 
-def prior_divergence(x0: Signal, sigma: float, *, data_variance: float) -> Nats:
-    """Compute KL(N(x0, sigma^2), N(0, sigma^2 + data_variance)), in nats per dimension.
+def learned_variance_bound(
+    predict: Callable[[Signal, Sigma], Prediction],
+    x0: Signal,
+    process: DiscreteVP,
+    *,
+    noise: Noise,
+    bin_width: float | None = None,
+) -> Bound:
+    """Bound -log p(x0) for the chain that starts from x_t ~ N(0, 1) and has the learned variance.
+
+    Args:
+        predict: `BoundDenoiser.predict`, called once at every step of the process.
+        x0: clean signals.
+        process: the table of betas.
+        noise: draws the noise of level k, the noisiest 0, with step number k.
+        bin_width: see `variational_bound`.
 
     Raises:
-        ParameterError: if data_variance is negative.
+        ParameterError: if the denoiser does not learn its variance.
+
+    Source: Nichol and Dhariwal 2021, eq. 3 to 7.
     """
-    if data_variance < 0.0:
-        raise ParameterError(f"data_variance={data_variance} must not be negative")
-    power = x0.double().square().flatten(1).mean(dim=1)
-    return 0.5 * ((power - data_variance) / (sigma**2 + data_variance) + math.log1p(data_variance / sigma**2))
+    levels = Discrete(process)(len(process.betas))[:-1]
+    terms: list[Nats] = []
+    for step, level in enumerate(levels.tolist()):
+        sigma = torch.full((len(x0),), level, dtype=torch.float64, device=x0.device)
+        prediction = predict(x0 + level * noise(x0, step), sigma)
+        terms.append(step_nats(prediction, x0, sigma, process=process, bin_width=bin_width))
+    return Bound(
+        # In x, N(0, 1) of a process that preserves the variance is N(0, 1 + sigma^2).
+        prior=prior_divergence(x0, float(levels[0]), data_variance=1.0),
+        diffusion=torch.stack(terms[:-1], dim=1),
+        reconstruction=terms[-1],
+    )
 
 
-def log_variance_ratio(sigma: Sigma, sigma_next: Sigma) -> Sigma:
-    """Compute log(beta / beta_tilde) of the step from sigma to sigma_next of a process that preserves the variance.
-
-    beta_tilde = sigma_next^2 (1 - sigma_next^2 / sigma^2), in x, is the variance of the posterior given x0; beta that
-    of a step of the process: the least and the greatest variance that a reverse step can need.
-
-    Source: Nichol and Dhariwal 2021, eq. 15; Ho et al. 2020, eq. 7.
-    """
-    return torch.log1p(sigma_next**2) - torch.log1p(sigma**2) + 2.0 * (torch.log(sigma) - torch.log(sigma_next))
-
-
-def posterior_divergence(error: Signal, snr_gain: Sigma, excess: Signal) -> Signal:
-    """Compute KL(q(x_s | x_t, x0), p(x_s | x_t)) of each sample, in nats.
+def step_nats(
+    prediction: Prediction, x0: Signal, sigma: Sigma, *, process: DiscreteVP, bin_width: float | None = None
+) -> Nats:
+    """Compute each example's term of the bound: the divergence of its step; for the first step, -log of the decoder.
 
     Args:
-        error: x0 - D(x_t).
-        snr_gain: SNR(s) - SNR(t) of each example.
-        excess: log variance of p above that of q; 0 leaves half of snr_gain * error^2.
+        prediction: of the denoiser at sigma.
+        x0: clean signals.
+        sigma: for each example, the noise level of one of the process's steps.
+        process: the table of betas.
+        bin_width: see `variational_bound`.
 
-    Source: Kingma et al. 2021 (VDM), appendix E; Nichol and Dhariwal 2021, eq. 4.
+    Raises:
+        ParameterError: if the denoiser does not learn its variance.
+
+    Source: Nichol and Dhariwal 2021, eq. 3 to 7 and 15.
     """
-    return 0.5 * (excess + torch.expm1(-excess) + pad_dims_like(snr_gain, error) * error**2 * torch.exp(-excess))
+    fraction = prediction.variance_fraction
+    if fraction is None:
+        raise ParameterError(
+            "the prediction has no variance_fraction: set model.denoiser.learns_variance=true and the network's "
+            "out_channels to twice the channels of the signal, or choose another objective"
+        )
+    step = process.time(sigma.double()).round()
+    # No step precedes the first; it has the range of variances of the second, as in the paper's code.
+    above = process.sigma(torch.clamp(step, min=1.0))
+    below = process.sigma(torch.clamp(step - 1.0, min=0.0))
+    error = x0 - prediction.denoised
+    excess = pad_dims_like(log_variance_ratio(above, below), error) * fraction
+    divergence = posterior_divergence(error, below**-2 - above**-2, excess).flatten(1).mean(dim=1).double()
+
+    log_beta = 2.0 * torch.log(below) - torch.log1p(below**2)
+    log_range = -torch.log1p(-((below / above) ** 2))
+    # At other steps the decoder is discarded, but its gradient must not overflow.
+    shortfall = torch.where(pad_dims_like(step, error) == 0.0, fraction - 1.0, 0.0)
+    log_variance = pad_dims_like(log_beta, error) + pad_dims_like(log_range, error) * shortfall
+    decoder = decoder_nats(error, log_variance, bin_width).flatten(1).mean(dim=1).double()
+    return torch.where(step == 0.0, decoder, divergence)
 
 
-def decoder_nats(error: Signal, log_variance: Signal, bin_width: float | None) -> Signal:
-    """Compute -log of a Gaussian around D at x0, or of its integral over x0's bin, of each sample.
+@dataclass(frozen=True)
+class Hybrid(Objective):
+    """Compute L_simple + vlb_weight * L_vlb, where L_vlb trains the variance alone: its gradient stops at D.
 
-    The bins are all alike; Ho et al. let the outermost ones reach to infinity, which concerns clipped samples alone.
+    L_vlb is estimated as the number of steps times the term of the one step that was drawn, in nats per dimension. So
+    the steps must be drawn uniformly (`DiscreteSteps`), or weighted accordingly.
 
     Args:
-        error: x0 - D.
-        log_variance: of the Gaussian.
-        bin_width: of the bin that x0 is the centre of; None for the density.
+        process: the table of betas; sigma must be the noise level of one of its steps.
+        simple: the objective of D.
+        vlb_weight: lambda; small, because the terms differ by orders of magnitude.
+        bin_width: of quantised signals, see `variational_bound`; None for signals that are not quantised.
 
-    Source: Ho et al. 2020, eq. 13.
+    Source: Nichol and Dhariwal 2021, section 3.1, eq. 16.
     """
-    if bin_width is None:
-        return 0.5 * (math.log(2.0 * math.pi) + log_variance + error**2 * torch.exp(-log_variance))
-    # On the lower side, where the logarithm of the normal distribution function keeps its digits.
-    scale = torch.exp(-0.5 * log_variance.double())
-    upper = torch.special.log_ndtr((0.5 * bin_width - error.double().abs()) * scale)
-    lower = torch.special.log_ndtr((-0.5 * bin_width - error.double().abs()) * scale)
-    return -(upper + torch.log(-torch.expm1(lower - upper)))
+
+    process: DiscreteVP
+    simple: Objective = field(default_factory=Plain)
+    vlb_weight: float = 0.001
+    bin_width: float | None = BIN_WIDTH
+
+    def __post_init__(self) -> None:
+        if not self.vlb_weight > 0.0:
+            raise ParameterError(f"vlb_weight={self.vlb_weight} must be positive: with 0 the variance is not trained")
+        if self.bin_width is not None and not self.bin_width > 0.0:
+            raise ParameterError(
+                f"bin_width={self.bin_width} must be positive, or null for signals that are not quantised"
+            )
+
+    def __call__(
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, observed: Observed | None = None
+    ) -> Nats:
+        """Compute the loss of each example.
+
+        Raises:
+            ParameterError: if the denoiser does not learn its variance.
+        """
+        fixed = replace(prediction, denoised=prediction.denoised.detach())
+        term = step_nats(fixed, x0, sigma, process=self.process, bin_width=self.bin_width)
+        weight = self.vlb_weight * len(self.process.betas)
+        return self.simple(prediction, x0, x, sigma) + weight * term.to(x.dtype)
 
 
 def _squared_error(denoise: Denoise, x0: Signal, sigma: float, *, noise: Noise, step: int) -> Nats:

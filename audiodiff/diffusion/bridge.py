@@ -1,8 +1,8 @@
-"""Processes between clean and noisy speech, x_t = w_x x0 + w_y y + s eps, as coordinates of one denoiser.
+"""Bridges: processes between clean and noisy speech, x_t = w_x x0 + w_y y + s eps, as coordinates of one denoiser.
 
-Given y, (x_t - w_y y) / w_x = x0 + (s / w_x) eps is what D(x, sigma | y) denoises, with sigma = s / w_x. A network that
-was trained to denoise clean speech, told the noisy speech, serves all of these processes; they differ by the noise
-levels that their samplers visit, and by what they start from.
+Given y, D(x, sigma | y) denoises x = (x_t - w_y y) / w_x = x0 + (s / w_x) eps, with sigma = s / w_x. So one conditional
+denoiser of clean speech given noisy speech serves all of these processes; they differ by the noise levels that their
+samplers visit, and by their start.
 
 | process | w_x | s | its sampler starts at |
 |---|---|---|---|
@@ -11,8 +11,8 @@ levels that their samplers visit, and by what they start from.
 | Schroedinger bridge, `SchroedingerBridge` | (v(1) - v(t)) / v(1) | sqrt(v(t) (v(1) - v(t)) / v(1)) | y, t = 1 |
 
 In all of them w_y = 1 - w_x, so that x_t = y + s eps is y + sigma eps in the denoiser's coordinate: noisy speech with
-more noise, which is where `Sampling(start=sigma)` starts. Where w_x is 0, sigma is infinite, and y is drowned: flow and
-bridge start from noise alone. SGMSE+ starts at a finite sigma, as if the mean of x_1 were y.
+more noise, the start of `Sampling(start=sigma)`. If w_x is 0, sigma is infinite and y has no part in x: FlowSE and the
+Schroedinger bridge start from noise alone. SGMSE+ starts at a finite sigma, as if the mean of x_1 were y.
 """
 
 import math
@@ -46,7 +46,7 @@ class Bridge(ABC):
         """Return w_x, w_y and s at times in [0, 1]."""
 
     def sigma(self, t: Times) -> Times:
-        """Return the noise level s / w_x; infinite where w_x is 0."""
+        """Return the noise level s / w_x; infinite if w_x is 0."""
         w_x, _, s = self.coefficients(t)
         return torch.where(w_x > 0.0, s / w_x, math.inf)
 
@@ -56,9 +56,9 @@ class OrnsteinUhlenbeck(Bridge):
     """dx = gamma (y - x) dt + sigma_min r^t sqrt(2 log r) dw, with r = sigma_max / sigma_min.
 
     Args:
-        gamma: how fast the mean goes from x0 to y.
-        sigma_min: of the noise, as an amplitude of what is diffused, in the paper compressed spectra.
-        sigma_max: likewise.
+        gamma: rate at which the mean goes from x0 to y.
+        sigma_min: least scale of the noise, in units of the diffused signal (in the paper, compressed spectra).
+        sigma_max: greatest scale, likewise.
 
     Example:
         >>> OrnsteinUhlenbeck().sigma(torch.tensor([0.0, 1.0]))
@@ -82,17 +82,17 @@ class OrnsteinUhlenbeck(Bridge):
     def coefficients(self, t: Times) -> Coefficients:
         w_x = torch.exp(-self.gamma * t)
         rate = math.log(self.sigma_max / self.sigma_min)
-        # Richter et al. 2023, eq. 6, with the difference of the exponentials as expm1, which is exact near t = 0.
+        # Richter et al. 2023, eq. 6; expm1 is exact near t = 0.
         variance = self.sigma_min**2 * rate / (self.gamma + rate) * w_x**2 * torch.expm1(2.0 * (self.gamma + rate) * t)
         return Coefficients(w_x, 1.0 - w_x, variance.sqrt())
 
 
 @dataclass(frozen=True)
 class NoisyFlow(Bridge):
-    """x_t = (1 - t) x0 + t (y + noise_scale eps): straight lines from clean speech to noisy speech with more noise.
+    """x_t = (1 - t) x0 + t (y + noise_scale eps): straight lines from clean speech to noisy speech plus noise.
 
     Args:
-        noise_scale: of the noise at t = 1, as an amplitude of what is diffused.
+        noise_scale: std of the noise at t = 1, in units of the diffused signal.
 
     Example:
         >>> NoisyFlow(noise_scale=0.5).sigma(torch.tensor([0.5, 1.0]))
@@ -116,8 +116,8 @@ class SchroedingerBridge(Bridge):
     """A Brownian bridge from x0 to y, with the variance v(t) = c (k^2t - 1) / (2 log k) of dx = sqrt(c) k^t dw.
 
     Args:
-        c: of the diffusion.
-        k: likewise.
+        c: scale of the variance.
+        k: growth of the noise from t = 0 to 1.
 
     Source: Jukić et al. 2024 (Schrödinger bridge for generative speech enhancement), eq. 11 and table 1, SB-VE.
     """
@@ -144,14 +144,14 @@ class SchroedingerBridge(Bridge):
 
 @dataclass(frozen=True)
 class BridgeGrid(Grid):
-    """Space the clock of a bridge evenly, from t_start to 0.
+    """Space the time of a bridge evenly, from t_start to 0.
 
     Args:
-        bridge: whose clock it is.
-        t_start: where to begin; below 1 where w_x is 0 there.
+        bridge: the bridge.
+        t_start: time of the first level; below 1 for bridges with w_x = 0 at t = 1.
 
     Example:
-        >>> Along(NoisyFlow(noise_scale=1.0), t_start=0.75)(3)
+        >>> BridgeGrid(NoisyFlow(noise_scale=1.0), t_start=0.75)(3)
         tensor([3.0000, 1.0000, 0.3333, 0.0000], dtype=torch.float64)
     """
 

@@ -1,4 +1,4 @@
-"""The denoiser: a network and its preconditioning, as one function (x, sigma) -> x0."""
+"""Denoiser: a network and its preconditioning as one function (x, sigma) -> x0."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from audiodiff.types import ReceptiveField, Sigma, Signal
 
 @runtime_checkable
 class ConditionedNetwork(Protocol):
-    """What a denoiser asks of a network: audiodiff.networks.Network, which a sibling package may not import."""
+    """The interface of audiodiff.networks.Network, which this package may not import."""
 
     @property
     def receptive_field(self) -> ReceptiveField: ...
@@ -32,8 +32,8 @@ class ConditionedNetwork(Protocol):
 
 
 @runtime_checkable
-class Horizon(Protocol):
-    """What a denoiser asks of the encoder of (sigma, sigma_next), which may not be imported from a sibling package."""
+class StepSizeEncoder(Protocol):
+    """The interface of audiodiff.networks.step_size.StepSizeEmbedding, which this package may not import."""
 
     n_features: int
 
@@ -42,15 +42,14 @@ class Horizon(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Hold what an objective may need of one evaluation.
+    """Hold the results of one evaluation of a denoiser.
 
     Args:
-        raw: the network's own output F.
+        raw: the network's output F.
         denoised: the estimate D of x0.
-        scalings: the coefficients between the two, in float64.
-        variance_fraction: of a network that learns the variance of ancestral sampling, where log variance stands
-            between its least value (0) and its greatest (1), not limited to that range (Nichol and Dhariwal 2021,
-            eq. 15).
+        scalings: the coefficients between F and D, in float64.
+        variance_fraction: v of a network that learns the variance of ancestral sampling: 0 for the least log variance,
+            1 for the greatest, not limited to that range (Nichol and Dhariwal 2021, eq. 15).
     """
 
     raw: Signal
@@ -61,11 +60,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class BoundDenoiser:
-    """A denoiser and its encoded condition: called as (x, sigma) -> x0, which is all that most of the code knows.
+    """Evaluate a denoiser with a fixed condition, as (x, sigma) -> x0.
 
     Args:
         denoiser: network and preconditioning.
-        encoded: what `Network.encode` made of the condition.
+        encoded: the condition, encoded by `Network.encode`.
     """
 
     denoiser: "Denoiser"
@@ -75,14 +74,14 @@ class BoundDenoiser:
         return self.denoiser.predict(x, sigma, self.encoded).denoised
 
     def predict(self, x: Signal, sigma: Sigma) -> Prediction:
-        """Return everything that the network says, the variance for one."""
+        """Return all results of one evaluation, the learned variance among them."""
         return self.denoiser.predict(x, sigma, self.encoded)
 
     def predict_jump(self, x: Signal, sigma: Sigma, sigma_next: Sigma) -> Signal:
-        """Return the x0 whose Euler step from sigma arrives where the flow is at sigma_next.
+        """Return the x0 whose Euler step from sigma ends on the probability flow at sigma_next.
 
         Raises:
-            ParameterError: if the denoiser was not trained to jump.
+            ParameterError: if the denoiser has no step-size embedding.
         """
         return self.denoiser.predict(x, sigma, self.encoded, sigma_next=sigma_next).denoised
 
@@ -94,10 +93,10 @@ class Denoiser(nn.Module):
 
     Args:
         network: F, called with (c_in * x, c_noise, encoded condition).
-        preconditioning: gives the scalings for a sigma.
-        learns_variance: whether the second half of the network's channels is the variance fraction v, as 2 v - 1.
-        horizon: encodes where a jump from sigma goes, as features that are appended to condition.vector; None for a
-            denoiser that knows no jumps.
+        preconditioning: computes the scalings for a sigma.
+        learns_variance: whether the second half of the network's channels is 2 v - 1, with v the variance fraction.
+        step_size: embeds (sigma, sigma_next) as features that are appended to condition.vector; None for a denoiser
+            that is not trained to jump.
 
     Source: Karras et al. 2022, eq. 7.
     """
@@ -108,29 +107,29 @@ class Denoiser(nn.Module):
         preconditioning: Preconditioning,
         *,
         learns_variance: bool = False,
-        horizon: Horizon | None = None,
+        step_size: StepSizeEncoder | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.preconditioning = preconditioning
-        # A learnt process is trained, averaged and saved with the denoiser's weights.
+        # A learned process is trained, averaged and saved with the denoiser's weights.
         self.schedule = learned(preconditioning)
         self.learns_variance = learns_variance
-        self.horizon = horizon
+        self.step_size = step_size
 
     def forward(self, x: Signal, sigma: Sigma, condition: Condition, *, sigma_next: Sigma | None = None) -> Prediction:
-        """Predict from a condition as the conditioner made it: the path of training, which reaches every weight."""
+        """Predict from a condition that is not yet encoded, as training does: gradients reach every weight."""
         return self.predict(x, sigma, self._encode(condition), sigma_next=sigma_next)
 
     def bind(self, condition: Condition) -> BoundDenoiser:
-        """Encode the condition once and return (x, sigma) -> x0; whether gradients flow is the caller's decision."""
+        """Encode the condition once and return (x, sigma) -> x0. Gradients are as the caller has set them."""
         return BoundDenoiser(self, self._encode(condition))
 
     def activations(self, x: Signal, sigma: Sigma, condition: Condition, *, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return the outputs of the network's modules of these names (as in network.named_modules()), by name.
+        """Return the outputs of some modules of the network, by their names in network.named_modules().
 
         Raises:
-            ParameterError: if the network has no module of that name, or one returned something else than a tensor.
+            ParameterError: if the network has no such module, or the module does not return a tensor.
         """
         found: dict[str, Tensor] = {}
         modules = dict(self.named_modules())
@@ -160,20 +159,23 @@ class Denoiser(nn.Module):
         Args:
             x: x0 + sigma * eps.
             sigma: the noise level of each example.
-            encoded: what the network's `encode` returned, with the condition's mask: all is zero where that is False.
-            sigma_next: where a jump is to arrive; None asks for x0 itself, a jump of no length.
+            encoded: the result of the network's `encode`, with the condition's mask; the prediction is 0 where that is
+                False.
+            sigma_next: the level at which a jump ends; None predicts x0 itself, as a jump of length 0.
 
         Raises:
-            ParameterError: if there is a sigma_next and no horizon to encode it.
+            ParameterError: if sigma_next is given and the denoiser has no step-size embedding.
         """
         scalings = self.preconditioning(sigma.double())
-        if self.horizon is not None:
-            features = self.horizon(sigma.double(), sigma.double() if sigma_next is None else sigma_next.double())
+        if self.step_size is not None:
+            features = self.step_size(sigma.double(), sigma.double() if sigma_next is None else sigma_next.double())
             features = features.to(x.dtype)
             vector = features if encoded.vector is None else torch.cat([encoded.vector, features], dim=1)
             encoded = replace(encoded, vector=vector)
         elif sigma_next is not None:
-            raise ParameterError("sigma_next is given, and this denoiser knows no jumps: train it with method=shortcut")
+            raise ParameterError(
+                "sigma_next is given, and this denoiser has no step_size embedding: train it with method=shortcut"
+            )
         inside = None if encoded.mask is None else encoded.mask.unsqueeze(1)
         if inside is not None:
             x = x * inside
@@ -195,12 +197,12 @@ class Denoiser(nn.Module):
         return Prediction(raw, denoised, scalings, fraction)
 
     def _encode(self, condition: Condition) -> Condition:
-        """Encode a condition, with room in its vector for the horizon while the network looks at its size."""
-        if self.horizon is None:
+        """Encode a condition; while the network checks its size, zeros stand for the step-size features."""
+        if self.step_size is None:
             return replace(self.network.encode(condition), mask=condition.mask)
         given = [part for part in (condition.vector, condition.frames, condition.signal) if part is not None]
         like = given[0] if given else next(self.parameters())
-        room = torch.zeros(len(like) if given else 1, self.horizon.n_features, device=like.device)
-        vector = room if condition.vector is None else torch.cat([condition.vector, room], dim=1)
+        zeros = torch.zeros(len(like) if given else 1, self.step_size.n_features, device=like.device)
+        vector = zeros if condition.vector is None else torch.cat([condition.vector, zeros], dim=1)
         encoded = self.network.encode(replace(condition, vector=vector))
         return replace(encoded, vector=condition.vector, mask=condition.mask)

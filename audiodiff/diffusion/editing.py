@@ -1,7 +1,7 @@
-"""From one signal to another through noise: signals that are carried part of the way up, and down again as others.
+"""Editing: add noise to a signal, or invert it to noise, and denoise it as another signal.
 
-A strength, from 0 to 1, is a place on the clock of a sampler: its grid with N steps visits N + 1 noise levels, and
-strength s is the level after (1 - s) N of them. N is `N_LEVELS` or a little more.
+A strength, from 0 to 1, is a position in the grid of a sampler: with N steps the grid has N + 1 noise levels, and
+strength s is level number (1 - s) N. N is `N_LEVELS` or a little more.
 """
 
 import math
@@ -16,7 +16,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 N_LEVELS = 1024
-"""Steps, at least, of the clock that a strength is read on."""
+"""Least number of steps of the grid in which strengths are looked up."""
 
 
 def sdedit(
@@ -29,7 +29,7 @@ def sdedit(
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
 ) -> Signal:
-    """Add noise of the first level to x0, and let the solver take it away again.
+    """Add noise of the first level to x0, and denoise the result with a solver.
 
     Source: Meng et al. 2022 (SDEdit), algorithm 1.
     """
@@ -40,17 +40,17 @@ def sdedit(
 def inversion(
     source: Denoise, target: Denoise, x0: Signal, sigmas: Sigmas, *, process: Process, on_step: OnStep | None = None
 ) -> Signal:
-    """Carry x0 along the probability flow of one denoiser from the last level to the first, and back along another's.
+    """Follow the probability flow of one denoiser from the last level to the first, and back that of another.
 
-    With one denoiser for both, x0 comes back to the order of the midpoint rule, two. Between two Gaussians of one shape
-    and from a high first level it is the monotone, least costly map from one to the other.
+    With the same denoiser twice, the result is x0 up to the error of the midpoint rule, of order two. Between two
+    Gaussians with proportional covariances, and with a high first level, the map is the optimal transport.
 
     Args:
-        source: knows what x0 is.
-        target: knows what it is to become.
-        x0: taken to lie at the last level.
-        sigmas: decreasing; the last is small against what x0 holds, and not 0.
-        process: in whose clock a step is halved. A flow's works from the lowest to the highest levels.
+        source: conditional denoiser of x0.
+        target: conditional denoiser of the result.
+        x0: starts at the last level.
+        sigmas: decreasing; the last is not 0, and small against x0.
+        process: the middle of a step is that of its clock. `Flow` works from the lowest to the highest levels.
         on_step: called after every step, up and down.
 
     Source: Su et al. 2023 (dual diffusion implicit bridges), algorithm 1 and proposition 3.1 for the map; Song et al.
@@ -93,7 +93,7 @@ def rungs(sampler: Sampler, *, strength: float) -> Sigmas:
 
 
 def flow_of(sampler: Sampler) -> Flow:
-    """Return the flow whose time, 1 / 2 where signal and noise weigh the same, is the middle of a sampler's clock."""
+    """Return the flow with t = 1 / 2 in the middle of a sampler's grid."""
     clock = _clock(sampler)
     return Flow(noise_scale=float(clock[(len(clock) - 1) // 2]))
 

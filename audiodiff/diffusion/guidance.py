@@ -1,11 +1,11 @@
-"""Guidance: denoisers made of denoisers, which samplers, solvers and grids take as any other.
+"""Guidance: denoisers made from other denoisers, for any sampler, solver and grid.
 
-With D_c the denoiser that is told the condition and D_u the one that is not, the guided denoiser is
+With the conditional denoiser D_c and the unconditional denoiser D_u, the guided denoiser is
 
     D = D_u + scale (D_c - D_u),
 
-so that scale 1 is D_c, scale 0 is D_u, and more than 1 exaggerates the condition. In terms of scores, with
-score = (D - x) / sigma^2, it is that of p_c^scale p_u^(1 - scale) at each noise level.
+so that scale 1 is D_c, scale 0 is D_u, and more than 1 exaggerates the condition. Its score, (D - x) / sigma^2, is that
+of p_c^scale p_u^(1 - scale) at each noise level.
 
 | here | elsewhere |
 |---|---|
@@ -25,7 +25,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Sigma, Signal
 
 LogProbability = Callable[[Signal, Sigma], Float[Tensor, "batch"]]
-"""(x, sigma) -> log p(y | x = x0 + sigma eps) of the class that is wanted, one number per example."""
+"""(x, sigma) -> log p(y | x = x0 + sigma eps) of the wanted class y, one number per example."""
 Interval = tuple[float, float]
 """(lo, hi): guidance acts at the noise levels lo < sigma <= hi."""
 
@@ -38,15 +38,15 @@ def classifier_free(
     interval: Interval | None = None,
     rescale: float = 0.0,
 ) -> Denoise:
-    """Guide by the difference that the condition makes: D = D_u + scale (D_c - D_u).
+    """Guide by the difference between conditional and unconditional: D = D_u + scale (D_c - D_u).
 
     Args:
         conditional: D_c.
         unconditional: D_u, of the same network with the null condition.
-        scale: 1 is D_c itself, with no further evaluation.
-        interval: (lo, hi), levels of sigma; elsewhere D is D_c, at one evaluation instead of two. None is everywhere.
-        rescale: phi, the share of the correction that gives D the standard deviation of D_c over the channels and
-            times of each example: D (1 - phi + phi std(D_c) / std(D)). It acts on x0, whatever the network predicts.
+        scale: 1 is D_c itself, at one evaluation instead of two.
+        interval: (lo, hi), levels of sigma; at other levels D is D_c, at one evaluation. None guides at all levels.
+        rescale: phi in D (1 - phi + phi std(D_c) / std(D)), the std over the channels and times of each example: 1
+            gives D the std of D_c. It acts on x0, whatever the network predicts.
 
     Raises:
         ParameterError: if scale is not finite, rescale not in [0, 1], or the interval empty.
@@ -67,17 +67,17 @@ def classifier_free(
         return conditional
 
     def guided(x: Signal, sigma: Sigma) -> Signal:
-        told = conditional(x, sigma)
+        denoised_c = conditional(x, sigma)
         acts = _acts(sigma, interval)
         if not acts.any():
-            return told
-        untold = unconditional(x, sigma)
-        denoised = untold + scale * (told - untold)
+            return denoised_c
+        denoised_u = unconditional(x, sigma)
+        denoised = denoised_u + scale * (denoised_c - denoised_u)
         if rescale > 0.0:
-            denoised = (1.0 - rescale + rescale * _std_ratio(told, denoised)) * denoised
+            denoised = (1.0 - rescale + rescale * _std_ratio(denoised_c, denoised)) * denoised
         if acts.all():
             return denoised
-        return torch.where(pad_dims_like(acts.to(x.dtype), x) > 0.0, denoised, told)
+        return torch.where(pad_dims_like(acts.to(x.dtype), x) > 0.0, denoised, denoised_c)
 
     return guided
 
@@ -87,8 +87,8 @@ def autoguidance(strong: Denoise, weak: Denoise, *, scale: float, interval: Inte
 
     Args:
         strong: the model.
-        weak: one of the same data and condition with less capacity or training; an earlier checkpoint for one.
-        scale: 1 is the strong model itself, with no further evaluation.
+        weak: a model of the same data and condition with less capacity or training, for example an earlier checkpoint.
+        scale: 1 is the strong model itself, at one evaluation instead of two.
         interval: as in `classifier_free`.
 
     Raises:
@@ -102,15 +102,24 @@ def autoguidance(strong: Denoise, weak: Denoise, *, scale: float, interval: Inte
 def classifier_guidance(denoise: Denoise, log_probability: LogProbability, *, scale: float) -> Denoise:
     """Guide by a classifier of noisy signals: D + scale sigma^2 grad_x log p(y | x, sigma).
 
-    With scale 1 and the true classifier this is the conditional denoiser, by Bayes' rule.
+    With scale 1 and the exact classifier this is the conditional denoiser, by Bayes' rule.
 
     Args:
-        denoise: the denoiser that knows no class.
-        log_probability: of the wanted class, differentiable in x; it has to treat the examples independently.
+        denoise: the unconditional denoiser.
+        log_probability: of the wanted class, differentiable in x; it must treat the examples independently.
         scale: above 1 sharpens the classifier to p(y | x)^scale.
 
     Raises:
         ParameterError: if scale is not finite.
+
+    Example:
+        >>> def denoise(x, sigma):  # data: -1 or 1 with equal probabilities
+        ...     return torch.tanh(x / pad_dims_like(sigma, x) ** 2)
+        >>> def is_positive(x, sigma):  # log p(x0 = 1 | x), one channel and one sample
+        ...     return torch.nn.functional.logsigmoid(2.0 * x[:, 0, 0] / sigma**2)
+        >>> guided = classifier_guidance(denoise, is_positive, scale=1.0)
+        >>> guided(torch.tensor([[[-0.5]], [[0.5]]]), torch.tensor([1.0, 1.0]))[:, 0, 0]
+        tensor([1., 1.])
 
     Source: Dhariwal and Nichol 2021, section 4.2, in the coordinate x = x0 + sigma eps.
     """
@@ -126,10 +135,10 @@ def classifier_guidance(denoise: Denoise, log_probability: LogProbability, *, sc
 
 
 def check(scale: float, *, interval: Interval | None = None) -> None:
-    """Refuse a scale or an interval that cannot be.
+    """Check a guidance scale and an interval.
 
     Raises:
-        ParameterError: naming it.
+        ParameterError: if scale is not finite, or the interval empty.
     """
     if not math.isfinite(scale):
         raise ParameterError(f"scale={scale} must be a finite number; 1 is no guidance")
@@ -144,7 +153,7 @@ def _acts(sigma: Sigma, interval: Interval | None) -> Tensor:
     return (interval[0] < sigma) & (sigma <= interval[1])
 
 
-def _std_ratio(told: Signal, denoised: Signal) -> Float[Tensor, "batch 1 1"]:
-    """Return std(told) / std(denoised) of each example, 1 where there is nothing to scale."""
-    numerator, denominator = (part.std(dim=(1, 2), correction=0, keepdim=True) for part in (told, denoised))
+def _std_ratio(reference: Signal, denoised: Signal) -> Float[Tensor, "batch 1 1"]:
+    """Return std(reference) / std(denoised) of each example, 1 where denoised is constant."""
+    numerator, denominator = (part.std(dim=(1, 2), correction=0, keepdim=True) for part in (reference, denoised))
     return torch.where(denominator > 0.0, numerator / denominator, torch.ones_like(denominator))

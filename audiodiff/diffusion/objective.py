@@ -1,4 +1,4 @@
-"""Losses on a denoiser's prediction, one number per example."""
+"""Objectives: losses of a denoiser's prediction, one number per example."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,25 +17,25 @@ from audiodiff.errors import ParameterError, check_whole
 from audiodiff.types import Sigma, Signal
 
 Power = Callable[[Signal], Signal]
-Heard = Float[Tensor, "batch 2 signal_time"]
+Observed = Float[Tensor, "batch 2 signal_time"]
+"""An observed recording and, as a second channel, 1 where it is known and 0 elsewhere."""
 
 
 class Objective(ABC):
-    """Measure how far a prediction is from the truth."""
+    """Measure the error of a prediction."""
 
     @abstractmethod
     def __call__(
-        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, observed: Observed | None = None
     ) -> Float[Tensor, "batch"]:
         """Compute the loss of each example, averaged over its channels and samples.
 
         Args:
             prediction: of the denoiser.
-            x0: the truth.
+            x0: clean signals.
             x: x0 + sigma * eps.
             sigma: the noise level.
-            heard: a degraded recording that the denoiser was told and, as a second channel, where it is known; None
-                where it was told none.
+            observed: the degraded recording that the denoiser is conditioned on; None without one.
         """
 
 
@@ -57,7 +57,7 @@ class Squared:
 
 @dataclass(frozen=True)
 class Huber:
-    """Take error^2 / 2 up to |error| = delta and delta (|error| - delta / 2) beyond: outliers count as in L1.
+    """Take error^2 / 2 up to |error| = delta, delta (|error| - delta / 2) beyond: outliers count as in L1.
 
     Args:
         delta: where the parabola ends, in units of the network's target.
@@ -81,11 +81,11 @@ class Huber:
 
 @dataclass(frozen=True)
 class Plain(Objective):
-    """Compute w(sigma) * |F - (x0 - c_skip * x) / c_out|^p, in network space, where small sigma keeps its precision.
+    """Compute w(sigma) * |F - (x0 - c_skip * x) / c_out|^p, in network space, which is precise at small sigma.
 
     Args:
         power: Squared(), Absolute() or Huber(), or any function of the error.
-        weighting: gives w(sigma); all but Uniform() are meant for Squared().
+        weighting: computes w(sigma); all but Uniform() are meant for Squared().
 
     Source: Karras et al. 2022, eq. 8.
     """
@@ -94,7 +94,7 @@ class Plain(Objective):
     weighting: Weighting = field(default_factory=Uniform)
 
     def __call__(
-        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, observed: Observed | None = None
     ) -> Float[Tensor, "batch"]:
         scalings = prediction.scalings
         target = (x0 - pad_dims_like(scalings.c_skip, x) * x) / pad_dims_like(scalings.c_out, x)
@@ -106,19 +106,19 @@ class Plain(Objective):
 class SpectrallyWeighted(Objective):
     """Compute the band energies of D - x0, each divided by the root of that of x0, averaged over bands and frames.
 
-    The weight (E + 1e-7)^(-1/2), clamped, counts an error more where the signal is quiet, and so more audible. Where
-    no condition tells how loud x0 is, such a weight draws D to the quiet ones of all x0 that x may have come from.
-    Weighed by x instead, which D knows, the best D is the posterior mean, as a sampler needs it; so it is weighed by a
-    recording that D is told as well, whichever is quieter: at high noise levels x is loud everywhere. The bands
-    are triangles whose centres run evenly from 0 to half the sample rate: the weights of every bin sum to 1.
+    The weight is (E + 1e-7)^(-1/2), clamped, with E the energy of x0 in the band: an error counts more where the signal
+    is quiet, and so more audible. If the condition does not determine how loud x0 is, this weight biases D towards the
+    quiet x0. With E from the noisy x, the best D is the posterior mean, as samplers assume. At high noise levels x is
+    loud everywhere, so the smaller of the energies of x and of the observed recording, if there is one, is taken. Bands
+    are triangles with centres spaced evenly from 0 to half the sample rate; the weights of every bin sum to 1.
 
     Args:
         n_fft: length of the frames and of their periodic Hann window, in samples.
         hop_length: between frames, in samples.
         n_bands: number of bands.
-        lowest_weight: where the signal is loud.
-        highest_weight: where it is silent.
-        by_noisy: take E from x, noise and all, and not from x0: for models that are not told a mel.
+        lowest_weight: limit for loud signals.
+        highest_weight: limit for quiet signals.
+        by_noisy: take E from the noisy x and not from x0: for models that are not conditioned on a mel.
 
     Source: Yao et al. 2026 (Flow2GAN), spectral energy-adaptive loss scaling.
     """
@@ -158,39 +158,38 @@ class SpectrallyWeighted(Objective):
         return self._bands.to(signal) @ (spectrum.real**2 + spectrum.imag**2)
 
     def __call__(
-        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, observed: Observed | None = None
     ) -> Float[Tensor, "batch"]:
         loudness = self._energies(x if self.by_noisy else x0)
-        if self.by_noisy and heard is not None:
-            loudness = torch.where(
-                self._known(heard[:, 1:]), torch.minimum(loudness, self._energies(heard[:, :1])), loudness
-            )
+        if self.by_noisy and observed is not None:
+            quieter = torch.minimum(loudness, self._energies(observed[:, :1]))
+            loudness = torch.where(self._known(observed[:, 1:]), quieter, loudness)
         weight = torch.clamp((loudness + 1e-7) ** -0.5, self.lowest_weight, self.highest_weight)
         error = weight * self._energies(prediction.denoised - x0)
         return error.reshape(x0.shape[0], -1).mean(dim=1)
 
     def _known(self, known: Float[Tensor, "batch 1 signal_time"]) -> Bool[Tensor, "batch 1 frames"]:
-        """Return which frames have no sample that is not known."""
+        """Return which frames hold known samples only."""
         unknown = F.pad(1.0 - known, (self.n_fft // 2, self.n_fft // 2))
         return F.max_pool1d(unknown, self.n_fft, self.hop_length) == 0.0
 
 
 @dataclass(frozen=True)
 class MultiResolution(Objective):
-    """Compute the mean distance between the magnitudes of D and x0, compressed by an exponent, over several windows.
+    """Compute the mean distance between the compressed magnitudes of D and x0, over STFTs of several windows.
 
-    It does not hear phases but by what they do to magnitudes: long windows resolve harmonics, short ones onsets. Its
-    minimum is the median of every magnitude, and any phases: where there is noise, what is smoother and 1.6 dB softer.
-    Means of powers over some frames come near to those of noise, and leave its fluctuations alone. Where x0 has nothing
-    above some frequency, a recording that was resampled for one, D is not judged there.
+    Long windows resolve harmonics, short ones onsets. The loss depends on phases only through magnitudes, and is least
+    at the median of every magnitude: for noise that is smoother and 1.6 dB softer than x0. Averaging powers over some
+    frames before the comparison leaves the fluctuations of noise free. Above the bandwidth of x0 (for example of a
+    recording that was resampled from a lower rate) the error does not count.
 
     Args:
         sample_rate: in Hz.
         windows: lengths of the frames and of their periodic Hann windows, in samples; each hops by a quarter.
-        exponent: of the magnitudes: 1 hears peaks alone, 0.5 what is 40 dB below them as well.
-        corner: in Hz: from there on a frequency counts in inverse proportion to it, as on the mel scale; below it all
-            count about alike.
-        smoothing: number of frames whose powers are averaged before they are compressed; 1 compares them one by one.
+        exponent: of the magnitudes: with 1 only peaks count, with 0.5 also what is 40 dB below them.
+        corner: in Hz; above it, a frequency counts in inverse proportion to itself, as on the mel scale; below it, all
+            frequencies count about the same.
+        smoothing: number of frames whose powers are averaged before compression; 1 compares single frames.
 
     Source: Yamamoto, Song, Kim 2020 (Parallel WaveGAN), section 2.2, for several resolutions.
     """
@@ -211,7 +210,7 @@ class MultiResolution(Objective):
         check_whole(self.smoothing, name="smoothing", least=1)
 
     def __call__(
-        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, heard: Heard | None = None
+        self, prediction: Prediction, x0: Signal, x: Signal, sigma: Sigma, *, observed: Observed | None = None
     ) -> Float[Tensor, "batch"]:
         estimate, truth = prediction.denoised.flatten(0, 1), x0.flatten(0, 1)
         longest = max(self.windows)
@@ -230,9 +229,9 @@ class MultiResolution(Objective):
 
 
 _INAUDIBLE = 1e-9
-"""Added to powers whose square root is differentiated: -90 dB of the power of white noise of variance 1."""
-_NOTHING = 10.0**-9.5
-"""Power against that of the loudest bin under which there is nothing."""
+"""Added to powers before the root, which has no derivative at 0: -90 dB of white noise of variance 1."""
+_SILENT = 10.0**-9.5
+"""Share of the power of the loudest bin below which a bin is silent."""
 
 
 def _power(signal: Float[Tensor, "batch time"], window: int) -> Float[Tensor, "batch bins frames"]:
@@ -245,8 +244,8 @@ def _power(signal: Float[Tensor, "batch time"], window: int) -> Float[Tensor, "b
 
 
 def _bandwidth(power: Float[Tensor, "batch bins frames"]) -> Float[Tensor, "batch"]:
-    """Return up to which share of half the sample rate there is anything."""
+    """Return the highest frequency that is not silent, as a share of half the sample rate."""
     mean = power.mean(dim=2)
-    there = mean > _NOTHING * mean.amax(dim=1, keepdim=True)
+    present = mean > _SILENT * mean.amax(dim=1, keepdim=True)
     places = torch.arange(mean.shape[1], device=mean.device)
-    return (there * places).amax(dim=1) / (mean.shape[1] - 1)
+    return (present * places).amax(dim=1) / (mean.shape[1] - 1)

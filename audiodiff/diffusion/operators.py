@@ -1,7 +1,7 @@
-"""Linear operators on signals: what was measured of x0, as y = A x0 + noise.
+"""Linear operators A of measurements y = A x0 + noise.
 
-An operator whose A A^T is a multiple of a projection, its `gain`, has the pseudo-inverse A^T / gain at no cost: masks,
-filters that pass or stop, and decimation are of that kind.
+If A A^T = gain * P with an orthogonal projection P, the pseudo-inverse is A^T / gain. Masks and ideal filters have such
+a gain.
 """
 
 import math
@@ -17,16 +17,16 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Signal
 
 Measurement = Float[Tensor, "batch measured_channels measured_time"]
-"""What an operator makes of a signal; its channels and its length need not be the signal's."""
+"""A x; its channels and its length may differ from those of x."""
 
 
 class LinearOperator(ABC):
-    """A linear map A of signals, example by example."""
+    """Map signals linearly, each example alone: y = A x."""
 
     @property
     @abstractmethod
     def gain(self) -> float | None:
-        """The number c with A A^T = c P for an orthogonal projection P; None where there is none."""
+        """The number c with A A^T = c P, P an orthogonal projection; None if there is no such number."""
 
     @abstractmethod
     def __call__(self, x: Signal) -> Measurement:
@@ -34,10 +34,10 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def adjoint(self, y: Measurement) -> Signal:
-        """Return A^T y, so that <A x, y> = <x, A^T y>."""
+        """Return A^T y, defined by <A x, y> = <x, A^T y>."""
 
     def pseudo_inverse(self, y: Measurement) -> Signal:
-        """Return A^+ y = A^T y / gain, the smallest x with A x nearest to y.
+        """Return A^+ y = A^T y / gain: of the x with A x nearest to y, the smallest.
 
         Raises:
             ParameterError: if the operator has no gain.
@@ -46,25 +46,25 @@ class LinearOperator(ABC):
 
 
 def gain_of(operator: LinearOperator) -> float:
-    """Return the gain of an operator that has to have one.
+    """Return the gain of an operator.
 
     Raises:
-        ParameterError: if it has none.
+        ParameterError: if it has no gain.
     """
     if operator.gain is None:
         raise ParameterError(
-            f"operator={type(operator).__name__} has no gain, and so no cheap pseudo-inverse: state its gain where "
-            "A A^T is a multiple of a projection, or use reconstruction_guidance or dps, which need none"
+            f"operator={type(operator).__name__} has no gain, and so no pseudo-inverse: give its gain if A A^T is a "
+            "multiple of a projection, or use reconstruction_guidance or dps, which need no gain"
         )
     return operator.gain
 
 
 @dataclass(frozen=True)
 class Mask(LinearOperator):
-    """Keep the samples that are known, and set the others to 0: A = A^T = A^+.
+    """Set unknown samples to 0: A = A^T = A^+.
 
     Args:
-        known: True, or 1, where a sample is known; of the signal's shape, or one that broadcasts to it.
+        known: True, or 1, for known samples; its shape broadcasts to that of the signal.
 
     Example:
         >>> Mask(torch.tensor([True, False]))(torch.tensor([[[3.0, 4.0]]]))
@@ -90,12 +90,12 @@ class Mask(LinearOperator):
 
 @dataclass(frozen=True)
 class LowPass(LinearOperator):
-    """Keep the frequencies below a cutoff, all of them and no others: A = A^T = A^+.
+    """Filter ideally: keep the frequencies below a cutoff: A = A^T = A^+.
 
-    The filter acts on the Fourier series of the whole signal, as if it were periodic.
+    The filter acts on the discrete Fourier transform of the whole signal, which is so treated as periodic.
 
     Args:
-        cutoff: the first frequency that is stopped, as a fraction of the sample rate, in (0, 0.5].
+        cutoff: the lowest frequency that is removed, as a fraction of the sample rate, in (0, 0.5].
 
     Example:
         >>> x = torch.tensor([[[1.0, 2.0, 3.0, 2.0]]])  # a constant and one cosine of a quarter of the rate
@@ -114,59 +114,22 @@ class LowPass(LinearOperator):
         return 1.0
 
     def __call__(self, x: Signal) -> Measurement:
-        return _lowest_bins(x, math.ceil(self.cutoff * x.shape[-1]))
+        spectrum = torch.fft.rfft(x)
+        passed = torch.arange(spectrum.shape[-1], device=x.device) < math.ceil(self.cutoff * x.shape[-1])
+        return torch.fft.irfft(spectrum * passed, n=x.shape[-1])
 
     def adjoint(self, y: Measurement) -> Signal:
         return self(y)
 
 
-def _lowest_bins(x: Signal, n_bins: int) -> Signal:
-    """Keep n_bins bins of the spectrum, from 0 Hz on."""
-    spectrum = torch.fft.rfft(x)
-    passed = torch.arange(spectrum.shape[-1], device=x.device) < n_bins
-    return torch.fft.irfft(spectrum * passed, n=x.shape[-1])
-
-
-@dataclass(frozen=True)
-class Decimate(LinearOperator):
-    """Keep what lies below the new half of the rate, then every factor-th sample: A A^T = 1 / factor below it.
-
-    Args:
-        factor: by which the sample rate falls; signals must be a multiple of it long.
-    """
-
-    factor: int
-
-    def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ParameterError(f"factor={self.factor} must be at least 1")
-
-    @property
-    def gain(self) -> float:
-        return 1.0 / self.factor
-
-    def __call__(self, x: Signal) -> Measurement:
-        if x.shape[-1] % self.factor:
-            raise ParameterError(f"a signal of {x.shape[-1]} samples must be a multiple of factor={self.factor} long")
-        return self._band(x)[..., :: self.factor]
-
-    def adjoint(self, y: Measurement) -> Signal:
-        spread = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.factor)
-        spread[..., :: self.factor] = y
-        return self._band(spread)
-
-    def _band(self, x: Signal) -> Signal:
-        return _lowest_bins(x, -(-x.shape[-1] // (2 * self.factor)))
-
-
 @dataclass(frozen=True)
 class Linear(LinearOperator):
-    """Any linear operator, from a function and its adjoint.
+    """Make a linear operator of a function and its adjoint.
 
     Args:
         apply: x -> A x.
         transpose: y -> A^T y.
-        multiple: the gain, where A A^T is a multiple of a projection.
+        multiple: the gain, if A A^T is a multiple of a projection; None if not.
 
     Example:
         >>> Linear(lambda x: 2.0 * x, lambda y: 2.0 * y, multiple=4.0).pseudo_inverse(torch.ones(1, 1, 1))

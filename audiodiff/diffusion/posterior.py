@@ -1,16 +1,16 @@
-"""Posterior sampling: draw x0 given y = A x0 + sigma_y * noise, with a denoiser that knows nothing of A.
+"""Posterior sampling: draw x0 given y = A x0 + sigma_y * noise, with a denoiser that was not trained for A.
 
 | here | acts on | needs of A | exact for |
 |---|---|---|---|
-| projection | D | pseudo-inverse | what is known; sigma_y = 0 |
-| replacement | x, after every step | pseudo-inverse | what is known; sigma_y = 0 |
+| projection | D | pseudo-inverse | known samples; sigma_y = 0 |
+| replacement | x, after every step | pseudo-inverse | known samples; sigma_y = 0 |
 | reconstruction_guidance | D | A | |
 | pigdm | D | pseudo-inverse | isotropic Gaussian data |
 | dps | x, after every step | A | |
-| repaint | x, several times per step | pseudo-inverse | what is known; sigma_y = 0 |
+| repaint (`repaint.py`) | x, several times per step | pseudo-inverse | known samples; sigma_y = 0 |
 
-Those that act on D take a denoiser and return one, for any solver and grid. With score = (D - x) / sigma^2, to add
-g = grad_x log p(y | x) to the score is to add sigma^2 g to D.
+The methods that act on D take a denoiser and return one, for any solver and grid. As score = (D - x) / sigma^2, adding
+g = grad_x log p(y | x) to the score adds sigma^2 g to D.
 """
 
 import math
@@ -22,16 +22,16 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.operators import LinearOperator, Measurement, gain_of
 from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver, euler_ancestral
-from audiodiff.diffusion.solvers.method import finish, required
+from audiodiff.diffusion.solvers.method import finish, fixed_step
 from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Sigma, Signal
 
 
 def projection(denoise: Denoise, operator: LinearOperator, y: Measurement) -> Denoise:
-    """Replace what was measured in the estimate: D' = A^+ y + (D - A^+ A D).
+    """Replace the measured part of the estimate: D' = A^+ y + (D - A^+ A D).
 
-    The estimate is consistent with y at every step, and so is the result of every solver whose last step is to D: with
-    a mask the known samples are y to the bit.
+    The estimate is consistent with y at every step, and so is the result of a solver whose last step returns D. With a
+    mask, the known samples equal y to the bit.
 
     Args:
         denoise: (x, sigma) -> x0, of the data alone.
@@ -54,12 +54,12 @@ def projection(denoise: Denoise, operator: LinearOperator, y: Measurement) -> De
 
 
 def replacement(operator: LinearOperator, y: Measurement, *, noise: Noise) -> AfterStep:
-    """Make a hook that replaces what was measured in x: x' = A^+ (y + sigma A eps) + (x - A^+ A x).
+    """Make a hook that replaces the measured part of x: x' = A^+ (y + sigma A eps) + (x - A^+ A x).
 
     Args:
         operator: A, with a pseudo-inverse.
         y: the measurement, without noise.
-        noise: draws eps, step number k + 1 after transition k. It has to be another noise than the solver's.
+        noise: draws eps, with step number k + 1 after transition k; it must differ from the solver's noise.
 
     Raises:
         ParameterError: if the operator has no pseudo-inverse.
@@ -79,17 +79,17 @@ def replacement(operator: LinearOperator, y: Measurement, *, noise: Noise) -> Af
 def reconstruction_guidance(
     denoise: Denoise, operator: LinearOperator, y: Measurement, *, weight: float = 1.0, sigma_y: float = 0.0
 ) -> Denoise:
-    """Descend the error of the estimate: D' = D - weight * share / 2 * grad_x |y - A D(x)|^2.
+    """Descend the gradient of the error: D' = D - weight * share / 2 * grad_x |y - A D(x)|^2.
 
-    It takes p(y | x) for N(A D, (sigma^2 + sigma_y^2) 1), hence share = sigma^2 / (sigma^2 + sigma_y^2). The gradient
-    goes through the network. With isotropic Gaussian data of variance v, x0 given x has the variance r^2 = sigma^2 v /
-    (sigma^2 + v) and not sigma^2: guidance is too weak, the more so the higher the level.
+    It assumes p(y | x) = N(A D, (sigma^2 + sigma_y^2) 1), which gives share = sigma^2 / (sigma^2 + sigma_y^2). The
+    gradient is taken through the network. For isotropic Gaussian data of variance v, the variance of x0 given x is
+    r^2 = sigma^2 v / (sigma^2 + v) and not sigma^2, so this guidance is too weak, most of all at high noise levels.
 
     Args:
-        denoise: (x, sigma) -> x0, of the data alone, differentiable; it has to treat the examples independently.
+        denoise: (x, sigma) -> x0, of the data alone, differentiable; it must treat the examples independently.
         operator: A.
         y: the measurement.
-        weight: w_r; 1 follows from the assumption above.
+        weight: w_r; the assumption above gives 1.
         sigma_y: std of the noise in y.
 
     Raises:
@@ -115,18 +115,18 @@ def pigdm(
 ) -> Denoise:
     """Add the score of p(y | x) = N(A D, r^2 A A^T + sigma_y^2 1), with r^2 = sigma^2 sd^2 / (sigma^2 + sd^2).
 
-    D' = D + sigma^2 J^T A^T (r^2 A A^T + sigma_y^2)^-1 (y - A D), where J is the Jacobian of D. It is exact for data of
-    law N(m, sd^2 1).
+    D' = D + sigma^2 J^T A^T (r^2 A A^T + sigma_y^2)^-1 (y - A D), where J is the Jacobian of D. It is exact for data
+    distributed as N(m, sd^2 1).
 
     Args:
-        denoise: (x, sigma) -> x0, of the data alone, differentiable; it has to treat the examples independently.
+        denoise: (x, sigma) -> x0, of the data alone, differentiable; it must treat the examples independently.
         operator: A, with a gain.
         y: the measurement.
         sigma_data: sd, std of the signals that are diffused; near 0.1 for speech.
         sigma_y: std of the noise in y.
 
     Raises:
-        ParameterError: if the operator has no gain, or an std cannot be one.
+        ParameterError: if the operator has no gain, sigma_data is not positive, or sigma_y is negative.
 
     Source: Song et al. 2023 (Pseudoinverse-guided diffusion models), eq. 7 and 8.
     """
@@ -148,14 +148,15 @@ def pigdm(
 def dps(operator: LinearOperator, y: Measurement, *, scale: float, eta: float = 1.0) -> Solver:
     """Make a solver: an ancestral step, then x' - scale * grad_x |y - A D(x)|^2 / |y - A D(x)|.
 
-    The step down the gradient is that of x, whose length does not depend on how good the estimate is: with a perfect
-    Jacobian it has the length 2 scale. It evaluates the denoiser, and differentiates it, once in every step.
+    The length of the gradient step does not depend on the size of the error: it is 2 scale where the Jacobian of D is
+    the identity. Each step evaluates and differentiates the denoiser once.
 
     Args:
         operator: A.
         y: the measurement.
-        scale: zeta, an amplitude. Few steps need a large one: what they move by in all is 2 scale n_steps at most.
-        eta: of the ancestral step.
+        scale: zeta, an amplitude. All gradient steps together move x by at most 2 scale n_steps, so that few steps need
+            a large scale.
+        eta: of the ancestral step, as in `euler_ancestral`.
 
     Raises:
         ParameterError: if scale is negative.
@@ -181,7 +182,7 @@ def dps(operator: LinearOperator, y: Measurement, *, scale: float, eta: float = 
                 error = (y - operator(denoised)).flatten(1).norm(dim=1).sum()
             (gradient,) = torch.autograd.grad(error, at)
             estimate = denoised.detach()
-            one = None if noise is None else _fixed(noise, step + 1)
+            one = None if noise is None else fixed_step(noise, step + 1)
             x = euler_ancestral(lambda *_, estimate=estimate: estimate, x, sigmas[step : step + 2], noise=one, eta=eta)
             x = finish(x - 2.0 * scale * gradient, estimate, step, sigma_next, on_step, after_step)
         return x
@@ -189,114 +190,11 @@ def dps(operator: LinearOperator, y: Measurement, *, scale: float, eta: float = 
     return solve
 
 
-def repaint_path(n_steps: int, *, jump_length: int, n_resamples: int) -> list[int]:
-    """Return the levels that RePaint visits, counted in steps before the end: n_steps at the start, 0 at the end.
-
-    From every jump_length-th level it goes jump_length levels back up and comes down again, n_resamples - 1 times. Each
-    descent by one is an evaluation: n_steps + (n_resamples - 1) jump_length ceil((n_steps - jump_length) / jump_length)
-    in all.
-
-    Example:
-        >>> repaint_path(4, jump_length=2, n_resamples=2)
-        [4, 3, 2, 1, 3, 2, 1, 0]
-
-    Raises:
-        ParameterError: if a number is below 1, or a jump is longer than the path.
-
-    Source: Lugmayr et al. 2022 (RePaint), algorithm 1 and appendix A.
-    """
-    for name, value in (("jump_length", jump_length), ("n_resamples", n_resamples)):
-        if value < 1:
-            raise ParameterError(f"{name}={value} must be at least 1")
-    if jump_length > n_steps:
-        raise ParameterError(f"jump_length={jump_length} must not exceed the {n_steps} steps of the sampler")
-    jumps = dict.fromkeys(range(1, n_steps - jump_length + 1, jump_length), n_resamples - 1)
-    path, level = [n_steps], n_steps
-    while level > 0:
-        level -= 1
-        path.append(level)
-        if jumps.get(level, 0) > 0:
-            jumps[level] -= 1
-            level += jump_length
-            path.append(level)
-    return path
-
-
-def repaint(
-    operator: LinearOperator,
-    y: Measurement,
-    *,
-    jump_length: int = 10,
-    n_resamples: int = 10,
-    solver: Solver = euler_ancestral,
-) -> Solver:
-    """Make a solver that replaces what was measured in x after every step, and harmonises the rest by going back.
-
-    Replacement alone draws the unknown part from what the known part was before it was replaced. Adding the noise of
-    jump_length levels again, and taking it away again, lets the two agree; see `repaint_path` for the number of
-    evaluations.
-
-    Args:
-        operator: A, with a pseudo-inverse.
-        y: the measurement, without noise.
-        jump_length: levels to go back by; longer jumps harmonise larger structures.
-        n_resamples: how often each stretch is walked down; 1 is replacement alone.
-        solver: makes each step down; it draws the noise of transition k with step number k + 1, as without resampling.
-
-    Raises:
-        ParameterError: if the operator has no pseudo-inverse, a number is below 1, or, in solving, there is no noise or
-            a jump is longer than the grid.
-
-    Source: Lugmayr et al. 2022 (RePaint), algorithm 1.
-    """
-    gain_of(operator)
-    repaint_path(jump_length, jump_length=jump_length, n_resamples=n_resamples)
-
-    def solve(
-        denoise: Denoise,
-        x: Signal,
-        sigmas: Sigmas,
-        *,
-        noise: Noise | None = None,
-        on_step: OnStep | None = None,
-        after_step: AfterStep | None = None,
-    ) -> Signal:
-        draw = required(noise, "repaint")
-        path = repaint_path(len(sigmas) - 1, jump_length=jump_length, n_resamples=n_resamples)
-        # The draws beyond those of the steps down have numbers after them.
-        replaced = replacement(operator, y, noise=lambda like, step: draw(like, len(path) + step))
-        step = 0
-        for transition, (now, following) in enumerate(pairwise(path)):
-            sigma, sigma_next = sigmas[-1 - now].item(), sigmas[-1 - following].item()
-            if sigma_next > sigma:
-                eps = draw(x, 2 * len(path) + transition)
-                x = x + math.sqrt(sigma_next**2 - sigma**2) * eps
-                continue
-            seen: list[Signal] = []
-            x = solver(
-                denoise,
-                x,
-                sigmas.new_tensor([sigma, sigma_next]),
-                noise=_fixed(draw, step + 1),
-                on_step=lambda _, denoised, seen=seen: seen.append(denoised),
-            )
-            x = finish(replaced(x, step, sigma_next), seen[-1], step, sigma_next, on_step, after_step)
-            step += 1
-        return x
-
-    return solve
-
-
 def _with_gradient(denoise: Denoise, x: Signal, sigma: Sigma) -> tuple[Signal, Signal]:
-    """Return the estimate with its graph, and the x that it can be differentiated by, also where gradients are off."""
+    """Return D with its graph, and the x to differentiate it by, also where gradients are off."""
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         return denoise(at, sigma), at
-
-
-def _fixed(noise: Noise, step: int) -> Noise:
-    """Return a noise that has this step number whatever it is asked for."""
-    return lambda like, _: noise(like, step)
 
 
 def _check_not_negative(**values: float) -> None:

@@ -354,7 +354,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
     try:
-        weights = load_file(path)
+        weights = compat.current_weights(load_file(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     own = model.state_dict()

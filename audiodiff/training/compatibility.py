@@ -247,7 +247,7 @@ def of_objective(config: Config, *, process: Process) -> Iterator[str]:
 def of_method(config: Config) -> Iterator[str]:
     """Compare the way of training with the sampler, the density and what the denoiser learns beside x0."""
     method, solver = _kind(config["method"]), (config["sampler"].get("solver") or {}).get("name")
-    named, horizon = method.lower(), config["model"]["denoiser"].get("horizon")
+    named, step_size = method.lower(), config["model"]["denoiser"].get("step_size")
     wanted = {"Consistency": "consistency", "Progressive": "euler"}.get(method, solver)
     if solver != wanted:
         yield (
@@ -255,17 +255,17 @@ def of_method(config: Config) -> Iterator[str]:
             f"read it as something else: set sampler.solver.name={wanted}"
         )
     teacher = str((config["method"].get("solver") or {}).get("name"))
-    if method == "Reflow" and teacher in REGISTRY and REGISTRY[teacher].draws:
+    if method == "Reflow" and teacher in REGISTRY and REGISTRY[teacher].stochastic:
         yield f"method.solver.name={teacher} draws noise, and method=reflow pairs noise with its sound: choose heun"
-    if solver == "shortcut" and horizon is None:
+    if solver == "shortcut" and step_size is None:
         yield (
             "sampler.solver.name=shortcut jumps, and this denoiser was not told where to: choose "
             "recipes=techniques/shortcut, or sampler.solver.name=euler"
         )
-    if horizon is not None and method != "Shortcut":
+    if step_size is not None and method != "Shortcut":
         yield (
-            f"model.denoiser.horizon is set, and method={named} does not train the jumps: choose method=shortcut, or "
-            "set model.denoiser.horizon=null"
+            f"model.denoiser.step_size is set, and method={named} does not train the jumps: choose method=shortcut, or "
+            "set model.denoiser.step_size=null"
         )
     if method == "Shortcut" and config["train"]["batch_size"] == 1:
         yield "train.batch_size=1 leaves method=shortcut no example to learn jumps from: set train.batch_size=2 or more"

@@ -164,9 +164,9 @@ def with_labels(config: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
         return filled
     vocabularies = config["conditioner"]["vocabularies"] or found
     n_features = LabelSet(vocabularies).n_features
-    horizon = config["model"]["denoiser"]["horizon"]
-    if horizon is not None:
-        n_features += horizon["n_features"]
+    step_size = config["model"]["denoiser"]["step_size"]
+    if step_size is not None:
+        n_features += step_size["n_features"]
     for node in (filled, filled["model"]):
         node["conditioner"]["vocabularies"] = vocabularies
     for node in (filled, filled["model"]["denoiser"]):

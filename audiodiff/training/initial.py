@@ -12,10 +12,10 @@ from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
 
-FREE = ("sampler", "n_iterations", "denoiser.horizon", "denoiser.network.vector_features")
+FREE = ("sampler", "n_iterations", "denoiser.step_size", "denoiser.network.vector_features")
 """Fields of the model node, and whole groups of them, that do not change what the weights mean."""
-ADDED = ("denoiser.horizon.", ".vector_projection.")
-"""What stands in the name of a weight that a horizon adds to a model."""
+ADDED = ("denoiser.step_size.", ".vector_projection.")
+"""Parts of the names of weights that a step-size embedding adds to a model."""
 BIAS = ".vector_projection.bias"
 ACROSS = "; or train on from it at this rate and mel, with train.init_across=true"
 LATER = {"denoiser.network.look_ahead": repr(None)}
@@ -25,7 +25,7 @@ LATER = {"denoiser.network.look_ahead": repr(None)}
 def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any], across: bool = False) -> None:
     """Take the averaged weights of a checkpoint, and the statistics of its representation, into a new model.
 
-    A horizon that the checkpoint does not have begins as if it were not there.
+    A step-size embedding that the checkpoint lacks starts without effect.
 
     Args:
         where: a checkpoint, or a run folder.
@@ -53,7 +53,7 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     if known != synthesizer.labels:
         _refuse_other(where, [f"labels were {_said(known)}, are {_said(synthesizer.labels)}"])
     own = synthesizer.state_dict()
-    if synthesizer.denoiser.horizon is not None:
+    if synthesizer.denoiser.step_size is not None:
         added = {name: value for name, value in own.items() if any(part in name for part in ADDED)}
         # The encoder's features begin at zero; so must what its projections add to them.
         silent = {name: torch.zeros_like(value) for name, value in added.items() if name.endswith(BIAS)}

@@ -23,14 +23,14 @@ class Shortcut(TrainingStep):
     shortest are Euler steps of the denoiser, jumps of no length, which tie the long ones to the data.
 
     Args:
-        synthesizer: the model, whose denoiser has a horizon; sampled with `shortcut`.
+        synthesizer: the model, whose denoiser has a step-size embedding; sampled with `shortcut`.
         objective: of both, the target being the x0 whose jump arrives there, or the clean signal.
         density: the distribution of sigma where nothing jumps.
         n_doublings: jumps are steps of grids with 2^0 to 2^(n_doublings - 1) steps.
         share: part of each batch that jumps, rounded up, but never the whole batch.
 
     Raises:
-        ParameterError: if the denoiser has no horizon, or the grid does not halve.
+        ParameterError: if the denoiser has no step-size embedding, or the grid does not halve.
 
     Source: Frans et al. 2025 (shortcut models), section 3, with the x0 of a jump for its velocity.
     """
@@ -48,10 +48,10 @@ class Shortcut(TrainingStep):
         check_whole(n_doublings, name="method.n_doublings", least=1)
         if not 0.0 < share < 1.0:
             raise ParameterError(f"method.share={share} must lie between 0 and 1")
-        if synthesizer.denoiser.horizon is None:
+        if synthesizer.denoiser.step_size is None:
             raise ParameterError(
                 "method=shortcut needs a denoiser that knows how far it jumps: choose recipes=techniques/shortcut, "
-                "or set model.denoiser.horizon"
+                "or set model.denoiser.step_size"
             )
         grids = [halves(synthesizer.sampler.grid, 2**power) for power in range(n_doublings)]
         # The steps of the grid of 2^k steps begin at place 2^k - 1.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from audiodiff import compat
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint
@@ -148,12 +149,12 @@ def restore(
         TrainingError: if what was saved is of another model.
     """
     try:
-        synthesizer.load_state_dict(state["model"])
+        synthesizer.load_state_dict(compat.current_weights(state["model"]))
     except RuntimeError as error:
         raise TrainingError(
             f"train.resume: the saved weights are of another model, keep network and representation: {error}"
         ) from error
-    ema.load_shadow(state["ema"])
+    ema.load_shadow(compat.current_weights(state["ema"]))
     if state["optimizer_kind"] != type(optimizer).__name__:
         return
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

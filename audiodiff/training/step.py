@@ -92,7 +92,7 @@ class TrainingStep(nn.Module, ABC):
 
         Of an objective of frames, the few that reach over a clip's end count a little more than alone.
         """
-        losses = self.objective(prediction, target, x, sigma, heard=condition.signal)
+        losses = self.objective(prediction, target, x, sigma, observed=condition.signal)
         if condition.mask is None:
             return losses
         return losses / condition.mask.to(losses).mean(dim=1)

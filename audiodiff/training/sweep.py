@@ -158,7 +158,7 @@ def _row(
         scores = score(made[0].cpu(), truth, sample_rate=model.sample_rate, names=list(metrics))
         for metric, value in scores.items():
             found[metric].append(float(value.mean()))
-    calls = REGISTRY[solver].calls
+    calls = REGISTRY[solver].n_evaluations
     row: Quality = {"solver": solver, "steps": n_steps, "calls": n_steps if calls is None else calls(n_steps)}
     return row | {metric: _mean_of_numbers(values) for metric, values in found.items()}
 

@@ -12,15 +12,8 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from audiodiff.diffusion.bound import (
-    Bound,
-    continuous_bound,
-    decoder_nats,
-    log_variance_ratio,
-    posterior_divergence,
-    prior_divergence,
-    variational_bound,
-)
+from audiodiff.diffusion.bound import Bound, continuous_bound, variational_bound
+from audiodiff.diffusion.divergence import decoder_nats, log_variance_ratio, posterior_divergence, prior_divergence
 from audiodiff.diffusion.grid import Discrete
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.process import DiscreteVP, linear_betas

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.bound import prior_divergence, variational_bound
+from audiodiff.diffusion.bound import Hybrid, learned_variance_bound, step_nats, variational_bound
 from audiodiff.diffusion.denoiser import Denoiser, Prediction
+from audiodiff.diffusion.divergence import prior_divergence
 from audiodiff.diffusion.grid import Discrete
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.objective import Plain
 from audiodiff.diffusion.preconditioning import Epsilon
 from audiodiff.diffusion.process import DiscreteVP, linear_betas
-from audiodiff.diffusion.variational import Hybrid, learned_variance_bound, step_nats
 from audiodiff.errors import ParameterError
 from audiodiff.networks.embedding import StepTable
 from audiodiff.networks.wavenet import WaveNet

@@ -7,27 +7,26 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from analytic import Law, matrix
+from analytic import Law, decimation, matrix
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from audiodiff.diffusion.grid import Karras
-from audiodiff.diffusion.operators import Decimate, Linear, LinearOperator, LowPass, Mask
+from audiodiff.diffusion.operators import Linear, LinearOperator, LowPass, Mask
 from audiodiff.diffusion.posterior import (
     dps,
     pigdm,
     projection,
     reconstruction_guidance,
-    repaint,
-    repaint_path,
     replacement,
 )
+from audiodiff.diffusion.repaint import repaint, repaint_path
 from audiodiff.diffusion.solvers import adaptive, dpmpp_2m, euler, euler_ancestral
 from audiodiff.errors import ParameterError
 
 N = 8
 KNOWN = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
-OPERATORS: dict[str, LinearOperator] = {"mask": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": Decimate(2)}
+OPERATORS: dict[str, LinearOperator] = {"mask": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": decimation(2)}
 GRID = Karras(sigma_min=0.01, sigma_max=20.0)
 
 
@@ -78,7 +77,7 @@ def test_pigdm_is_the_exact_posterior_denoiser_of_isotropic_data(name, sigma_y):
 
 
 def test_pigdm_samples_the_mean_and_the_covariance_of_the_posterior():
-    operator, law, n = Decimate(2), isotropic(), 4000
+    operator, law, n = decimation(2), isotropic(), 4000
     y = measured(operator, law, 0.3)
     exact = law.posterior(operator, y, 0.3)
     guided = pigdm(law.denoise, operator, y.expand(n, -1, -1), sigma_data=0.5, sigma_y=0.3)
@@ -185,7 +184,7 @@ def test_a_batch_equals_its_examples_one_by_one(name):
 @pytest.mark.parametrize("sigma_y", [0.0, 0.4])
 def test_reconstruction_guidance_moves_the_estimate_by_its_jacobian(sigma_y):
     """Of a Gaussian D has the Jacobian J = C (C + sigma^2)^-1, so that the gradient is -J A^T (y - A D)."""
-    operator, law = Decimate(2), correlated()
+    operator, law = decimation(2), correlated()
     y, x, sigma = measured(operator, law), white(3, (1, 1, N)), torch.tensor([0.7], dtype=torch.float64)
     a = matrix(operator, N)
     free = law.denoise(x, sigma)
@@ -196,7 +195,7 @@ def test_reconstruction_guidance_moves_the_estimate_by_its_jacobian(sigma_y):
 
 
 def test_dps_steps_down_the_gradient_of_the_length_of_the_error():
-    operator, law = Decimate(2), correlated()
+    operator, law = decimation(2), correlated()
     y, x = measured(operator, law), white(3, (1, 1, N))
     sigmas = torch.tensor([0.7, 0.3], dtype=torch.float64)
     a, free = matrix(operator, N), law.denoise(x, sigmas[:1])

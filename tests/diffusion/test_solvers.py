@@ -17,8 +17,8 @@ from audiodiff.errors import ParameterError
 
 pytestmark = pytest.mark.numeric
 
-FLOW = [name for name, method in REGISTRY.items() if not method.draws]
-COUNTED = [name for name, method in REGISTRY.items() if method.calls is not None]
+FLOW = [name for name, method in REGISTRY.items() if not method.stochastic]
+COUNTED = [name for name, method in REGISTRY.items() if method.n_evaluations is not None]
 MIXTURE = Mixture(
     torch.tensor([0.3, 0.7], dtype=torch.float64),
     torch.tensor([[-1.0, 0.5], [1.0, -0.2]], dtype=torch.float64),
@@ -81,7 +81,7 @@ def graded(n_steps: int) -> Tensor:
 
 def plain(name: str) -> Solver:
     """Return the solver, one that chooses its steps itself with a tolerance that lets it take every level at once."""
-    return solver(name) if REGISTRY[name].calls is not None else solver(name, rtol=1e2, atol=1e4)
+    return solver(name) if REGISTRY[name].n_evaluations is not None else solver(name, rtol=1e2, atol=1e4)
 
 
 @pytest.mark.parametrize("name", FLOW)
@@ -104,7 +104,7 @@ def test_a_solver_converges_at_its_order(name, data, ends):
 def test_a_solver_that_goes_to_zero_ends_at_the_flows_end(name, data, ends):
     start = 80.0 * white(0, (1, 1, 32))
     # One that chooses its steps itself needs no others.
-    n_steps = 256 if REGISTRY[name].calls is not None else 4
+    n_steps = 256 if REGISTRY[name].n_evaluations is not None else 4
     result = solver(name)(Toy(data.denoise), start, Karras()(n_steps))
     # The order-one error of euler; the others are a hundred times nearer.
     bound = 0.05 if REGISTRY[name].order == 1 else 5e-4
@@ -137,7 +137,7 @@ def test_a_perfect_denoiser_is_reached_by_every_solver(name):
 def test_a_solver_evaluates_as_often_as_it_says(name, n_steps, data):
     denoise = Toy(data.denoise)
     solver(name)(denoise, 80.0 * white(0, (1, 1, 32)), Karras()(n_steps), noise=noise)
-    calls = REGISTRY[name].calls
+    calls = REGISTRY[name].n_evaluations
     assert calls is not None
     assert len(denoise.levels) == calls(n_steps)
     assert min(denoise.levels) > 0.0

@@ -12,8 +12,8 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from audiodiff.condition import Condition
-from audiodiff.diffusion.bound import log_variance_ratio
 from audiodiff.diffusion.denoiser import BoundDenoiser, Denoiser
+from audiodiff.diffusion.divergence import log_variance_ratio
 from audiodiff.diffusion.grid import Discrete, Karras
 from audiodiff.diffusion.preconditioning import Sample
 from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPLinear, linear_betas
@@ -606,7 +606,7 @@ class BothLevels:
 @pytest.mark.parametrize("n_steps", [1, 2, 7])
 def test_shortcut_follows_a_model_of_jumps_exactly(data, n_steps):
     process = VE()
-    denoiser = Denoiser(JumpNetwork(data, process), Sample(process), horizon=BothLevels())
+    denoiser = Denoiser(JumpNetwork(data, process), Sample(process), step_size=BothLevels())
     start = 80.0 * white(0, (2, 1, 32))
     sigmas = torch.tensor([*[80.0, 20.0, 9.0, 3.0, 1.0, 0.3, 0.1][:n_steps], 0.0], dtype=torch.float64)
     result = solver("shortcut")(denoiser.bind(Condition(vector=torch.zeros(2, 0, dtype=torch.float64))), start, sigmas)

@@ -65,7 +65,7 @@ ALSO = {
         "sampler.n_steps=2",
         "sampler.solver.name=shortcut",
         "++network.vector_features=64",
-        "model.denoiser.horizon={_target_:audiodiff.networks.step_size.HorizonEncoder,process:${process},n_features:64}",
+        "model.denoiser.step_size={_target_:audiodiff.networks.step_size.StepSizeEmbedding,process:${process},n_features:64}",
     ),
     "sampler=diffwave_fast": ("network=diffwave", *COUNTING),
     "sampler=ddim": ("network=diffwave", *COUNTING),

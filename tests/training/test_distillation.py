@@ -14,7 +14,7 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.density import UniformTime
-from audiodiff.diffusion.few_step import euler_step, heun_step, join, land, two_steps
+from audiodiff.diffusion.few_step import ddim_step, euler_step, heun_step, merge_steps, two_steps
 from audiodiff.diffusion.grid import TimeUniform
 from audiodiff.diffusion.objective import Plain
 from audiodiff.diffusion.preconditioning import Sample
@@ -81,12 +81,12 @@ class Small(Network):
         return self.layers(torch.cat(parts, dim=1))[..., None]
 
 
-def synthesizer(network: Network, *, horizon: Any = None, grid: Any = GRID) -> Synthesizer:
+def synthesizer(network: Network, *, step_size: Any = None, grid: Any = GRID) -> Synthesizer:
     return Synthesizer(
         sample_rate=8000,
         representation=WaveformRepresentation(),
         conditioner=NoConditioner(),
-        denoiser=Denoiser(network, Sample(PROCESS), horizon=horizon),
+        denoiser=Denoiser(network, Sample(PROCESS), step_size=step_size),
         sampler=Sampler(solver("euler"), grid, 1),
     )
 
@@ -100,7 +100,7 @@ def exact(data: Gaussian | Mixture) -> Synthesizer:
 
 
 class GoesTo:
-    """Encode a horizon as what it is."""
+    """Encode a jump as the level at which it ends."""
 
     n_features = 1
 
@@ -219,9 +219,9 @@ def test_a_shortcut_whose_jumps_are_chains_of_the_shortest_has_no_loss(data):
             gains.append(gain_of(chain(data, base[first : last + 1]), level, end))
         return shrunk(data, x, gains)
 
-    module = method(Shortcut, known(student, horizon=GOES), n_doublings=3, share=0.5)
+    module = method(Shortcut, known(student, step_size=GOES), n_doublings=3, share=0.5)
     assert losses(module, data)[:32].max() < 1e-20
-    plain = known(lambda x, sigma, _: data.denoise(x, sigma), horizon=GOES)
+    plain = known(lambda x, sigma, _: data.denoise(x, sigma), step_size=GOES)
     assert losses(method(Shortcut, plain, n_doublings=3, share=0.5), data)[:32].max() > 1e-4
 
 
@@ -245,8 +245,8 @@ def test_a_joined_jump_lands_where_its_two_jumps_land():
     x, first, second = torch.randn(3, 5, 1, 4, generator=generator, dtype=torch.float64)
     end, middle, sigma = torch.rand(3, 5, generator=generator, dtype=torch.float64).cumsum(dim=0)
     for last in (end, torch.zeros_like(end)):
-        joined = land(x, join(first, second, sigma, middle, last), sigma, last)
-        assert torch.allclose(joined, land(land(x, first, sigma, middle), second, middle, last), atol=1e-14)
+        joined = ddim_step(x, merge_steps(first, second, sigma, middle, last), sigma, last)
+        assert torch.allclose(joined, ddim_step(ddim_step(x, first, sigma, middle), second, middle, last), atol=1e-14)
 
 
 @pytest.mark.parametrize(("step", "order"), [(euler_step, 1), (heun_step, 2)])
@@ -295,8 +295,8 @@ def test_training_lowers_the_loss_and_one_step_of_the_student_beats_one_of_the_t
     teacher = exact(MODES)
     if name == "shortcut":
         torch.manual_seed(0)
-        student = synthesizer(Small(vector_features=8), horizon=StepSizeEmbedding(PROCESS, n_features=8))
-        untaught = known(lambda x, sigma, _: MODES.denoise(x, sigma), horizon=GOES)
+        student = synthesizer(Small(vector_features=8), step_size=StepSizeEmbedding(PROCESS, n_features=8))
+        untaught = known(lambda x, sigma, _: MODES.denoise(x, sigma), step_size=GOES)
     else:
         options = {**options, "teacher": teacher}
         student, untaught = synthesizer(Small()), teacher

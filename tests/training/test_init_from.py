@@ -19,7 +19,7 @@ from audiodiff.training.step import Float32Batch, seed_step
 
 HORIZON = (
     "++network.vector_features=8",
-    "model.denoiser.horizon={_target_:audiodiff.networks.step_size.HorizonEncoder,process:${process},n_features:8}",
+    "model.denoiser.step_size={_target_:audiodiff.networks.step_size.StepSizeEmbedding,process:${process},n_features:8}",
 )
 METHODS = {
     "progressive": ("method=progressive", "sampler.n_steps=2"),
@@ -82,7 +82,7 @@ def test_the_statistics_of_a_representation_come_from_the_checkpoint(recordings,
         assert not torch.equal(first[name], alone[name])
 
 
-def test_a_student_with_a_new_horizon_begins_as_its_teacher_whatever_it_is_asked(teacher, recordings):
+def test_a_student_with_a_new_step_size_embedding_starts_as_its_teacher(teacher, recordings):
     student = started(teacher, recordings, *METHODS["shortcut"])
     model = audiodiff.load(teacher, device="cpu")
     assert isinstance(model, Synthesizer)
@@ -134,10 +134,10 @@ def test_what_is_no_matter_of_the_mel_is_refused_across_dialects_too(teacher, re
         started(teacher, recordings, "audio.n_mels=40", across=True)
 
 
-def test_a_horizon_cannot_be_left_out_again(teacher, recordings, tmp_path):
+def test_a_step_size_embedding_cannot_be_left_out_again(teacher, recordings, tmp_path):
     way = (*METHODS["shortcut"], from_teacher(teacher), "train.steps=1", "validation.n_examples=0")
     runs.trained(recordings, tmp_path / "run", *way)
-    with pytest.raises(TrainingError, match=r"denoiser\.horizon\.projection1\.bias was \(8,\), is absent"):
+    with pytest.raises(TrainingError, match=r"denoiser\.step_size\.projection1\.bias was \(8,\), is absent"):
         started(tmp_path / "run", recordings)
 
 

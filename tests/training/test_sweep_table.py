@@ -44,7 +44,7 @@ def test_a_sweep_goes_on_past_a_refusal_tells_it_in_its_table_and_keeps_that(
     quality = _rows(sweep / "quality.csv")
     assert len(quality) == 3 * 2 * 2
     for row in quality:
-        calls = REGISTRY[row["solver"]].calls
+        calls = REGISTRY[row["solver"]].n_evaluations
         assert calls is not None
         assert int(row["calls"]) == calls(int(row["steps"]))
     # One step of either solver is the denoiser's first estimate, but for the rounding of x - (x - D) at sigma=80.

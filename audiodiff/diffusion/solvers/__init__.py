@@ -71,25 +71,25 @@ __all__ = [
 
 REGISTRY: Mapping[str, SolverInfo] = MappingProxyType(
     {
-        "euler": SolverInfo(euler, order=1, calls=lambda n: n),
-        "euler_ancestral": SolverInfo(euler_ancestral, order=1, calls=lambda n: n, draws=True),
-        "heun": SolverInfo(heun, order=2, calls=lambda n: 2 * n - 1),
-        "dpmpp_2m": SolverInfo(dpmpp_2m, order=2, calls=lambda n: n),
-        "midpoint": SolverInfo(midpoint, order=2, calls=lambda n: 2 * n - 1),
-        "dpmpp_3m": SolverInfo(dpmpp_3m, order=3, calls=lambda n: n),
-        "unipc": SolverInfo(unipc, order=3, calls=lambda n: n),
-        "deis": SolverInfo(deis, order=3, calls=lambda n: n),
-        "pndm": SolverInfo(pndm, order=2, calls=lambda n: n + 3 * min(3, n - 1)),
-        "adaptive": SolverInfo(adaptive, order=5, calls=None, local=False),
-        "ddpm": SolverInfo(ddpm, order=1, calls=lambda n: n, draws=True),
-        "euler_maruyama": SolverInfo(euler_maruyama, order=1, calls=lambda n: n, draws=True),
+        "euler": SolverInfo(euler, order=1, n_evaluations=lambda n: n),
+        "euler_ancestral": SolverInfo(euler_ancestral, order=1, n_evaluations=lambda n: n, stochastic=True),
+        "heun": SolverInfo(heun, order=2, n_evaluations=lambda n: 2 * n - 1),
+        "dpmpp_2m": SolverInfo(dpmpp_2m, order=2, n_evaluations=lambda n: n),
+        "midpoint": SolverInfo(midpoint, order=2, n_evaluations=lambda n: 2 * n - 1),
+        "dpmpp_3m": SolverInfo(dpmpp_3m, order=3, n_evaluations=lambda n: n),
+        "unipc": SolverInfo(unipc, order=3, n_evaluations=lambda n: n),
+        "deis": SolverInfo(deis, order=3, n_evaluations=lambda n: n),
+        "pndm": SolverInfo(pndm, order=2, n_evaluations=lambda n: n + 3 * min(3, n - 1)),
+        "adaptive": SolverInfo(adaptive, order=5, n_evaluations=None, local=False),
+        "ddpm": SolverInfo(ddpm, order=1, n_evaluations=lambda n: n, stochastic=True),
+        "euler_maruyama": SolverInfo(euler_maruyama, order=1, n_evaluations=lambda n: n, stochastic=True),
         "predictor_corrector": SolverInfo(
-            predictor_corrector, order=0, calls=lambda n: 2 * n - 1, draws=True, local=False
+            predictor_corrector, order=0, n_evaluations=lambda n: 2 * n - 1, stochastic=True, local=False
         ),
-        "dpmpp_2m_sde": SolverInfo(dpmpp_2m_sde, order=2, calls=lambda n: n, draws=True),
-        "dpmpp_3m_sde": SolverInfo(dpmpp_3m_sde, order=2, calls=lambda n: n, draws=True),
-        "consistency": SolverInfo(consistency, order=0, calls=lambda n: n, draws=True),
-        "shortcut": SolverInfo(shortcut, order=1, calls=lambda n: n, jumps=True),
+        "dpmpp_2m_sde": SolverInfo(dpmpp_2m_sde, order=2, n_evaluations=lambda n: n, stochastic=True),
+        "dpmpp_3m_sde": SolverInfo(dpmpp_3m_sde, order=2, n_evaluations=lambda n: n, stochastic=True),
+        "consistency": SolverInfo(consistency, order=0, n_evaluations=lambda n: n, stochastic=True),
+        "shortcut": SolverInfo(shortcut, order=1, n_evaluations=lambda n: n, jumps=True),
     }
 )
 """Every solver by its name: for the command line, the configuration and the tests."""
@@ -132,5 +132,5 @@ def evaluations_in_a_row(solve: Solver, n_steps: int) -> int | None:
     own = solve.func if isinstance(solve, partial) else solve
     for method in REGISTRY.values():
         if method.solve is own:
-            return None if method.calls is None or not method.local else method.calls(n_steps)
+            return None if method.n_evaluations is None or not method.local else method.n_evaluations(n_steps)
     return None

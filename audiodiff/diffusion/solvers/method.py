@@ -50,8 +50,8 @@ class SolverInfo:
 
     solve: Solver
     order: int
-    calls: Callable[[int], int] | None
-    draws: bool = False
+    n_evaluations: Callable[[int], int] | None
+    stochastic: bool = False
     jumps: bool = False
     local: bool = True
 
@@ -84,6 +84,11 @@ def finish(
     if on_step is not None:
         on_step(step, denoised)
     return x
+
+
+def fixed_step(noise: Noise, step: int) -> Noise:
+    """Return a noise that draws with this step number, whatever number it is called with."""
+    return lambda like, _: noise(like, step)
 
 
 def required(noise: Noise | None, name: str) -> Noise:

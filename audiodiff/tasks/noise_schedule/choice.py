@@ -160,7 +160,7 @@ def settled(request: Request, *, model: Synthesizer, solver: str | None) -> Requ
             f"--metric {request.metric} compares with a recording, and this model is unconditional: it makes none "
             f"again; give --metric {CONVERGENCE}, or --method {ELBO} or {TRUNCATION}"
         )
-    if request.metric == CONVERGENCE and solver is not None and solver in SOLVERS and SOLVERS[solver].draws:
+    if request.metric == CONVERGENCE and solver is not None and solver in SOLVERS and SOLVERS[solver].stochastic:
         raise ParameterError(
             f"--metric {CONVERGENCE} has no meaning for the sampler {solver}, which draws noise at every step: give "
             f"--sampler euler, say, or --method {ELBO}"

@@ -31,7 +31,8 @@ import torch
 from audiodiff.diffusion.colored_noise import posterior_mean
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.guidance import classifier_free
-from audiodiff.diffusion.posterior import dps, pigdm, projection, repaint
+from audiodiff.diffusion.posterior import dps, pigdm, projection
+from audiodiff.diffusion.repaint import repaint
 from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.conditioners.degraded import DegradedConditioner

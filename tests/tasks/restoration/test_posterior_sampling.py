@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from analytic import Law
+from analytic import Law, decimation
 from scipy.integrate import solve_ivp
 from tiny import UNCONDITIONAL, synthesizer
 from torch import Tensor
 
 from audiodiff.diffusion.grid import Karras
 from audiodiff.diffusion.noise import noise_of
-from audiodiff.diffusion.operators import Decimate, LinearOperator, LowPass, Mask
+from audiodiff.diffusion.operators import LinearOperator, LowPass, Mask
 from audiodiff.diffusion.solvers import euler, euler_ancestral, heun
 from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import METHODS, Problem, Sampling, check_model, draw
@@ -27,7 +27,7 @@ from audiodiff.types import Denoise, Noise
 
 N = 12
 KNOWN = torch.tensor([1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1], dtype=torch.float64)
-OPERATORS: dict[str, LinearOperator] = {"gaps": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": Decimate(2)}
+OPERATORS: dict[str, LinearOperator] = {"gaps": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": decimation(2)}
 GRID = Karras(sigma_min=1e-3, sigma_max=50.0)
 HEARS = [
     *UNCONDITIONAL,
