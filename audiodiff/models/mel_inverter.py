@@ -14,7 +14,16 @@ from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, invert, invert_reach
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.chunking import ChunkPlan, CountedSteps, Renderer, Stream, in_parts, in_pieces, joined, whole
+from audiodiff.models.chunking import (
+    ChunkPlan,
+    Renderer,
+    StepCounter,
+    chunks_of,
+    join_chunks,
+    render_batch,
+    render_chunks,
+)
+from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import checked_audio, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.types import AudioStretch, Mel, MelStretch, ReceptiveField, Waveform
@@ -175,7 +184,7 @@ class MelInverter(Vocoder):
         made = self.generate_pieces(
             [mel], batch=len(mel), n_samples=length, iterations=iterations, seed=seed, items=items, on_step=on_step
         )
-        return joined(made, n_samples=length)
+        return join_chunks(made, n_samples=length)
 
     def generate_pieces(
         self,
@@ -229,11 +238,11 @@ class MelInverter(Vocoder):
         n_iterations = self.checked_iterations(iterations)
         items = checked_items(items, batch=batch)
         cut = self.cut(n_iterations=n_iterations)
-        pieces = whole(n_samples) if cut is None else list(cut.pieces(n_samples, sample_rate=self.sample_rate))
-        report = CountedSteps(on_step, total=batch * len(pieces) * n_iterations)
+        chunks = chunks_of(n_samples, plan=cut, sample_rate=self.sample_rate)
+        report = StepCounter(on_step, total=batch * len(chunks) * n_iterations)
         renders = [self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=report) for item in items]
         checked = (checked_mel(mel, dialect=self.dialect).to(self.device) for mel in mels)
-        return in_pieces(in_parts(renders, at_once=1), checked, pieces, dialect=self.dialect)
+        return render_chunks(render_batch(renders, size=1), checked, chunks, dialect=self.dialect)
 
     def open_stream(
         self,
@@ -264,7 +273,7 @@ class MelInverter(Vocoder):
         return Stream(
             self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None),
             dialect=self.dialect,
-            cut=cut,
+            plan=cut,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )

@@ -19,11 +19,20 @@ from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet, LabelValue
-from audiodiff.models.chunking import ChunkPlan, CountedSteps, Renderer, Stream, in_parts, in_pieces, joined, whole
+from audiodiff.models.chunking import (
+    ChunkPlan,
+    Renderer,
+    StepCounter,
+    chunks_of,
+    join_chunks,
+    render_batch,
+    render_chunks,
+)
 from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.models.guides import check_guide
 from audiodiff.models.representations.representation import Representation
 from audiodiff.models.sampling import Guidance, Parts, Rendering, cut_of, prefix_mask
+from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import (
     Labels,
     checked_audio,
@@ -260,7 +269,7 @@ class Synthesizer(Vocoder):
             items=items,
             on_step=on_step,
         )
-        return joined(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
+        return join_chunks(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
 
     def lengths(
         self, labels: Sequence[Mapping[str, LabelValue]], *, seed: Seed = 0, items: Sequence[int] | None = None
@@ -357,10 +366,10 @@ class Synthesizer(Vocoder):
         size = 1 if self.device.type == "cpu" or alone else at_once or batch
         parts = [items[first : first + size] for first in range(0, batch, size)]
         cut = self._cut(sampler, n_iterations=n_iterations, guide=guide) if equal else None
-        pieces = whole(longest) if cut is None else list(cut.pieces(longest, sample_rate=self.sample_rate))
+        chunks = chunks_of(longest, plan=cut, sample_rate=self.sample_rate)
         n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
-        n_made = len(parts) * len(pieces) if equal else batch
-        report = CountedSteps(on_step, total=len(parts) * len(pieces) * sampler.n_steps + n_made * n_last)
+        n_made = len(parts) * len(chunks) if equal else batch
+        report = StepCounter(on_step, total=len(parts) * len(chunks) * sampler.n_steps + n_made * n_last)
         renders = [
             self._renderer(
                 sampler,
@@ -374,12 +383,12 @@ class Synthesizer(Vocoder):
             )
             for first, part in zip(range(0, batch, size), parts, strict=True)
         ]
-        render = in_parts(renders, at_once=size)
+        render = render_batch(renders, size=size)
         if mels is None or self.dialect is None:
-            return in_pieces(render, None, pieces, dialect=self.dialect)
+            return render_chunks(render, None, chunks, dialect=self.dialect)
         dialect = self.dialect
         checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
-        return in_pieces(render, checked, pieces, dialect=dialect)
+        return render_chunks(render, checked, chunks, dialect=dialect)
 
     def open_stream(
         self,
@@ -423,7 +432,7 @@ class Synthesizer(Vocoder):
                 sampler, guidance=(1.0, None, None), n_iterations=n_iterations, seed=seed, items=[item], on_step=None
             ),
             dialect=self.dialect,
-            cut=cut,
+            plan=cut,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )

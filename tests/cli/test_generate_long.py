@@ -44,7 +44,7 @@ def made(*arguments: str | Path | float) -> str:
 def short_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Cut into pieces, blocks and stretches that a sound of seconds has many of."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.3)
+    monkeypatch.setattr(pieces, "CHUNK_SECONDS", 0.3)
     monkeypatch.setattr(audio_io, "_BLOCK_SAMPLES", 5000)
     monkeypatch.setattr("audiodiff.io.readers._FRAMES_AT_ONCE", 50)
     monkeypatch.setattr("audiodiff.io.writers._BLOCK_SAMPLES", 3000)
@@ -56,11 +56,11 @@ def at_once(audio: torch.Tensor, *, rate: int, out_rate: int, model, **how) -> t
     resampled = resample(audio, from_rate=rate, to_rate=model.sample_rate)
     level = max(1.0, float(resampled.abs().max()))
     padded = torch.nn.functional.pad(resampled / level, (0, -resampled.shape[-1] % hop))
-    before, pieces.PIECE_SECONDS = pieces.PIECE_SECONDS, 1000.0
+    before, pieces.CHUNK_SECONDS = pieces.CHUNK_SECONDS, 1000.0
     try:
         result = model.generate(model.mel(padded[:, None]), n_samples=padded.shape[-1], **how)[:, 0]
     finally:
-        pieces.PIECE_SECONDS = before
+        pieces.CHUNK_SECONDS = before
     n_written = -(-audio.shape[-1] * out_rate // rate)
     return level * resample(result, from_rate=model.sample_rate, to_rate=out_rate)[:, :n_written]
 
@@ -133,7 +133,7 @@ def test_long_sound_from_nothing_is_what_it_is_at_once(kind: str, request: pytes
     made("--model", where, "--seconds", 3, "-n", 2, "-o", "out", "--float")
     model = checkpoint.load(str(where), device=torch.device("cpu"))
     assert isinstance(model, Synthesizer)
-    pieces.PIECE_SECONDS = 1000.0
+    pieces.CHUNK_SECONDS = 1000.0
     for index in range(2):
         result, _ = audio_io.read(f"out/generated_{index}.wav")
         expected = model.generate(seconds=3.0, items=[64 * index])[0]

@@ -128,7 +128,7 @@ def test_a_long_sound_of_two_stages_is_the_same_in_pieces(
     n_samples = 25 * 8000
     pieces = list(both.generate_pieces(n_samples=n_samples, iterations=0 if second == "vocoder" else 2))
     assert len(pieces) > 1
-    monkeypatch.setattr("audiodiff.models.chunking.PIECE_SECONDS", 1000.0)
+    monkeypatch.setattr("audiodiff.models.chunking.CHUNK_SECONDS", 1000.0)
     whole = both.generate(n_samples=n_samples, iterations=0 if second == "vocoder" else 2)
     assert torch.allclose(torch.cat(pieces, dim=-1), whole, atol=1e-4 * float(whole.abs().max()))
 

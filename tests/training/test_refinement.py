@@ -232,6 +232,6 @@ def test_a_long_sound_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch):
     mel = d.mel(audio)
     pieces = list(model.generate_pieces([mel], n_samples=d.n_samples(mel.shape[-1])))
     assert len(pieces) > 1
-    monkeypatch.setattr("audiodiff.models.chunking.PIECE_SECONDS", 1000.0)
+    monkeypatch.setattr("audiodiff.models.chunking.CHUNK_SECONDS", 1000.0)
     whole = model.generate(mel)
     assert (torch.cat(pieces, dim=-1) - whole).abs().max() < 1e-4

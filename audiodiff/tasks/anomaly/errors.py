@@ -99,7 +99,7 @@ def denoising_errors(
     bands = _Bands.of(model, n_bands=probe.n_bands)
     sigmas = model.sampler.grid(probe.n_levels)[probe.first : probe.last].to(x0)
     parts: list[Tensor] = []
-    for piece in bands.cut(model).pieces(x0.shape[-1], sample_rate=round(bands.steps_per_second)):
+    for piece in bands.cut(model).chunks(x0.shape[-1], sample_rate=round(bands.steps_per_second)):
         window = x0[..., piece.first : piece.last]
         total = torch.zeros(())
         for draw in range(probe.n_draws):

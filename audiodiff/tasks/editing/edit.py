@@ -13,7 +13,6 @@ sdedit is generation from noise, as `Synthesizer.generate` does it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -30,7 +29,7 @@ from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelValue
 from audiodiff.models.checked_audio import checked_recording
-from audiodiff.models.chunking import CountedSteps
+from audiodiff.models.chunking import Chunk, StepCounter, join_chunks, overlap_add, round_up
 from audiodiff.models.sampling import Guidance, Rendering
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import (
@@ -111,12 +110,13 @@ def edit(
     signals = resample(signals.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
     gains = torch.cat([_gain(model, own).expand(n_channels) for own in signals.split(n_channels)])[:, None, None]
     signals = gains * signals
-    windows = list(_windows(model, signals.shape[-1]))
+    chunks = _chunks(model, signals.shape[-1])
+    padded = F.pad(signals, (0, chunks[-1].last - signals.shape[-1]))
     # A CPU gains little from batches, and so an example does not depend on the others, to the bit.
     size = 1 if model.device.type == "cpu" else len(signals)
     n_levels = {"sdedit": 1, "inversion": 2}[method] * (sampler.n_steps if strength > 0.0 else 0)
     n_last = model.checked_iterations(None) + (0 if model.vocoder is None else model.vocoder.n_steps)
-    report = CountedSteps(on_step, total=len(windows) * -(-len(signals) // size) * (n_levels + n_last))
+    report = StepCounter(on_step, total=len(chunks) * -(-len(signals) // size) * (n_levels + n_last))
 
     def edited(part: slice) -> Waveform:
         editing = _Editing(
@@ -131,9 +131,13 @@ def edit(
             items=numbers[part],
             on_step=report,
         )
-        return _faded(editing, signals[part], windows)
+        own = padded[part]
+        made = overlap_add(lambda chunk: editing(own[..., chunk.first : chunk.last], first_sample=chunk.first), chunks)
+        return join_chunks(made, n_samples=own.shape[-1])
 
-    made = torch.cat([edited(slice(first, first + size)) for first in range(0, len(signals), size)])
+    made = torch.cat([edited(slice(first, first + size)) for first in range(0, len(signals), size)])[
+        ..., : signals.shape[-1]
+    ]
     made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
     return made[..., : audio.shape[-1]].reshape(audio.shape).to(audio.device)
 
@@ -199,7 +203,7 @@ class _Editing:
         scale: float,
         seed: int,
         items: Sequence[int],
-        on_step: CountedSteps,
+        on_step: StepCounter,
     ) -> None:
         self._model, self._sampler, self._on_step = model, sampler, on_step
         self._strength, self._method = strength, method
@@ -278,40 +282,18 @@ def _gain(model: Synthesizer, channels: Tensor) -> Tensor:
     return 1.0 / channels.abs().amax().clamp(min=1.0)[None]
 
 
-def _windows(model: Synthesizer, n_samples: int) -> list[tuple[int, int]]:
-    """Return the first and last sample of windows that overlap and begin where frames do."""
+def _chunks(model: Synthesizer, n_samples: int) -> list[Chunk]:
+    """Divide a recording into windows that overlap and begin where frames do."""
     dialect = model.dialect
     hop = 1 if dialect is None else dialect.hop_length
     alignment = math.lcm(hop, model.representation.hop_length * model.denoiser.network.alignment)
     window, overlap = (
-        _up(round(seconds * model.sample_rate), alignment) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS)
+        round_up(round(seconds * model.sample_rate), alignment) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS)
     )
-    n_padded = n_samples
     if dialect is not None and model.representation.makes_mel:
         # Whole hops, so that every sample lies under a frame; and the analysis may reflect half a frame at the ends.
-        n_padded = _up(max(n_samples, dialect.n_fft), hop)
+        n_samples = round_up(max(n_samples, dialect.n_fft), hop)
     stride = window - overlap
-    firsts = [0]
-    while firsts[-1] + window < n_padded:
-        firsts.append(firsts[-1] + stride)
-    return [(first, min(first + window, n_padded)) for first in firsts]
-
-
-def _up(n: int, alignment: int) -> int:
-    return -(-n // alignment) * alignment
-
-
-def _faded(editing: _Editing, audio: Waveform, windows: Sequence[tuple[int, int]]) -> Waveform:
-    """Edit window by window, each faded into the next; what is padded goes again."""
-    n_samples = audio.shape[-1]
-    audio = F.pad(audio, (0, windows[-1][1] - n_samples))
-    result = torch.zeros_like(audio)
-    ends = [0, *(before[1] for before, _ in pairwise(windows))]
-    for (first, last), end in zip(windows, ends, strict=True):
-        made = editing(audio[..., first:last], first_sample=first)
-        if first:
-            fade = torch.linspace(0.0, 1.0, end - first, device=made.device)
-            made[..., : end - first] *= fade
-            result[..., first:end] *= 1.0 - fade
-        result[..., first:last] += made
-    return result[..., :n_samples]
+    n_chunks = 1 + max(0, -(-(n_samples - window) // stride))
+    spans = [(index * stride, min(index * stride + window, n_samples)) for index in range(n_chunks)]
+    return [Chunk(index, first, last, first, last) for index, (first, last) in enumerate(spans)]

@@ -159,7 +159,7 @@ def features_of_layers(
     waveform = _prepared(model, audio, sample_rate=sample_rate)
     cut = _cut(model)
     totals, n_frames = torch.zeros((), dtype=torch.float64), 0
-    for piece in cut.pieces(waveform.shape[-1], sample_rate=model.sample_rate):
+    for piece in cut.chunks(waveform.shape[-1], sample_rate=model.sample_rate):
         window = waveform[..., piece.first : piece.last]
         found = _activations(model, window, blocks=blocks, noise_level=noise_level, first_sample=piece.first)
         step = _samples_per_frame(found.shape[-1], n_samples=window.shape[-1], alignment=cut.alignment)

@@ -22,7 +22,7 @@ from audiodiff.io.console import progress, say
 from audiodiff.io.jobs import Job, make_folder
 from audiodiff.io.readers import AudioReader, is_mel, mel_source, read_mel, recording_source
 from audiodiff.io.writers import AudioWriter, open_result
-from audiodiff.models.chunking import Frames
+from audiodiff.models.chunking import SlidingBuffer
 from audiodiff.models.mel_inverter import MelInverter
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_length
@@ -300,10 +300,10 @@ def _together(group: Sequence[Prepared], *, dialect: MelDialect | None) -> Itera
     """Return the mels of all signals of a group, in stretches."""
     sources = [prepared.source for prepared in group if prepared.source is not None]
     assert dialect is not None
-    all_frames = [Frames(source.mels()) for source in sources]
+    all_frames = [SlidingBuffer(source.mels(), name="frames of the mel") for source in sources]
     n_frames = dialect.n_frames(sources[0].n_samples)
     stretches = [(first, min(FRAMES_AT_ONCE, n_frames - first)) for first in range(0, n_frames, FRAMES_AT_ONCE)]
-    return (torch.cat([frames(first, n_frames=n) for frames in all_frames]) for first, n in stretches)
+    return (torch.cat([frames.window(first, first + n) for frames in all_frames]) for first, n in stretches)
 
 
 def _rate(model: Model, settings: Settings) -> int:

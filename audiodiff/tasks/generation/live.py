@@ -12,7 +12,7 @@ from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import AudioFileError
 from audiodiff.io.console import say
-from audiodiff.models.chunking import Stream
+from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import natural_n_samples
 from audiodiff.types import AudioStretch, MelStretch
 

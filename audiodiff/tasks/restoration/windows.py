@@ -18,7 +18,7 @@ from audiodiff.dsp.level import LevelMeter
 from audiodiff.dsp.resample import known_after, resample
 from audiodiff.errors import ParameterError
 from audiodiff.models.checked_audio import checked_recording
-from audiodiff.models.chunking import CountedSteps
+from audiodiff.models.chunking import Chunk, SlidingBuffer, StepCounter, overlap_add
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
@@ -154,26 +154,19 @@ def restore_blocks(
 
     Yields: stretches of what `restore` returns.
     """
-    windows = _Windows(model, surveyed, _Held(blocks), sampling, seed, on_step)
-    half = round(FADE_SECONDS * windows.out_rate / 2)
-    ramp = (torch.arange(2 * half) + 0.5) / (2 * half)
-    held: Tensor | None = None
-    for number in range(surveyed.n_windows):
-        result, restored = windows(number)
-        core = windows.span(number, windows.out_rate, around=0)
-        result = result[
-            :, max(0, core.start - half) - windows.span(number, windows.out_rate, around=CONTEXT_SECONDS).start :
-        ]
-        if held is not None:
-            # As a difference: what is equal in both stays as it is to the bit.
-            faded = held + ramp[: held.shape[-1]] * (result[:, : held.shape[-1]] - held)
-            result = torch.cat([faded, result[:, held.shape[-1] :]], dim=-1)
-        if number < surveyed.n_windows - 1:
-            n_ready = core.stop - half - max(0, core.start - half)
-            result, held = result[:, :n_ready], result[:, n_ready : n_ready + 2 * half]
-        yield result
+    buffer = SlidingBuffer(blocks, name="samples of the recording")
+    windows = _Windows(model, surveyed, buffer, sampling, seed, on_step)
+    restored: list[bool] = []
+
+    def window(chunk: Chunk) -> Stretch:
+        result, is_restored = windows(chunk.index)
+        restored.append(is_restored)
+        return result
+
+    for stretch in overlap_add(window, [windows.chunk(number) for number in range(surveyed.n_windows)]):
+        yield stretch
         if on_window is not None:
-            on_window(restored)
+            on_window(restored[-1])
 
 
 @dataclass(frozen=True)
@@ -182,7 +175,7 @@ class _Windows:
 
     model: Synthesizer
     surveyed: Surveyed
-    held: "_Held"
+    buffer: SlidingBuffer
     sampling: Sampling
     seed: int
     on_step: Callable[[int, int], None] | None
@@ -195,7 +188,7 @@ class _Windows:
         """Return the result of a window, its context included, and whether anything in its core was restored."""
         own_rate, repair = self.surveyed.sample_rate, self.surveyed.repair
         read = self.span(number, own_rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
-        audio = self.held(read.start, read.stop)
+        audio = self.buffer.window(read.start, read.stop)
         known = repair.known(audio, sample_rate=own_rate, first_sample=read.start)
         recording = self._inside(resample(audio, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
         core = self.span(number, own_rate, around=FADE_SECONDS)
@@ -212,6 +205,13 @@ class _Windows:
         restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
         known = self._inside(known_after(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
         return repair.merged(recording, restored, known, sample_rate=self.out_rate), True
+
+    def chunk(self, number: int) -> Chunk:
+        """Return a core and half a fade on either side, in a window with its context, at the rate of the result."""
+        core = self.span(number, self.out_rate, around=0)
+        window = self.span(number, self.out_rate, around=CONTEXT_SECONDS)
+        half = round(FADE_SECONDS * self.out_rate / 2)
+        return Chunk(number, max(0, core.start - half), min(core.stop + half, window.stop), window.start, window.stop)
 
     def span(self, number: int, rate: int, *, around: float | int) -> range:
         """Return the samples of a core, and of so many seconds on either side, that there are at a rate."""
@@ -231,7 +231,7 @@ class _Windows:
         """Draw every channel by itself, so that none depends on the others; those that are silent stay so."""
         noise = noise_of(self.seed, [_ITEM], offset=first_sample)
         total = int((~silent).sum()) * (self.model.n_steps if self.sampling.steps is None else self.sampling.steps)
-        on_step = CountedSteps(self.on_step, total=total)
+        on_step = StepCounter(self.on_step, total=total)
         restored = torch.zeros_like(measured)
         for channel in torch.nonzero(~silent)[:, 0].tolist():
             own, mask = measured[channel], known[channel]
@@ -242,21 +242,3 @@ class _Windows:
             drawn = draw(self.model, problem, sampling=self.sampling, noise=noise, on_step=on_step)
             restored[channel] = drawn[0, 0].cpu() / self.surveyed.gain
         return restored
-
-
-class _Held:
-    """Give stretches of a recording, of which each begins no earlier than the one before; forget the rest."""
-
-    def __init__(self, blocks: Iterable[Stretch]) -> None:
-        self._coming = iter(blocks)
-        self._base = 0
-        self._parts: list[Tensor] = []
-
-    def __call__(self, first: int, last: int) -> Float[Tensor, "channels time"]:
-        n_held = sum(part.shape[-1] for part in self._parts)
-        while self._base + n_held < last:
-            self._parts.append(next(self._coming))
-            n_held += self._parts[-1].shape[-1]
-        held = torch.cat(self._parts, dim=-1)[:, first - self._base :]
-        self._parts, self._base = [held], first
-        return held[:, : last - first]

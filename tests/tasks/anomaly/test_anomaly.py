@@ -83,7 +83,7 @@ def test_a_recording_is_cut_into_pieces_without_a_trace(monkeypatch: pytest.Monk
         audio = white(0, seconds=1.0, rate=model.sample_rate)
         whole = denoising_errors(model, audio, sample_rate=model.sample_rate, probe=PROBE)
         with monkeypatch.context() as short:
-            short.setattr(pieces, "PIECE_SECONDS", 0.1)
+            short.setattr(pieces, "CHUNK_SECONDS", 0.1)
             cut = denoising_errors(model, audio, sample_rate=model.sample_rate, probe=PROBE)
         assert whole.shape == cut.shape
         torch.testing.assert_close(cut, whole, rtol=1e-3, atol=1e-6)

@@ -265,12 +265,12 @@ def test_windows_are_the_whole_but_for_what_reaches_over_their_ends(
     cut = edit(waves, audio, sample_rate=RATE, strength=0.5, steps=2)
     before, after = waves.denoiser.network.receptive_field
     receptive_field = 2 * max(before, after)
-    windows = editing._windows(waves, 12000)
-    assert len(windows) > 2
+    chunks = editing._chunks(waves, 12000)
+    assert len(chunks) > 2
     inside = torch.ones(12000, dtype=torch.bool)
-    for (_, end), (first, _) in pairwise(windows):
+    for chunk, following in pairwise(chunks):
         # An overlap is mixed of both windows, and each end shows as far as two evaluations reach.
-        inside[first - receptive_field : end + receptive_field] = False
+        inside[following.first - receptive_field : chunk.last + receptive_field] = False
     assert int(inside.sum()) > 0
     torch.testing.assert_close(cut[..., inside], whole[..., inside], rtol=0, atol=1e-5)
 

@@ -62,7 +62,7 @@ def test_features_are_mean_and_deviation_over_time_of_what_goes_into_a_blocks_ga
 def test_a_long_recording_in_pieces_has_the_features_of_the_whole(model, monkeypatch):
     audio = tones(30011, sample_rate=model.sample_rate)
     whole = features_of_layers(model, audio, sample_rate=model.sample_rate, noise_level=0.1, chosen=[0, 1])
-    pieces = ChunkPlan.pieces
+    pieces = ChunkPlan.chunks
     n_pieces = []
 
     def short(self, n_samples, *, sample_rate):
@@ -70,7 +70,7 @@ def test_a_long_recording_in_pieces_has_the_features_of_the_whole(model, monkeyp
         n_pieces.append(len(found))
         return found
 
-    monkeypatch.setattr(ChunkPlan, "pieces", short)
+    monkeypatch.setattr(ChunkPlan, "chunks", short)
     in_pieces = features_of_layers(model, audio, sample_rate=model.sample_rate, noise_level=0.1, chosen=[0, 1])
     assert n_pieces[0] >= 3
     torch.testing.assert_close(in_pieces, whole, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Long sounds: what is computed in pieces, or streamed, against what is computed at once."""
+"""Chunked and streaming generation: the result equals the unchunked one."""
 
 import itertools
 import math
@@ -11,30 +11,52 @@ import torch
 from audiodiff.diffusion.grid import grid_named
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import MelError, ParameterError
-from audiodiff.models import chunking as pieces
-from audiodiff.models.chunking import ChunkPlan
+from audiodiff.models import chunking
+from audiodiff.models.chunking import Chunk, ChunkPlan, SlidingBuffer, overlap_add
 from audiodiff.models.mel_inverter import MelInverter
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import ReceptiveField
 
 FULL_SCALE = 1e-4
-"""What a cut may change, of full scale."""
+"""Largest difference that chunking may make, of full scale."""
 
 
 @pytest.mark.parametrize(
     ("n_samples", "before", "after", "alignment"),
     [(1, 0, 0, 1), (100_000, 700, 700, 256), (99_999, 0, 0, 7), (5000, 9000, 9000, 3), (100_000, 700, 20, 256)],
 )
-def test_pieces_cover_everything_once_with_their_margins(n_samples, before, after, alignment):
+def test_chunks_cover_everything_once_with_their_margins(n_samples, before, after, alignment):
     found = list(
-        ChunkPlan(margin=ReceptiveField(before, after), alignment=alignment).pieces(n_samples, sample_rate=1000)
+        ChunkPlan(margin=ReceptiveField(before, after), alignment=alignment).chunks(n_samples, sample_rate=1000)
     )
     assert [found[0].start, found[-1].stop] == [0, n_samples]
     assert all(left.stop == right.start for left, right in itertools.pairwise(found))
-    for piece in found:
-        assert piece.first % alignment == piece.start % alignment == 0
-        assert min(before, piece.start) <= piece.start - piece.first < before + alignment
-        assert min(after, n_samples - piece.stop) <= piece.last - piece.stop < after + alignment
+    for chunk in found:
+        assert chunk.first % alignment == chunk.start % alignment == 0
+        assert min(before, chunk.start) <= chunk.start - chunk.first < before + alignment
+        assert min(after, n_samples - chunk.stop) <= chunk.last - chunk.stop < after + alignment
+
+
+def test_windows_that_agree_are_joined_to_the_bit_and_others_fade():
+    audio = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    chunks = [Chunk(0, 0, 400, 0, 500), Chunk(1, 300, 700, 200, 800), Chunk(2, 700, 1000, 650, 1000)]
+    joined = torch.cat(list(overlap_add(lambda chunk: audio[:, chunk.first : chunk.last], chunks)), dim=-1)
+    assert torch.equal(joined, audio)
+    ones = list(overlap_add(lambda chunk: torch.full((chunk.last - chunk.first,), float(chunk.index)), chunks))
+    assert [len(stretch) for stretch in ones] == [300, 400, 300]
+    torch.testing.assert_close(ones[1][:100], (torch.arange(100) + 0.5) / 100)
+    assert bool((ones[2] == 2.0).all())
+
+
+def test_a_sliding_buffer_gives_windows_and_refuses_one_past_the_end():
+    audio = torch.arange(20.0)[None]
+    buffer = SlidingBuffer(audio.split(3, dim=-1), name="samples")
+    for first, last in ((0, 5), (4, 11), (4, 4), (9, 20)):
+        assert torch.equal(buffer.window(first, last), audio[:, first:last])
+    buffer.append(torch.zeros(1, 2))
+    assert (buffer.end, buffer.window(20, 22).shape) == (22, (1, 2))
+    with pytest.raises(ParameterError, match="samples end after 22, and 23 are needed"):
+        buffer.window(21, 23)
 
 
 def speech_like(n_samples: int, *, sample_rate: int = 22050) -> torch.Tensor:
@@ -47,49 +69,49 @@ def speech_like(n_samples: int, *, sample_rate: int = 22050) -> torch.Tensor:
     return (loudness * harmonics + 1e-3 * noise).float().reshape(1, 1, -1)
 
 
-def at_once_and_in_pieces(monkeypatch: pytest.MonkeyPatch, generate: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+def unchunked_and_chunked(monkeypatch: pytest.MonkeyPatch, generate: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
     results = []
     for seconds in (1000.0, 0.2):
-        monkeypatch.setattr(pieces, "PIECE_SECONDS", seconds)
+        monkeypatch.setattr(chunking, "CHUNK_SECONDS", seconds)
         results.append(generate())
     return results
 
 
 @pytest.mark.parametrize("name", ["hifigan", "vocos", "tacotron2"])
-def test_an_inversion_in_pieces_is_the_inversion_of_the_whole(monkeypatch, name):
+def test_a_chunked_inversion_equals_the_unchunked_one(monkeypatch, name):
     model = MelInverter(dialect=dialect(name), n_iterations=8)
     mel = model.mel(speech_like(8 * model.sample_rate, sample_rate=model.sample_rate))
     counts: list[tuple[int, int]] = []
-    whole, cut = at_once_and_in_pieces(
+    whole, chunked = unchunked_and_chunked(
         monkeypatch, lambda: model.generate(mel, on_step=lambda done, total: counts.append((done, total)))
     )
     assert counts[7] == (8, 8)
     assert counts[-1][0] == counts[-1][1] > 8
-    assert (whole - cut).abs().max() < FULL_SCALE
+    assert (whole - chunked).abs().max() < FULL_SCALE
 
 
 @pytest.mark.parametrize("solver", [None, "heun", "dpmpp_2m_sde", "pndm"])
-def test_a_vocoder_in_pieces_gives_what_it_gives_at_once(monkeypatch, solver):
+def test_a_chunked_vocoder_equals_the_unchunked_one(monkeypatch, solver):
     model = tiny.synthesizer(tiny.VOCODER)
     mel = model.mel(speech_like(4 * 22050))
     # Heun's first step amplifies rounding by the ratio of its levels, which is 1000 in the model's own two steps.
     grid = grid_named("log_uniform", sigma_min=0.1, sigma_max=1.0)
-    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(mel, solver=solver, grid=grid, seed=3))
-    assert (whole - cut).abs().max() < FULL_SCALE * whole.abs().max()
+    whole, chunked = unchunked_and_chunked(monkeypatch, lambda: model.generate(mel, solver=solver, grid=grid, seed=3))
+    assert (whole - chunked).abs().max() < FULL_SCALE * whole.abs().max()
 
 
 @pytest.mark.parametrize("overrides", [tiny.UNCONDITIONAL, tiny.LOG_MEL], ids=["waveform", "log_mel"])
-def test_what_is_made_from_nothing_is_the_same_in_pieces(monkeypatch, overrides):
+def test_unconditional_chunks_equal_the_unchunked_sound(monkeypatch, overrides):
     model = tiny.synthesizer(overrides)
-    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(batch=2, seconds=3.0, seed=1))
-    assert (whole - cut).abs().max() < FULL_SCALE * whole.abs().max()
+    whole, chunked = unchunked_and_chunked(monkeypatch, lambda: model.generate(batch=2, seconds=3.0, seed=1))
+    assert (whole - chunked).abs().max() < FULL_SCALE * whole.abs().max()
 
 
-def test_a_solver_that_looks_at_the_whole_is_given_the_whole(monkeypatch):
+def test_a_solver_that_needs_the_whole_sound_gets_one_chunk(monkeypatch):
     model = tiny.synthesizer(tiny.VOCODER)
     mel = model.mel(speech_like(22050))
-    whole, cut = at_once_and_in_pieces(monkeypatch, lambda: model.generate(mel, solver="predictor_corrector"))
-    assert torch.equal(whole, cut)
+    whole, chunked = unchunked_and_chunked(monkeypatch, lambda: model.generate(mel, solver="predictor_corrector"))
+    assert torch.equal(whole, chunked)
     with pytest.raises(ParameterError, match="solver=adaptive looks at the whole sound"):
         model.open_stream(solver="adaptive")
 
@@ -108,7 +130,7 @@ def models() -> dict[str, MelInverter | Synthesizer]:
 
 @pytest.mark.parametrize("name", models())
 @pytest.mark.parametrize("size", [1, 50, 1000])
-def test_a_stream_gives_what_the_whole_gives_however_the_frames_arrive(name, size):
+def test_a_stream_equals_the_whole_however_frames_arrive(name, size):
     model = models()[name]
     mel = model.mel(speech_like(2 * model.sample_rate, sample_rate=model.sample_rate))
     streamed = torch.cat(list(model.stream(mel.split(size, dim=-1), seed=5)), dim=-1)
@@ -118,7 +140,7 @@ def test_a_stream_gives_what_the_whole_gives_however_the_frames_arrive(name, siz
 
 
 @pytest.mark.parametrize("name", models())
-def test_audio_comes_when_the_latency_says_and_then_with_every_chunk(name):
+def test_audio_arrives_after_the_latency_then_with_every_chunk(name):
     model = models()[name]
     mel = model.mel(speech_like(2 * model.sample_rate, sample_rate=model.sample_rate))
     stream = model.open_stream(chunk_frames=6, ahead_frames=4)
@@ -132,7 +154,7 @@ def test_audio_comes_when_the_latency_says_and_then_with_every_chunk(name):
     assert sum(came) + rest == model.generate(mel, iterations=1).shape[-1]
 
 
-def test_a_causal_vocoder_waits_for_its_window_alone():
+def test_a_causal_vocoder_waits_only_for_its_own_window():
     symmetric, causal = (
         tiny.synthesizer([*tiny.VOCODER, "model.n_iterations=0", f"network.look_ahead={ahead}"])
         for ahead in ("null", "0")
@@ -143,7 +165,7 @@ def test_a_causal_vocoder_waits_for_its_window_alone():
     assert symmetric.open_stream().latency_frames - 16 == 2 * (4 + 6)
 
 
-def test_a_stream_that_looks_ahead_less_comes_near(monkeypatch):
+def test_a_stream_with_less_look_ahead_comes_near(monkeypatch):
     model = MelInverter(dialect=dialect("hifigan"), n_iterations=4)
     mel = model.mel(speech_like(2 * 22050))
     whole = model.generate(mel)
@@ -154,7 +176,7 @@ def test_a_stream_that_looks_ahead_less_comes_near(monkeypatch):
     assert errors[0] > 10.0 * errors[1] > 100.0 * errors[2]
 
 
-def test_a_stream_refuses_what_it_cannot_take():
+def test_a_stream_refuses_wrong_arguments_and_frames():
     model = MelInverter(dialect=dialect("hifigan"))
     with pytest.raises(ParameterError, match="chunk_frames=0 must be"):
         model.open_stream(chunk_frames=0)
