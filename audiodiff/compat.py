@@ -6,7 +6,7 @@ Imports and checkpoints that use them work until version 0.3, with a FutureWarni
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -160,9 +160,7 @@ def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
 class _MovedModules(MetaPathFinder, Loader):
     """Import a module of today under its old name: both names give one and the same module object."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if not fullname.startswith("audiodiff.") or current_module(fullname) is None:
             return None
         return ModuleSpec(fullname, self)
