@@ -35,7 +35,7 @@ $(VENV)/.python:
 # The build without CUDA comes from PyTorch's own index, or another that pip knows.
 $(VENV)/.torch-cpu: $(VENV)/.python $(LOCK)
 	@$(PIP) "$$(grep '^torch==' $(LOCK))+cpu" torchaudio > $(VENV)/torch.log 2>&1 || { \
-	if grep -q 'No matching distribution found for torch==' $(VENV)/torch.log; then \
+	if grep -q 'No matching distribution found for torch==\|Cannot install torch==' $(VENV)/torch.log; then \
 	echo "no index that pip knows has $$(grep '^torch==' $(LOCK))+cpu: say PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make TORCH=cpu"; \
 	else cat $(VENV)/torch.log; fi; exit 1; }
 	@touch $@

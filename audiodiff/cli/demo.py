@@ -1,9 +1,11 @@
 """`audiodiff demo`: the main job from end to end, on the embedded speech, in minutes."""
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +15,16 @@ import typer
 from torch import Tensor
 
 from audiodiff import metrics
-from audiodiff.data import load_entries, load_whole, speech_folder
+from audiodiff.data import Entry, load_entries, load_whole, speech_folder
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim
 from audiodiff.errors import AudioFileError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress, say
 from audiodiff.models import checkpoint
+from audiodiff.requirements import require
 from audiodiff.training import config as compose
+from audiodiff.training.failure import in_a_line
 from audiodiff.training.run import train
 from audiodiff.types import Mel
 
@@ -46,6 +50,25 @@ class System:
     vocode: Vocode | None
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What came of the systems on the test sentences.
+
+    Args:
+        table: by system and metric, the mean over the sentences; NaN where no sentence has a value.
+        reasons: by system and metric, why sentences have no value; only where some have none.
+        signals: by system, the sentences as it made them.
+        entries: the sentences.
+        sample_rate: in Hz, of the signals.
+    """
+
+    table: Mapping[str, Mapping[str, float]]
+    reasons: Mapping[str, Mapping[str, str]]
+    signals: Mapping[str, Sequence[Tensor]]
+    entries: Sequence[Entry]
+    sample_rate: int
+
+
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that is made.")] = Path("demo"),
     steps: Annotated[int | None, typer.Option(help="Training steps.", show_default="the recipe's")] = None,
@@ -58,6 +81,7 @@ def demo_command(
       audiodiff demo -o demo
     """
     began = time.perf_counter()
+    require("soundfile", "lightning_fabric", "librosa", "tensorboard", "matplotlib", *metrics.packages(METRICS))
     if out.exists() and any(out.iterdir()):
         if not force:
             raise AudioFileError(f"{out} is not empty: give --force to replace it, or another --out")
@@ -65,19 +89,35 @@ def demo_command(
             shutil.rmtree(out / part, ignore_errors=True)
     overrides = ["recipes=quickstart/vocoder"] + ([] if steps is None else [f"train.steps={steps}"])
     run = out / "run"
-    run.mkdir(parents=True, exist_ok=True)
+    # As Hydra writes them: `audiodiff train train.resume=RUN` goes on from there.
+    (run / ".hydra").mkdir(parents=True, exist_ok=True)
+    (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
     train(compose.plain(compose.compose(overrides)), run=run)
     trained = time.perf_counter() - began
-    table = compare(run, out=out)
-    (out / "metrics.json").write_text(json.dumps({"training_seconds": round(trained, 1), "systems": table}, indent=2))
-    _print(table)
+    with _keeping(run):
+        comparison = compare(run, out=out)
+        report = {"training_seconds": round(trained, 1), "systems": comparison.table, "no_value": comparison.reasons}
+        (out / "metrics.json").write_text(json.dumps(report, indent=2))
+        _print(comparison)
+        draw(comparison, out=out)
     say(f"training took {trained:.0f} s, everything {time.perf_counter() - began:.0f} s")
     say(f"all of it is in {out}/: wavs, spectrograms, metrics.json, and the checkpoint in run/checkpoints")
     say(f"try: generate-wav YOUR.wav --model {run} --out vocoded.wav")
 
 
-def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
-    """Vocode the embedded test sentences in every way, write wavs and pictures, and return the means by system."""
+@contextmanager
+def _keeping(run: Path) -> Iterator[None]:
+    """Where a stage after training fails, say that the model is kept and how to use it, and exit with 1."""
+    try:
+        yield
+    except Exception as error:
+        say(f"error: training is complete, and the comparison after it failed ({in_a_line(error)})")
+        say(f"the trained model is kept in {run}: use it with `generate-wav YOUR.wav --model {run} --out vocoded.wav`")
+        raise typer.Exit(1) from error
+
+
+def compare(run: Path, *, out: Path) -> Comparison:
+    """Vocode the embedded test sentences in every way, write wavs, and measure them."""
     model = checkpoint.load(run)
     dialect = model.dialect
     assert dialect is not None
@@ -104,6 +144,7 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
     )
     entries = load_entries(speech_folder(), split="test").entries
     table: dict[str, dict[str, float]] = {}
+    reasons: dict[str, dict[str, str]] = {}
     made: dict[str, list[Tensor]] = {}
     truths = []
     for entry in entries:
@@ -120,7 +161,7 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
                     asked = time.perf_counter()
                     estimate = system.vocode(mel, truth.shape[-1]).cpu()
                     spent += time.perf_counter() - asked
-                made.setdefault(system.folder, []).append(estimate)
+                made.setdefault(system.name, []).append(estimate)
                 audio_io.write(
                     out / "wavs" / system.folder / f"{entry.path.stem}.wav",
                     estimate / estimate.abs().max().clamp(min=1.0) * (1 - 2**-15),
@@ -132,14 +173,21 @@ def compare(run: Path, *, out: Path) -> dict[str, dict[str, float]]:
             seconds = sum(truth.shape[-1] for truth in truths) / model.sample_rate
             table[system.name] = {name: summaries[name].mean for name in METRICS}
             table[system.name]["times_real_time"] = seconds / spent if spent else float("nan")
-    for index, entry in enumerate(entries):
+            missing = {name: _listed(summaries[name].reasons) for name in METRICS if summaries[name].reasons}
+            if missing:
+                reasons[system.name] = missing
+    return Comparison(table=table, reasons=reasons, signals=made, entries=entries, sample_rate=model.sample_rate)
+
+
+def draw(comparison: Comparison, *, out: Path) -> None:
+    """Draw the spectrograms of each sentence, every system's in one picture."""
+    for index, entry in enumerate(comparison.entries):
         draw_spectrograms(
-            {system.name: made[system.folder][index][0] for system in systems},
-            sample_rate=model.sample_rate,
+            {name: signals[index][0] for name, signals in comparison.signals.items()},
+            sample_rate=comparison.sample_rate,
             path=out / "spectrograms" / f"{entry.path.stem}.png",
             title=entry.text,
         )
-    return table
 
 
 def draw_spectrograms(signals: Mapping[str, Tensor], *, sample_rate: int, path: Path, title: str) -> None:
@@ -166,7 +214,11 @@ def draw_spectrograms(signals: Mapping[str, Tensor], *, sample_rate: int, path: 
     figure.savefig(path, dpi=90)
 
 
-def _print(table: Mapping[str, Mapping[str, float]]) -> None:
+def _listed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} ({count} sentences)" for reason, count in reasons.items())
+
+
+def _print(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -174,10 +226,13 @@ def _print(table: Mapping[str, Mapping[str, float]]) -> None:
     view.add_column("system", no_wrap=True)
     for column in (*COLUMNS, "speed"):
         view.add_column(column, justify="right", no_wrap=True)
-    for system, values in table.items():
-        shown = [f"{values[name]:.2f}" for name in METRICS]
+    for system, values in comparison.table.items():
+        shown = ["" if math.isnan(values[name]) else f"{values[name]:.2f}" for name in METRICS]
         speed = values["times_real_time"]
-        view.add_row(system, *shown, "" if speed != speed else f"{speed:.0f}x")
+        view.add_row(system, *shown, "" if math.isnan(speed) else f"{speed:.0f}x")
     Console().print(view)
+    for system, missing in comparison.reasons.items():
+        for name, reason in missing.items():
+            say(f"{system}: no value of {name}: {reason}")
     say("SNR, SI-SDR in dB compare sample by sample: vocoders choose their own phase, and are near 0 however good.")
     say("PESQ (wideband) 1 to 4.64 and STOI 0 to 1, higher is better; LSD, MR-STFT: lower. Speed is times real time.")
