@@ -67,7 +67,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.networks.horizon": "audiodiff.networks.step_size",
     "audiodiff.overview": "audiodiff.tasks.generation.overview",
     "audiodiff.pieces": "audiodiff.models.chunking",
-    "audiodiff.rendering": "audiodiff.models.sampling",
+    "audiodiff.rendering": "audiodiff.models.window_sampler",
     "audiodiff.representations": "audiodiff.models.representations",
     "audiodiff.restoration": "audiodiff.tasks.restoration",
     "audiodiff.restoration_files": "audiodiff.tasks.restoration.files",

@@ -19,6 +19,7 @@ from audiodiff.io.writers import FLOAT, open_result
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.tasks.editing.augment import DEFAULT_STRENGTH, augment
 from audiodiff.tasks.editing.edit import check_model, check_strength
 
@@ -97,7 +98,7 @@ def augment_command(
     targets = _targets(chosen, folder=folder, out=out, n=n, force=force)
     _check_kept(everything, targets)
     loaded = check_model(checkpoint.load(model, device=device_named(device)))
-    loaded.check_sampling(steps=steps, guidance=guidance)
+    loaded.check_sampling(SamplingOptions(steps=steps, guidance=guidance))
     rows = _labels(chosen, label_from or [], known=loaded.labels)
     usable, bad = scan(chosen, min_seconds=0.0)
     if bad:

@@ -16,6 +16,7 @@ from audiodiff.io.writers import FLOAT, check_float, open_result
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.tasks.editing.edit import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
 from audiodiff.tasks.generation.labels import Interpolation, read_labels
 
@@ -133,7 +134,7 @@ def edit_command(
     loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
     to = _single_values(label or [], known=loaded.labels, option="--label")
     of = _single_values(source or [], known=loaded.labels, option="--source")
-    loaded.check_sampling(steps=steps)
+    loaded.check_sampling(SamplingOptions(steps=steps))
     for job in jobs:
         assert job.source is not None
         audio_io.info(job.source)

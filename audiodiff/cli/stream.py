@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from audiodiff.errors import ParameterError
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.generation.files import Model, Settings
 from audiodiff.tasks.generation.live import ByteSource, LiveInput, run_live
@@ -42,7 +43,7 @@ def stream(
         raise ParameterError(f"--stdin {kind} must be one of {', '.join(get_args(LiveInput))}")
     if in_rate is not None and kind != "pcm":
         raise ParameterError(f"--stdin-rate {in_rate} has no meaning with --stdin {kind}")
-    model.check_sampling(steps=settings.steps, solver=settings.solver, grid=settings.grid)
+    model.check_sampling(SamplingOptions(steps=settings.steps, solver=settings.solver, grid=settings.grid))
     options = {"iterations": settings.iterations, "seed": settings.seed, "chunk_frames": chunk, "ahead_frames": ahead}
     if isinstance(model, Synthesizer):
         options |= {"steps": settings.steps, "solver": settings.solver, "grid": settings.grid}

@@ -163,6 +163,17 @@ class MelDialect:
             raise ParameterError(f"n_frames={n_frames} must be positive")
         return self.hop_length * (max(1, n_frames - 1) if self.centred else n_frames)
 
+    def natural_n_samples(self, n_frames: int) -> int:
+        """Return the greatest length up to n_samples whose own mel has n_frames frames.
+
+        Example:
+            >>> [dialect("vocos").natural_n_samples(n) for n in (1, 2, 3)]
+            [255, 256, 512]
+        """
+        n_samples = self.n_samples(n_frames)
+        # A centred analysis makes two frames of one whole hop.
+        return n_samples if self.n_frames(n_samples) == n_frames else n_samples - 1
+
     def check(self, mel: Float[Tensor, "*batch bands frames"], *, name: str) -> None:
         """Refuse an array that is provably not a mel of this dialect.
 

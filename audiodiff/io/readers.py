@@ -14,7 +14,6 @@ from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import MEL_SUFFIXES, load_mel
-from audiodiff.models.validation import natural_n_samples
 from audiodiff.types import Mel
 
 _FRAMES_AT_ONCE = 1024
@@ -62,7 +61,7 @@ def read_mel(path: Path, *, dialect: MelDialect) -> Float[Tensor, "n_mels frames
 
 def mel_source(path: Path, *, dialect: MelDialect) -> AudioReader:
     """Open a file of a mel spectrogram."""
-    n_samples = natural_n_samples(read_mel(path, dialect=dialect).shape[-1], dialect=dialect)
+    n_samples = dialect.natural_n_samples(read_mel(path, dialect=dialect).shape[-1])
 
     def mels() -> Iterator[Mel]:
         yield from read_mel(path, dialect=dialect)[None].split(_FRAMES_AT_ONCE, dim=-1)

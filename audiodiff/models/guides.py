@@ -4,7 +4,7 @@ import torch
 
 from audiodiff.dsp.mel import ensure_same
 from audiodiff.errors import ParameterError
-from audiodiff.models.sampling import Parts
+from audiodiff.models.window_sampler import Parts
 
 Rated = tuple[int, Parts]
 """The sample rate of a model's audio, Hz, and what the model is made of."""

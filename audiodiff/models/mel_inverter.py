@@ -1,43 +1,34 @@
-"""The models named `none` and `griffin-lim`: mel inversion without training."""
+"""Mel inversion without training: the models `mel-inversion` and `griffin-lim`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
-from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, invert, invert_reach
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.chunking import (
-    ChunkPlan,
-    Renderer,
-    StepCounter,
-    chunks_of,
-    join_chunks,
-    render_batch,
-    render_chunks,
-)
+from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
+from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream
-from audiodiff.models.validation import checked_audio, checked_items, checked_mel, checked_n_samples
+from audiodiff.models.validation import Labels, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import AudioStretch, Mel, MelStretch, ReceptiveField, Waveform
+from audiodiff.types import Mel, ReceptiveField, Waveform
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """A way to invert mels.
+    """An algorithm that inverts mels.
 
     Args:
-        name: of the model that inverts in this way.
+        name: of the model that uses it.
         invert: (noise, mel, *, dialect, n_iterations, first_frame, on_step) -> audio.
-        reach: (dialect, n_iterations) -> frames before and after a window that make its samples those of the longer
-            signal; None where only a whole can be inverted.
+        receptive_field: (dialect, n_iterations) -> frames before and after a window that its samples depend on; None
+            where only a whole can be inverted.
     """
 
     name: str
@@ -59,17 +50,17 @@ def _griffin_lim(
 
 
 CONSTRAINT = Inversion("none", invert, invert_reach)
-INVERSIONS = {way.name: way for way in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
-"""The ways to invert mels, by the names that `audiodiff.load` knows them by."""
+INVERSIONS = {each.name: each for each in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
+"""The algorithms, by the names that `audiodiff.load` takes."""
 
 
 class MelInverter(Vocoder):
-    """Invert mel spectrograms of one dialect without training, unless told otherwise by the accelerated mel constraint.
+    """Invert mel spectrograms of one dialect without training.
 
     Args:
         dialect: the contract that every mel has to keep.
         n_iterations: iterations unless a call asks for another number.
-        inversion: the way.
+        inversion: the algorithm; the accelerated mel constraint unless given.
     """
 
     dialect: MelDialect
@@ -80,19 +71,15 @@ class MelInverter(Vocoder):
         self, *, dialect: MelDialect, n_iterations: int = DEFAULT_ITERATIONS, inversion: Inversion = CONSTRAINT
     ) -> None:
         super().__init__()
+        self.sample_rate = dialect.sample_rate
         self.dialect = dialect
         self.n_iterations = n_iterations
         self.inversion = inversion
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
-    def sample_rate(self) -> int:
-        """Samples per second, Hz."""
-        return self.dialect.sample_rate
-
-    @property
     def needs_mel(self) -> bool:
-        """True: there is nothing to make sound from but a mel."""
+        """True: it makes sound from mels alone."""
         return True
 
     @property
@@ -100,49 +87,22 @@ class MelInverter(Vocoder):
         """0: nothing is sampled."""
         return 0
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self._place.device
-
-    def mel(self, audio: Waveform) -> Mel:
-        """Analyse mono audio at the model's rate, (batch, 1, time)."""
-        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
-
-    def check_sampling(
-        self,
-        *,
-        steps: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        guide: nn.Module | None = None,
-        guidance: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
-    ) -> None:
-        """Refuse whatever is said of sampling: there is none.
+    def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
+        """Refuse all sampling options, since nothing is sampled.
 
         Raises:
-            ParameterError: if an argument is not None.
+            ParameterError: if an option is not None.
         """
-        self._refuse(
-            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
-        )
+        for name in options.given:
+            self._refuse(name, getattr(options, name))
 
     @torch.no_grad()
     def generate(
         self,
-        mel: Mel | None = None,
+        mel: Mel,
         *,
-        batch: int | None = None,
-        seconds: float | None = None,
         n_samples: int | None = None,
-        steps: int | None = None,
         iterations: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        guide: nn.Module | None = None,
-        guidance: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
         seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -151,16 +111,8 @@ class MelInverter(Vocoder):
 
         Args:
             mel: in the compressed scale of the dialect.
-            batch: refused; the mel says how many.
-            seconds: refused; the mel says how long.
             n_samples: length of the result; None is what the frames cover.
-            steps: refused unless None: nothing is sampled.
-            iterations: of the mel constraint; None is the model's default.
-            solver: refused unless None.
-            grid: likewise.
-            guide: likewise.
-            guidance: likewise.
-            guidance_interval: likewise.
+            iterations: of the inversion; None is the model's own number.
             seed: of the noise that the inversion starts from.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each iteration.
@@ -168,81 +120,52 @@ class MelInverter(Vocoder):
         Returns: audio (batch, 1, n_samples), not limited to [-1, 1].
 
         Raises:
-            ParameterError: without a mel, or with an argument that has no meaning here.
-            MelError: if the mel breaks its contract.
+            ParameterError: if an argument cannot be.
+            MelError: if the mel breaks the contract of the dialect.
         """
-        if mel is None:
-            raise ParameterError(
-                f"mel=None: model {self.inversion.name!r} has no training and inverts a mel; give one, or audio"
-            )
-        self._refuse(batch=batch, seconds=seconds)
-        self.check_sampling(
-            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
-        )
         mel = checked_mel(mel, dialect=self.dialect).to(self.device)
         length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-        made = self.generate_pieces(
+        made = self.generate_chunks(
             [mel], batch=len(mel), n_samples=length, iterations=iterations, seed=seed, items=items, on_step=on_step
         )
         return join_chunks(made, n_samples=length)
 
-    def generate_pieces(
+    def generate_chunks(
         self,
         mels: Iterable[Mel] | None = None,
         *,
-        n_samples: int,
+        n_samples: int | Sequence[int],
+        labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
-        steps: int | None = None,
         iterations: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        guide: nn.Module | None = None,
-        guidance: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
+        options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Waveform]:
-        """Make the audio of `generate` a piece at a time, in the memory of one of them.
-
-        Args:
-            mels: stretches of the mels in order, (batch, n_mels, frames) each.
-            n_samples: of the whole.
-            batch: examples in each stretch.
-            at_once: for models that compute several examples together; here each is computed by itself.
-            steps: as in `generate`, and so is all that follows.
-            iterations: see steps.
-            solver: see steps.
-            grid: see steps.
-            guide: see steps.
-            guidance: see steps.
-            guidance_interval: see steps.
-            seed: see steps.
-            items: see steps.
-            on_step: as in `generate`.
-
-        Returns: an iterator over audio, (batch, 1, samples), of a few seconds each.
-
-        Raises:
-            ParameterError: as `generate`; also where the mels end early.
-            MelError: when a stretch is reached that breaks its contract.
-        """
+        """Generate audio a few seconds at a time, each example alone; see `Vocoder.generate_chunks`."""
         if mels is None:
             raise ParameterError(
                 f"mels=None: model {self.inversion.name!r} has no training and inverts a mel; give one, or audio"
             )
-        self.check_sampling(
-            steps=steps, solver=solver, grid=grid, guide=guide, guidance=guidance, guidance_interval=guidance_interval
-        )
+        if labels is not None:
+            self._refuse("labels", labels)
+        if not isinstance(n_samples, int):
+            self._refuse("n_samples", n_samples)
+        self.check_sampling(options)
         n_iterations = self.checked_iterations(iterations)
         items = checked_items(items, batch=batch)
-        cut = self.cut(n_iterations=n_iterations)
-        chunks = chunks_of(n_samples, plan=cut, sample_rate=self.sample_rate)
-        report = StepCounter(on_step, total=batch * len(chunks) * n_iterations)
-        renders = [self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=report) for item in items]
-        checked = (checked_mel(mel, dialect=self.dialect).to(self.device) for mel in mels)
-        return render_chunks(render_batch(renders, size=1), checked, chunks, dialect=self.dialect)
+        return self._in_chunks(
+            lambda part, report: self.renderer(n_iterations=n_iterations, seed=seed, items=items[part], on_step=report),
+            mels,
+            n_samples=n_samples,
+            batch=batch,
+            at_once=1,
+            plan=self.chunk_plan(n_iterations=n_iterations),
+            n_steps_of=lambda n_windows: n_windows * n_iterations,
+            on_step=on_step,
+        )
 
     def open_stream(
         self,
@@ -253,42 +176,35 @@ class MelInverter(Vocoder):
         seed: Seed = 0,
         item: int = 0,
     ) -> Stream:
-        """Return a stream that takes mel frames as they come, and gives audio.
+        """Return a stream that takes mel frames as they arrive and returns audio.
 
         Args:
-            chunk_frames: frames whose audio is given at once; None is 16.
+            chunk_frames: frames whose audio is returned at once; None is 16.
             ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
                 result.
-            iterations: of the mel constraint; None is the model's default.
+            iterations: of the inversion; None is the model's own number.
             seed: of the noise that the inversion starts from.
             item: number that keys the noise, another one for another sound.
 
         Raises:
-            ParameterError: if a number is out of its range.
+            ParameterError: if a number is out of its range, or the algorithm needs the whole sound.
         """
         n_iterations = self.checked_iterations(iterations)
-        cut = self.cut(n_iterations=n_iterations)
-        if cut is None:
-            raise ParameterError(f"model {self.inversion.name!r} looks at the whole sound: stream with model 'none'")
+        plan = self.chunk_plan(n_iterations=n_iterations)
+        if plan is None:
+            raise ParameterError(
+                f"model {self.inversion.name!r} looks at the whole sound: stream with model {CONSTRAINT.name!r}"
+            )
         return Stream(
             self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None),
             dialect=self.dialect,
-            plan=cut,
+            plan=plan,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )
 
-    def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
-        """Yield audio, (1, 1, samples), while mel frames, (1, n_mels, frames), still come.
-
-        Args:
-            mels: stretches of one mel spectrogram, each of any number of frames.
-            options: as in `open_stream`.
-        """
-        return self.open_stream(**options).over(mels)
-
-    def cut(self, *, n_iterations: int) -> ChunkPlan | None:
-        """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
+    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+        """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
         if self.inversion.receptive_field is None:
             return None
         hop = self.dialect.hop_length
@@ -296,7 +212,7 @@ class MelInverter(Vocoder):
         return ChunkPlan(margin=ReceptiveField(before * hop, after * hop), alignment=hop)
 
     def checked_iterations(self, iterations: int | None) -> int:
-        """Return the number of iterations, the model's where None.
+        """Return the number of iterations; None is the model's own number.
 
         Raises:
             ParameterError: if it is less than 1.
@@ -312,7 +228,7 @@ class MelInverter(Vocoder):
     def renderer(
         self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
     ) -> Renderer:
-        """Return what makes the sound of a window of mels."""
+        """Return the function that makes the sound of a window of mels."""
 
         @torch.no_grad()
         def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
@@ -329,10 +245,6 @@ class MelInverter(Vocoder):
 
         return render
 
-    def _refuse(self, **values: object) -> None:
-        for name, value in values.items():
-            if value is not None:
-                shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name
-                raise ParameterError(
-                    f"{shown} has no meaning for model {self.inversion.name!r}: it only inverts the given mel"
-                )
+    def _refuse(self, name: str, value: object) -> NoReturn:
+        shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name
+        raise ParameterError(f"{shown} has no meaning for model {self.inversion.name!r}: it only inverts the given mel")

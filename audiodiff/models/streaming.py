@@ -9,7 +9,7 @@ from torch import Tensor
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan, Renderer, SlidingBuffer, round_up
-from audiodiff.models.validation import checked_mel, natural_n_samples
+from audiodiff.models.validation import checked_mel
 from audiodiff.types import AudioStretch, MelStretch
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -19,23 +18,14 @@ from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
 from audiodiff.dsp.mel import MelDialect, ensure_same
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet, LabelValue
-from audiodiff.models.chunking import (
-    ChunkPlan,
-    Renderer,
-    StepCounter,
-    chunks_of,
-    join_chunks,
-    render_batch,
-    render_chunks,
-)
+from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.models.guides import check_guide
 from audiodiff.models.representations.representation import Representation
-from audiodiff.models.sampling import Guidance, Parts, Rendering, cut_of, prefix_mask
+from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import (
     Labels,
-    checked_audio,
     checked_guidance,
     checked_items,
     checked_labels,
@@ -45,7 +35,8 @@ from audiodiff.models.validation import (
     checked_sampler,
 )
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import AudioStretch, Mel, MelStretch, Signal, Waveform
+from audiodiff.models.window_sampler import Guidance, Parts, Rendering, plan_of, prefix_mask
+from audiodiff.types import Mel, Signal, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
@@ -113,11 +104,6 @@ class Synthesizer(Vocoder):
         return self.sampler.n_steps
 
     @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return next(self.parameters()).device
-
-    @property
     def parts(self) -> Parts:
         """What generation is made of."""
         return Parts(self.representation, self.conditioner, self.denoiser, self.dialect, self.vocoder, self.warm_start)
@@ -159,35 +145,13 @@ class Synthesizer(Vocoder):
             condition, mask=prefix_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
         )
 
-    def mel(self, audio: Waveform) -> Mel:
-        """Analyse mono audio at the model's rate, (batch, 1, time)."""
-        if self.dialect is None:
-            raise ParameterError("dialect=None: this model knows no mel spectrogram")
-        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
-
-    def check_sampling(
-        self,
-        *,
-        steps: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        guide: "Synthesizer | None" = None,
-        guidance: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
-    ) -> None:
-        """Refuse, before anything is computed, what `generate` would refuse of these arguments.
+    def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
+        """Refuse, before anything is computed, the options that `generate` would refuse.
 
         Raises:
-            ParameterError: if one has no meaning for this model or cannot be.
+            ParameterError: if an option has no meaning for this model or cannot be.
         """
-        self._settled(
-            steps=steps,
-            solver=solver,
-            grid=grid,
-            guide=guide,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-        )
+        self._resolve(options)
 
     @torch.no_grad()
     def generate(
@@ -253,18 +217,13 @@ class Synthesizer(Vocoder):
                 lengths = self.lengths(told, seed=seed, items=items)
             else:
                 lengths = checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
-        made = self.generate_pieces(
+        made = self.generate_chunks(
             None if mel is None else [mel],
             labels=told,
             batch=n_examples,
             n_samples=lengths,
-            steps=steps,
             iterations=iterations,
-            solver=solver,
-            grid=grid,
-            guide=guide,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
+            options=SamplingOptions(steps, solver, grid, guide, guidance, guidance_interval),
             seed=seed,
             items=items,
             on_step=on_step,
@@ -292,7 +251,7 @@ class Synthesizer(Vocoder):
         hop = self.representation.hop_length
         return [max(1, round(each * self.sample_rate / hop)) * hop for each in seconds.tolist()]
 
-    def generate_pieces(
+    def generate_chunks(
         self,
         mels: Iterable[Mel] | None = None,
         *,
@@ -300,95 +259,48 @@ class Synthesizer(Vocoder):
         labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
-        steps: int | None = None,
         iterations: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        guide: "Synthesizer | None" = None,
-        guidance: float | None = None,
-        guidance_interval: tuple[float, float] | None = None,
+        options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Waveform]:
-        """Make the audio of `generate` a piece at a time, in the memory of one of them.
-
-        Args:
-            mels: stretches of the mels in order, (batch, n_mels, frames) each; needed by, and only by, a model that is
-                conditioned on a mel.
-            n_samples: of the whole; or of each result, which then come in one piece and end in zeros.
-            labels: as in `generate`.
-            batch: number of examples, in each stretch if there are any.
-            at_once: examples that are computed together; None is all. A CPU computes one after another.
-            steps: as in `generate`, and so is all that follows.
-            iterations: see steps.
-            solver: see steps.
-            grid: see steps.
-            guide: see steps.
-            guidance: see steps.
-            guidance_interval: see steps.
-            seed: see steps.
-            items: see steps.
-            on_step: as in `generate`.
-
-        Returns: an iterator over audio, (batch, channels, samples), of a few seconds each.
-
-        Raises:
-            ParameterError: as `generate`; also where the mels end early.
-            MelError: when a stretch is reached that breaks its contract.
-        """
+        """Generate audio a few seconds at a time, in the memory of one chunk; see `Vocoder.generate_chunks`."""
         if self.needs_mel and mels is None:
             raise ParameterError("mels=None: this model is conditioned on a mel spectrogram; give one, or audio")
         if not self.needs_mel and mels is not None:
             raise ParameterError("mels is given, and this model takes none: it generates from nothing, or from labels")
-        told = checked_labels(labels, batch=batch, known=self.labels)
+        rows = checked_labels(labels, batch=batch, known=self.labels)
         n_iterations = self.checked_iterations(iterations)
-        sampler, scale = self._settled(
-            steps=steps,
-            solver=solver,
-            grid=grid,
-            guide=guide,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-        )
+        sampler, scale = self._resolve(options)
         items = checked_items(items, batch=batch)
-        # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
-        # little from batches, so there each example is computed alone and is the same to the bit in any batch.
         lengths = [n_samples] * batch if isinstance(n_samples, int) else list(n_samples)
         if len(lengths) != batch:
             raise ParameterError(
                 f"n_samples has {len(lengths)} lengths, and there are {batch} examples: give one for each"
             )
-        longest = max(lengths)
-        equal = min(lengths) == longest
+        equal = min(lengths) == max(lengths)
         # A solver that looks at the whole sound would look at its padding as well.
         alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
-        size = 1 if self.device.type == "cpu" or alone else at_once or batch
-        parts = [items[first : first + size] for first in range(0, batch, size)]
-        cut = self._cut(sampler, n_iterations=n_iterations, guide=guide) if equal else None
-        chunks = chunks_of(longest, plan=cut, sample_rate=self.sample_rate)
-        n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
-        n_made = len(parts) * len(chunks) if equal else batch
-        report = StepCounter(on_step, total=len(parts) * len(chunks) * sampler.n_steps + n_made * n_last)
-        renders = [
-            self._renderer(
                 sampler,
-                guidance=(scale, guidance_interval, guide),
+                guidance=guidance,
                 n_iterations=n_iterations,
                 seed=seed,
-                items=part,
+                items=items[part],
                 on_step=report,
-                labels=told[first : first + size],
-                lengths=None if equal else lengths[first : first + size],
-            )
-            for first, part in zip(range(0, batch, size), parts, strict=True)
-        ]
-        render = render_batch(renders, size=size)
-        if mels is None or self.dialect is None:
-            return render_chunks(render, None, chunks, dialect=self.dialect)
-        dialect = self.dialect
-        checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
-        return render_chunks(render, checked, chunks, dialect=dialect)
+                labels=rows[part],
+                lengths=None if equal else lengths[part],
+            ),
+            mels,
+            n_samples=max(lengths),
+            batch=batch,
+            # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
+            # little from batches, so there each example is computed alone and is the same to the bit in any batch.
+            at_once=1 if self.device.type == "cpu" or alone else at_once or batch,
+            plan=self._plan(sampler, n_iterations=n_iterations, guide=guide) if equal else None,
+            n_steps_of=lambda n: n * sampler.n_steps + (n if equal else batch) * n_last,
+            on_step=on_step,
+        )
 
     def open_stream(
         self,
@@ -422,29 +334,20 @@ class Synthesizer(Vocoder):
             raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
         n_iterations = self.checked_iterations(iterations)
         sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=False)
-        cut = self._cut(sampler, n_iterations=n_iterations, guide=None)
-        if cut is None:
+        plan = self._plan(sampler, n_iterations=n_iterations, guide=None)
+        if plan is None:
             raise ParameterError(
-                f"solver={solver} looks at the whole sound, so it cannot be streamed: choose another, euler for one"
+                f"solver={solver} looks at the whole sound, so it cannot be streamed: choose another, for example euler"
             )
         return Stream(
             self._renderer(
                 sampler, guidance=(1.0, None, None), n_iterations=n_iterations, seed=seed, items=[item], on_step=None
             ),
             dialect=self.dialect,
-            plan=cut,
+            cut=plan,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )
-
-    def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
-        """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still come.
-
-        Args:
-            mels: stretches of one mel spectrogram, each of any number of frames.
-            options: as in `open_stream`.
-        """
-        return self.open_stream(**options).over(mels)
 
     def checked_vocoder(self, vocoder: Vocoder | None) -> Vocoder | None:
         """Return a second stage, having refused one that cannot take what this model makes.
@@ -482,9 +385,9 @@ class Synthesizer(Vocoder):
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations
 
-    def cut(self, *, n_iterations: int) -> ChunkPlan | None:
-        """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
-        return self._cut(self.sampler, n_iterations=n_iterations, guide=None)
+    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+        """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
+        return self._plan(self.sampler, n_iterations=n_iterations, guide=None)
 
     def renderer(
         self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
@@ -499,10 +402,10 @@ class Synthesizer(Vocoder):
             on_step=on_step,
         )
 
-    def _cut(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> ChunkPlan | None:
+    def _plan(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> ChunkPlan | None:
         """Return how a sound of this model may be cut, or None where the solver looks at the whole."""
         guided = None if guide is None else guide.parts
-        return cut_of(self.parts, sampler=sampler, n_iterations=n_iterations, guide=guided)
+        return plan_of(self.parts, sampler=sampler, n_iterations=n_iterations, guide=guided)
 
     def _renderer(
         self,
@@ -543,31 +446,21 @@ class Synthesizer(Vocoder):
         return mel, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
 
     @torch.no_grad()
-    def _settled(
-        self,
-        *,
-        steps: int | None,
-        solver: str | Solver | None,
-        grid: str | Grid | None,
-        guide: "Synthesizer | None",
-        guidance: float | None,
-        guidance_interval: tuple[float, float] | None,
-    ) -> tuple[Sampler, float]:
-        """Return the sampler and the scale of guidance that these arguments mean, having refused what cannot be."""
-        guided = guidance not in (None, 1.0)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=guided)
-        return sampler, self._guidance_scale(guidance, guide=guide, interval=guidance_interval, sampler=sampler)
+    def _resolve(self, options: SamplingOptions) -> tuple[Sampler, float]:
+        """Return the sampler and the scale of guidance that the options mean, having refused what cannot be."""
+        sampler = checked_sampler(
+            self.sampler,
+            steps=options.steps,
+            solver=options.solver,
+            grid=options.grid,
+            guided=options.guidance not in (None, 1.0),
+        )
+        return sampler, self._guidance_scale(options, sampler=sampler)
 
-    def _guidance_scale(
-        self,
-        guidance: float | None,
-        *,
-        guide: "Synthesizer | None",
-        interval: tuple[float, float] | None,
-        sampler: Sampler,
-    ) -> float:
+    def _guidance_scale(self, options: SamplingOptions, *, sampler: Sampler) -> float:
         """Return the scale of guidance, 1 where there is none, having checked that there is something to guide by."""
-        scale = checked_guidance(guidance, interval=interval, guided=guide is not None)
+        guide, guidance = options.guide, options.guidance
+        scale = checked_guidance(guidance, interval=options.guidance_interval, guided=guide is not None)
         if guide is not None:
             if not isinstance(guide, Synthesizer):
                 raise ParameterError(

@@ -87,22 +87,9 @@ def checked_labels(
     return rows
 
 
-def natural_n_samples(n_frames: int, *, dialect: MelDialect) -> int:
-    """Return the length that frames stand for, whose own mel has as many frames again.
-
-    Example:
-        >>> from audiodiff.dsp.mel import dialect
-        >>> [natural_n_samples(n, dialect=dialect("vocos")) for n in (1, 2, 3)]
-        [255, 256, 512]
-    """
-    n_samples = dialect.n_samples(n_frames)
-    # A centred analysis makes two frames of one whole hop.
-    return n_samples if dialect.n_frames(n_samples) == n_frames else n_samples - 1
-
-
 def checked_n_samples(n_samples: int | None, *, n_frames: int, dialect: MelDialect) -> int:
     """Return the length to generate from a mel: what the frames say unless given, and never more than they cover."""
-    natural = natural_n_samples(n_frames, dialect=dialect)
+    natural = dialect.natural_n_samples(n_frames)
     if n_samples is None:
         return natural
     if n_samples < 1 or n_samples > n_frames * dialect.hop_length or dialect.n_frames(n_samples) != n_frames:

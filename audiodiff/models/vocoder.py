@@ -1,45 +1,162 @@
-"""What makes sound of a mel spectrogram, after the stage that made the mel: a vocoder, or an inversion."""
+"""Base class of models that make sound, each of which may be the second stage of a model that makes mels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
 
+import torch
 from torch import nn
 
 from audiodiff.diffusion.noise import Seed
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.models.chunking import ChunkPlan, Renderer
+from audiodiff.errors import ParameterError
+from audiodiff.models.chunking import ChunkPlan, Renderer, StepCounter, chunks_of, render_batch, render_chunks
+from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
+from audiodiff.models.streaming import Stream
+from audiodiff.models.validation import Labels, checked_audio, checked_mel
+from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
 
 
 class Vocoder(nn.Module, ABC):
-    """Render the mel spectrograms of another model, as its `vocoder`."""
+    """Make sound, for a caller or as the second stage of a model that makes mel spectrograms."""
 
+    sample_rate: int
+    """Of the audio, Hz."""
     dialect: MelDialect | None
-    """Of the mels that are taken."""
+    """Of the mel spectrograms that the model takes or makes; None where there are none."""
 
     @property
     @abstractmethod
     def needs_mel(self) -> bool:
-        """Whether there is nothing to make sound from but a mel."""
+        """Whether a mel spectrogram is the only thing that it can make sound from."""
 
     @property
     @abstractmethod
     def n_steps(self) -> int:
         """Steps of its sampler, 0 where nothing is sampled."""
 
-    @abstractmethod
-    def checked_iterations(self, iterations: int | None) -> int:
-        """Return the iterations of the inversion that ends a generation, its own number where None.
+    @property
+    def device(self) -> torch.device:
+        """The device that the model computes on."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    def mel(self, audio: Waveform) -> Mel:
+        """Analyse mono audio at the model's rate, (batch, 1, time).
 
         Raises:
-            ParameterError: if they cannot be so many.
+            ParameterError: if the audio cannot be analysed, or the model has no mel dialect.
+        """
+        if self.dialect is None:
+            raise ParameterError("dialect=None: this model knows no mel spectrogram")
+        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
+
+    @abstractmethod
+    def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
+        """Refuse, before anything is computed, the options that generation would refuse.
+
+        Raises:
+            ParameterError: if an option has no meaning for this model or cannot be.
         """
 
     @abstractmethod
-    def cut(self, *, n_iterations: int) -> ChunkPlan | None:
-        """Return how its sounds may be cut into pieces, or None where only a whole can be made."""
+    def checked_iterations(self, iterations: int | None) -> int:
+        """Return the number of iterations of mel inversion that end a generation; None is the model's own number.
+
+        Raises:
+            ParameterError: if the model cannot work with this number.
+        """
+
+    @abstractmethod
+    def generate_chunks(
+        self,
+        mels: Iterable[Mel] | None = None,
+        *,
+        n_samples: int | Sequence[int],
+        labels: Labels | None = None,
+        batch: int = 1,
+        at_once: int | None = None,
+        iterations: int | None = None,
+        options: SamplingOptions = MODEL_DEFAULTS,
+        seed: Seed = 0,
+        items: Sequence[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Waveform]:
+        """Generate audio a few seconds at a time, in the memory of one chunk.
+
+        Args:
+            mels: stretches of the mels in order, (batch, n_mels, frames) each; needed by, and only by, a model that is
+                conditioned on a mel.
+            n_samples: length of the whole; or of each result, which then come in one chunk and end in zeros.
+            labels: of a model that knows some: one mapping for all results, or one for each.
+            batch: number of results.
+            at_once: results that are computed together; None is all. A CPU computes one after another.
+            iterations: of the mel inversion at the end; None is the model's own number.
+            options: how to sample.
+            seed: of the noise.
+            items: number of each result, which keys its noise.
+            on_step: called as (done, of all) after each step of the sampler and each iteration.
+
+        Returns: an iterator over audio, (batch, channels, samples).
+
+        Raises:
+            ParameterError: if an argument has no meaning for this model or cannot be; also where the mels end early.
+            MelError: when a stretch is reached that breaks the contract of the dialect.
+        """
+
+    @abstractmethod
+    def open_stream(self, **options: Any) -> Stream:
+        """Return a stream that takes mel frames as they arrive and returns audio."""
+
+    def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
+        """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still arrive.
+
+        Args:
+            mels: stretches of one mel spectrogram, each of any number of frames.
+            options: as in `open_stream`.
+        """
+        return self.open_stream(**options).over(mels)
+
+    @abstractmethod
+    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+        """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
 
     @abstractmethod
     def renderer(
         self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
     ) -> Renderer:
-        """Return what makes the sound of a window of mels."""
+        """Return the function that makes the sound of a window of mels."""
+
+    def _in_chunks(
+        self,
+        renderer_of: Callable[[slice, StepCounter], Renderer],
+        mels: Iterable[Mel] | None,
+        *,
+        n_samples: int,
+        batch: int,
+        at_once: int,
+        plan: ChunkPlan | None,
+        n_steps_of: Callable[[int], int],
+        on_step: Callable[[int, int], None] | None,
+    ) -> Iterator[Waveform]:
+        """Generate a batch chunk by chunk, as many results together as fit.
+
+        Args:
+            renderer_of: (part of the batch, step counter) -> the renderer of that part.
+            mels: stretches of the mels in order.
+            n_samples: length of the whole.
+            batch: number of results.
+            at_once: results that are computed together.
+            plan: how to divide into chunks; None is not at all.
+            n_steps_of: (number of windows) -> the steps of all of them, for the progress.
+            on_step: called as (done, of all).
+        """
+        chunks = chunks_of(n_samples, plan=plan, sample_rate=self.sample_rate)
+        parts = [slice(first, first + at_once) for first in range(0, batch, at_once)]
+        report = StepCounter(on_step, total=n_steps_of(len(parts) * len(chunks)))
+        render = render_batch([renderer_of(part, report) for part in parts], size=at_once)
+        dialect = self.dialect
+        if mels is None or dialect is None:
+            return render_chunks(render, None, chunks, dialect=dialect)
+        checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
+        return render_chunks(render, checked, chunks, dialect=dialect)

@@ -16,8 +16,8 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.representations.waveform import WaveformRepresentation
-from audiodiff.models.sampling import beside_noise
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.window_sampler import beside_noise
 from audiodiff.networks.discriminators import Discriminators
 from audiodiff.training.refinement import first_guess
 from audiodiff.training.step import Float32Batch, Losses, TrainingStep, noise_like

@@ -220,14 +220,14 @@ def test_what_fails_in_the_middle_leaves_no_overview(model: Path, monkeypatch: p
     what: Sequence[str | Path] = ("--model", model, "--label", "digit=0,1", "-o", "out", "--force")
     made(*what)
     before = Path("out/digit=0_0.wav").read_bytes()
-    pieces = Synthesizer.generate_pieces
+    pieces = Synthesizer.generate_chunks
 
     def fail_for_one(self: Synthesizer, *arguments, **options):
         if options["labels"] == [{"digit": "1"}]:
             raise audiodiff.errors.ParameterError("no more")
         return pieces(self, *arguments, **options)
 
-    monkeypatch.setattr(Synthesizer, "generate_pieces", fail_for_one)
+    monkeypatch.setattr(Synthesizer, "generate_chunks", fail_for_one)
     assert "no more" in refusal(*what)
     assert {path.name for path in Path("out").iterdir()} == {"digit=0_0.wav", "digit=1_0.wav"}
     assert Path("out/digit=0_0.wav").read_bytes() == before

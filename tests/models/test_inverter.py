@@ -9,6 +9,7 @@ from audiodiff.dsp.inversion import DEFAULT_ITERATIONS
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.errors import AudiodiffError
 from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.sampling import SamplingOptions
 
 
 def test_none_is_a_model_with_the_rate_and_the_analysis_of_its_dialect():
@@ -78,19 +79,16 @@ def test_progress_counts_to_the_total():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, "mel=None"),
-        ({"batch": 2}, "mel=None"),
-        ({"mel": True, "batch": 2}, "batch=2 has no meaning"),
-        ({"mel": True, "seconds": 1.0}, "seconds=1.0 has no meaning"),
-        ({"mel": True, "steps": 4}, "steps=4 has no meaning"),
-        ({"mel": True, "solver": "heun"}, "solver=heun has no meaning"),
-        ({"mel": True, "iterations": 0}, "iterations=0 must be at least 1"),
-        ({"mel": True, "items": []}, "items has 0 numbers"),
+        ({"mels": None}, "mels=None"),
+        ({"labels": {"digit": "1"}}, "labels has no meaning"),
+        ({"n_samples": [256]}, "n_samples has no meaning"),
+        ({"options": SamplingOptions(steps=4)}, "steps=4 has no meaning"),
+        ({"options": SamplingOptions(solver="heun")}, "solver=heun has no meaning"),
+        ({"iterations": 0}, "iterations=0 must be at least 1"),
+        ({"items": []}, "items has 0 numbers"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(options: dict, reason: str):
-    if "mel" in options:
-        options = {**options, "mel": torch.full((1, 80, 4), -5.0)}
-    with pytest.raises(AudiodiffError) as refused:
-        audiodiff.load("none").generate(**options)
-    assert reason in str(refused.value)
+    options = {"mels": [torch.full((1, 80, 4), -5.0)], "n_samples": 1024, **options}
+    with pytest.raises(AudiodiffError, match=reason):
+        audiodiff.load("none").generate_chunks(**options)

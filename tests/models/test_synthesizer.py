@@ -18,6 +18,7 @@ from audiodiff.diffusion.solvers import REGISTRY, Solver, solver
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.models.conditioners.mel import MelConditioner
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
 
 pytestmark = pytest.mark.numeric
@@ -212,17 +213,17 @@ def test_a_guide_of_another_kind_is_refused_with_what_differs(vocoder: Path):
 
 def test_what_generate_refuses_is_refused_before():
     model = tiny.synthesizer(tiny.UNCONDITIONAL)
-    model.check_sampling(steps=3, solver="heun", grid="karras", guide=model, guidance=2.0)
+    model.check_sampling(SamplingOptions(steps=3, solver="heun", grid="karras", guide=model, guidance=2.0))
     for name in REGISTRY:
-        model.check_sampling(solver=name)
+        model.check_sampling(SamplingOptions(solver=name))
 
 
 @pytest.mark.parametrize("asks", [solver("shortcut"), solver("ddpm", variance="learned")])
 def test_a_solver_that_asks_for_more_than_a_guided_denoiser_says_is_refused_before(asks: Solver):
     model = tiny.synthesizer(tiny.UNCONDITIONAL)
-    model.check_sampling(solver=asks, guide=model, guidance=1.0)
+    model.check_sampling(SamplingOptions(solver=asks, guide=model, guidance=1.0))
     with pytest.raises(ParameterError, match="leave guidance out"):
-        model.check_sampling(solver=asks, guide=model, guidance=2.0)
+        model.check_sampling(SamplingOptions(solver=asks, guide=model, guidance=2.0))
 
 
 def test_a_model_of_mels_ends_in_their_inversion(log_mel: Path):

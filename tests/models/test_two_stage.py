@@ -1,7 +1,8 @@
 """A model of mels and a vocoder are two calls in one, in one folder; what does not fit is refused."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -13,15 +14,13 @@ from audiodiff.cli.join import join_command
 from audiodiff.cli.main import generate_wav, main
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.dsp.inversion import griffin_lim
-from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudioFileError, CheckpointError, MelError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
-from audiodiff.models.chunking import ChunkPlan, Renderer
-from audiodiff.models.mel_inverter import INVERSIONS, MelInverter
+from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import Mel, Waveform
+from audiodiff.types import Mel
 
 SMALL_DIALECT = ["audio.sample_rate=8000", "audio.n_fft=256", "audio.win_length=256", "audio.hop_length=64"]
 SMALL_DIALECT += ["audio.n_mels=20", "audio.f_max=4000.0"]
@@ -50,49 +49,18 @@ def model(where: Path, *, vocoder: Path | str | None = None) -> Synthesizer:
     return loaded
 
 
-class Kept(Vocoder):
-    """Invert mels, and keep them."""
-
-    def __init__(self, dialect: MelDialect) -> None:
-        super().__init__()
-        self.dialect = dialect
-        self.inverter = MelInverter(dialect=dialect, n_iterations=1)
-        self.mels: list[Mel] = []
-
-    @property
-    def needs_mel(self) -> bool:
-        return True
-
-    @property
-    def n_steps(self) -> int:
-        return 0
-
-    def checked_iterations(self, iterations: int | None) -> int:
-        return self.inverter.checked_iterations(iterations)
-
-    def cut(self, *, n_iterations: int) -> ChunkPlan | None:
-        return self.inverter.cut(n_iterations=n_iterations)
-
-    def renderer(
-        self, *, n_iterations: int, seed: int, items: Sequence[int], on_step: Callable[..., None] | None
-    ) -> Renderer:
-        own = self.inverter.renderer(n_iterations=n_iterations, seed=seed, items=items, on_step=on_step)
-
-        def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
-            assert mel is not None
-            self.mels.append(mel)
-            return own(mel, n_samples=n_samples, first_sample=first_sample)
-
-        return render
-
-
 def mel_of(first: Synthesizer, *, batch: int, n_samples: int, seed: int) -> Mel:
     """Return the mels that a first stage makes."""
     assert first.dialect is not None
-    kept = Kept(first.dialect)
-    first.vocoder = kept
+    mels: list[Mel] = []
+
+    def invert(noise: Mel, mel: Mel, **options: Any) -> Mel:
+        mels.append(mel)
+        return CONSTRAINT.invert(noise, mel, **options)
+
+    first.vocoder = MelInverter(dialect=first.dialect, n_iterations=1, inversion=replace(CONSTRAINT, invert=invert))
     first.generate(batch=batch, n_samples=n_samples, seed=seed)
-    return torch.cat(kept.mels)
+    return torch.cat(mels)
 
 
 def test_one_call_is_the_two_calls_by_hand(stages: tuple[Path, Path]):
@@ -126,7 +94,7 @@ def test_a_long_sound_of_two_stages_is_the_same_in_pieces(
 ):
     both = model(stages[0], vocoder=stages[1] if second == "vocoder" else "none")
     n_samples = 25 * 8000
-    pieces = list(both.generate_pieces(n_samples=n_samples, iterations=0 if second == "vocoder" else 2))
+    pieces = list(both.generate_chunks(n_samples=n_samples, iterations=0 if second == "vocoder" else 2))
     assert len(pieces) > 1
     monkeypatch.setattr("audiodiff.models.chunking.CHUNK_SECONDS", 1000.0)
     whole = both.generate(n_samples=n_samples, iterations=0 if second == "vocoder" else 2)
@@ -222,7 +190,7 @@ def test_a_name_inverts_by_griffin_lim():
     with pytest.raises(ParameterError, match="looks at the whole sound"):
         model.open_stream()
     with pytest.raises(ParameterError, match="no meaning for model 'griffin-lim'"):
-        model.generate(mel, steps=4)
+        list(model.generate_chunks([mel], n_samples=256, options=SamplingOptions(steps=4)))
 
 
 def test_help_shows_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -230,7 +230,7 @@ def test_a_long_sound_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch):
     time = torch.arange(22050 * 25) / 22050
     audio = 0.05 * torch.sin(2 * torch.pi * 150 * time + torch.sin(8 * time)) + 0.01 * noise(1, len(time))
     mel = d.mel(audio)
-    pieces = list(model.generate_pieces([mel], n_samples=d.n_samples(mel.shape[-1])))
+    pieces = list(model.generate_chunks([mel], n_samples=d.n_samples(mel.shape[-1])))
     assert len(pieces) > 1
     monkeypatch.setattr("audiodiff.models.chunking.CHUNK_SECONDS", 1000.0)
     whole = model.generate(mel)

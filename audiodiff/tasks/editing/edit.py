@@ -30,7 +30,6 @@ from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelValue
 from audiodiff.models.checked_audio import checked_recording
 from audiodiff.models.chunking import Chunk, StepCounter, join_chunks, overlap_add, round_up
-from audiodiff.models.sampling import Guidance, Rendering
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import (
     Labels,
@@ -39,6 +38,7 @@ from audiodiff.models.validation import (
     checked_labels,
     checked_sampler,
 )
+from audiodiff.models.window_sampler import Guidance, Rendering
 from audiodiff.types import Denoise, Noise, Signal, Waveform
 
 METHODS = ("sdedit", "inversion")

@@ -24,6 +24,7 @@ from audiodiff.io.readers import AudioReader, is_mel, mel_source, read_mel, reco
 from audiodiff.io.writers import AudioWriter, open_result
 from audiodiff.models.chunking import SlidingBuffer
 from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_length
 from audiodiff.tasks.generation.overview import Overview
@@ -68,6 +69,11 @@ class Settings:
     batch_size: int = 1
     rate: int | None = None
     subtype: str | None = None
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """The options of the sampler among them."""
+        return SamplingOptions(self.steps, self.solver, self.grid, self.guide, self.guidance, self.guidance_interval)
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("batch-size", self.batch_size), ("rate", self.rate)):
@@ -145,14 +151,7 @@ def generate_files(
         )
     if not model.needs_mel and any(job.source is not None for job in jobs):
         raise ParameterError("this model is unconditional and takes no input; see -n, --label and --seconds")
-    model.check_sampling(
-        steps=settings.steps,
-        solver=settings.solver,
-        grid=settings.grid,
-        guide=settings.guide,
-        guidance=settings.guidance,
-        guidance_interval=settings.guidance_interval,
-    )
+    model.check_sampling(settings.sampling)
     for job in jobs:
         _check_source(job, model)
     lengths = _lengths(model, jobs, seconds=seconds)
@@ -276,24 +275,19 @@ def _pieces(
     how: dict[str, Any] = {
         "batch": len(items),
         "at_once": settings.batch_size,
-        "steps": settings.steps,
         "iterations": settings.iterations,
-        "solver": settings.solver,
-        "grid": settings.grid,
-        "guide": settings.guide,
-        "guidance": settings.guidance,
-        "guidance_interval": settings.guidance_interval,
+        "options": settings.sampling,
         "items": items,
         "on_step": on_step,
     }
     asked = [prepared.job.wish for prepared in group if prepared.job.wish is not None]
     if not asked:
         mels = _together(group, dialect=model.dialect)
-        return model.generate_pieces(mels, n_samples=group[0].n_samples, seed=settings.seed, **how)
+        return model.generate_chunks(mels, n_samples=group[0].n_samples, seed=settings.seed, **how)
     assert isinstance(model, Synthesizer)
     lengths = [prepared.n_samples for prepared in group]
     labels = [wish.labels for wish in asked]
-    return model.generate_pieces(labels=labels, n_samples=lengths, seed=asked[0].seed, **how)
+    return model.generate_chunks(labels=labels, n_samples=lengths, seed=asked[0].seed, **how)
 
 
 def _together(group: Sequence[Prepared], *, dialect: MelDialect | None) -> Iterator[Mel]:

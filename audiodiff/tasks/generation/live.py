@@ -13,7 +13,6 @@ from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import AudioFileError
 from audiodiff.io.console import say
 from audiodiff.models.streaming import Stream
-from audiodiff.models.validation import natural_n_samples
 from audiodiff.types import AudioStretch, MelStretch
 
 LiveInput = Literal["pcm", "mel"]
@@ -89,7 +88,7 @@ def run_live(
     if pcm:
         n_samples = _whole_hops(coming.n_items, in_rate=in_rate, dialect=dialect)
     else:
-        n_samples = natural_n_samples(coming.n_items, dialect=dialect)
+        n_samples = dialect.natural_n_samples(coming.n_items)
         output.end_after(math.ceil(n_samples * out_rate / rate))
     output.give(stream.close(n_samples))
     output.close()
