@@ -123,7 +123,7 @@ class Stream:
         if self._frames.end == 0:
             return self._joined([])
         hop = self._dialect.hop_length
-        whole = natural_n_samples(self._frames.end, dialect=self._dialect) if n_samples is None else n_samples
+        whole = self._dialect.natural_n_samples(self._frames.end) if n_samples is None else n_samples
         ready: list[Tensor] = []
         while self._done * hop < whole:
             last = self._done + self._chunk + self._ahead

@@ -282,6 +282,11 @@ class Synthesizer(Vocoder):
         equal = min(lengths) == max(lengths)
         # A solver that looks at the whole sound would look at its padding as well.
         alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
+        guide = options.guide if isinstance(options.guide, Synthesizer) else None
+        guidance = (scale, options.guidance_interval, guide)
+        n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
+        return self._in_chunks(
+            lambda part, report: self._renderer(
                 sampler,
                 guidance=guidance,
                 n_iterations=n_iterations,
@@ -344,7 +349,7 @@ class Synthesizer(Vocoder):
                 sampler, guidance=(1.0, None, None), n_iterations=n_iterations, seed=seed, items=[item], on_step=None
             ),
             dialect=self.dialect,
-            cut=plan,
+            plan=plan,
             chunk_frames=chunk_frames,
             ahead_frames=ahead_frames,
         )
