@@ -1,7 +1,7 @@
-"""`audiodiff enhance`, `inpaint`, `extend`, `declip`: the commands."""
+"""`audiodiff enhance`, `inpaint`, `extend` and `declip`."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,14 @@ from audiodiff.io.jobs import Job, plan_from_files
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration import METHODS, OF_NOISY, Sampling, check_model
+from audiodiff.tasks.restoration import (
+    FOR_LOSS,
+    FOR_NOISE,
+    PosteriorSampler,
+    Sampling,
+    check_model,
+    posterior_named,
+)
 from audiodiff.tasks.restoration.declipping import DECLIPPING, Declip
 from audiodiff.tasks.restoration.enhancement import ENHANCING, Enhance
 from audiodiff.tasks.restoration.extension import EXTENDING, Extend
@@ -27,24 +34,34 @@ from audiodiff.tasks.restoration.inpainting import INPAINTING, Inpaint
 
 DEFAULT_OUT = Path("restored")
 
-MethodName = Annotated[
+LossPosterior = Annotated[
     str,
     typer.Option(
+        "--posterior",
         metavar="NAME",
-        help=f"{', '.join(METHODS)}. told needs a model that hears damaged recordings, as the default does; the others "
-        "restore with any model of waveforms.",
+        help=f"{', '.join(FOR_LOSS)}. conditional needs a model that takes damaged recordings, as the default does; "
+        "the others restore with any model of waveforms.",
+    ),
+]
+NoisePosterior = Annotated[
+    str,
+    typer.Option(
+        "--posterior",
+        metavar="NAME",
+        help="conditional: the model is given the noisy recording, as the default is. denoising: the noise is taken as "
+        "stationary and its spectrum is estimated; works with any model of clean speech.",
     ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Steps of the sampler: more are slower and, up to some, better."),
+    typer.Option(metavar="N", help="Steps of the solver: more take longer and, up to a point, give better results."),
 ]
 Start = Annotated[
     float | None,
     typer.Option(
         metavar="SIGMA",
-        help="Start from the recording with noise of this level, where speech has one near 0.1, instead of from noise "
-        "alone: less can change.",
+        help="Start from the recording with noise of this level instead of from noise alone, so that less can change. "
+        "Speech has a level near 0.1.",
         show_default="noise alone",
     ),
 ]
@@ -52,24 +69,17 @@ Temperature = Annotated[
     float,
     typer.Option(
         metavar="T",
-        help="Factor of the noise that is drawn, 0 to 1: lower is nearer to the mean of what may be, and duller.",
+        help="Factor of the random noise, 0 to 1: lower values give results nearer to the mean, and duller.",
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of the noise; another seed gives another possible result.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the noise; another seed gives another possible result.")]
 
 
 def enhance_command(
     inputs: Recordings,
     out: Out = DEFAULT_OUT,
     model: Model = checkpoint.SPEECH_PRIOR,
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="told: the model hears the noisy recording, as the default does. denoise: the noise is taken for "
-            "steady, and its spectrum for known; for any model of clean speech.",
-        ),
-    ] = ENHANCING.method,
+    posterior: NoisePosterior = ENHANCING.posterior.name,
     steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
     temperature: Temperature = ENHANCING.temperature,
@@ -78,26 +88,22 @@ def enhance_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Take noise out of speech.
+    """Remove noise from speech.
 
-    One step gives the mean of what the clean speech may be, more steps one of the possibilities. A result has the
-    length, the sample rate, the channels and the sample format of its input. What lies above half the model's sample
-    rate, 8 kHz, is not kept. Long recordings are read, computed and written in windows.
+    One step gives the mean of all possible clean recordings, more steps give one of them. A result has the length, the
+    sample rate, the channels and the sample format of its input. Frequencies above half the model's sample rate, 8 kHz,
+    are lost. Long recordings are read, computed and written in windows.
 
     \b
     Examples:
       audiodiff enhance noisy.wav -o clean.wav
       audiodiff enhance interviews/ -o clean
       audiodiff enhance noisy.wav --steps 8 --start 0.1 --seed 1
-      audiodiff enhance hiss.wav --model runs/mine --method denoise
+      audiodiff enhance hiss.wav --model runs/mine --posterior denoising
     """
-    if method not in OF_NOISY:
-        raise ParameterError(
-            f"--method {method} must be one of {', '.join(OF_NOISY)}: of noisy speech no sample is known"
-        )
-    sampling = replace(ENHANCING, method=method, steps=steps, start=start, temperature=temperature)
-    jobs = _planned(inputs, out=out, force=force)
-    restore_files(_loaded(model, sampling, device=device), jobs, Restoring(Enhance(), sampling, seed, float_))
+    sampling = _sampling(ENHANCING, FOR_NOISE, posterior, steps=steps, start=start, temperature=temperature)
+    jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
+    restore_files(loaded, jobs, Restoring(Enhance(), sampling, seed, float_))
 
 
 def inpaint_command(
@@ -106,7 +112,7 @@ def inpaint_command(
         list[str] | None,
         typer.Option(
             metavar="START:STOP",
-            help="A gap, in seconds, the same in all inputs and channels; may be given several times.",
+            help="A gap in seconds, in all inputs and channels; may be given several times.",
             show_default="stretches of one value, 5 ms or more",
         ),
     ] = None,
@@ -114,13 +120,13 @@ def inpaint_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where samples are known: a .npy file or a recording of 1 (known) and 0 (lost), as long as the input.",
+            help="Mask of known samples: a .npy file or a recording of 1 (known) and 0 (lost), as long as the input.",
             show_default="none",
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
     model: Model = checkpoint.SPEECH_PRIOR,
-    method: MethodName = INPAINTING.method,
+    posterior: LossPosterior = INPAINTING.posterior.name,
     steps: Steps = INPAINTING.steps,
     start: Start = INPAINTING.start,
     temperature: Temperature = INPAINTING.temperature,
@@ -129,7 +135,7 @@ def inpaint_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Fill gaps: lost packets, dropouts, what was cut out.
+    """Fill gaps: lost packets, dropouts, deleted words.
 
     All samples outside the gaps stay as they are, to the bit. A file without gaps is copied.
 
@@ -138,14 +144,13 @@ def inpaint_command(
       audiodiff inpaint call.wav -o whole.wav                      gaps are found
       audiodiff inpaint talk.wav --gap 1.20:1.35 --gap 7:7.08 -o whole.wav
       audiodiff inpaint talk.wav --mask known.npy --seed 3 -o whole.wav
-      audiodiff inpaint music.wav --model runs/mine --method projection
+      audiodiff inpaint music.wav --model runs/mine --posterior projection
     """
     gaps = tuple(_gap(text) for text in gap) if gap else None
     repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
-    sampling = _sampling(INPAINTING, method=method, steps=steps, start=start, temperature=temperature)
-    jobs = _planned(inputs, out=out, force=force)
-    restoring = Restoring(repair, sampling, seed, float_, limits=True)
-    restore_files(_loaded(model, sampling, device=device), jobs, restoring)
+    sampling = _sampling(INPAINTING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
+    jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
+    restore_files(loaded, jobs, Restoring(repair, sampling, seed, float_, limits=True))
 
 
 def extend_command(
@@ -154,13 +159,13 @@ def extend_command(
         float | None,
         typer.Option(
             metavar="HZ",
-            help="Frequency above which the inputs hold nothing.",
-            show_default="found in the mean spectrum of each",
+            help="Frequency above which the inputs have no energy.",
+            show_default="detected in the mean spectrum of each",
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
     model: Model = checkpoint.SPEECH_PRIOR,
-    method: MethodName = EXTENDING.method,
+    posterior: LossPosterior = EXTENDING.posterior.name,
     steps: Steps = EXTENDING.steps,
     start: Start = EXTENDING.start,
     temperature: Temperature = EXTENDING.temperature,
@@ -169,19 +174,18 @@ def extend_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Give narrow-band recordings the high frequencies that they lack.
+    """Add the missing high frequencies to narrow-band recordings.
 
-    What lies below the cutoff stays; what is added lies between it and half the model's sample rate, 8 kHz. A result
-    has the input's sample rate, or the model's where that is higher.
+    Frequencies below the cutoff stay; those from the cutoff to half the model's sample rate, 8 kHz, are added. A result
+    has the sample rate of its input, or the model's where that is higher.
 
     \b
     Examples:
       audiodiff extend telephone.wav -o wide.wav
       audiodiff extend calls/ --cutoff 3400 -o wide
     """
-    sampling = _sampling(EXTENDING, method=method, steps=steps, start=start, temperature=temperature)
-    jobs = _planned(inputs, out=out, force=force)
-    loaded = _loaded(model, sampling, device=device)
+    sampling = _sampling(EXTENDING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
+    jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
     restore_files(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
 
 
@@ -191,13 +195,13 @@ def declip_command(
         float | None,
         typer.Option(
             metavar="LEVEL",
-            help="Magnitude, of full scale 1, at which the inputs were cut off.",
-            show_default="found in each channel",
+            help="Magnitude at which the inputs are clipped; full scale is 1.",
+            show_default="detected in each channel",
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
     model: Model = checkpoint.SPEECH_PRIOR,
-    method: MethodName = DECLIPPING.method,
+    posterior: LossPosterior = DECLIPPING.posterior.name,
     steps: Steps = DECLIPPING.steps,
     start: Start = DECLIPPING.start,
     temperature: Temperature = DECLIPPING.temperature,
@@ -206,10 +210,10 @@ def declip_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Restore what was clipped.
+    """Restore clipped peaks.
 
-    Samples that were not clipped stay as they are. Peaks that come back may pass full scale: a result is then scaled
-    down to fit, unless --float keeps the level.
+    Samples that were not clipped stay as they are. Restored peaks may exceed full scale: a result is then scaled down
+    to fit, unless --float keeps the level.
 
     \b
     Examples:
@@ -217,19 +221,31 @@ def declip_command(
       audiodiff declip takes/ --threshold 0.5 --float -o calm
     """
     repair = Declip(threshold)
-    sampling = _sampling(DECLIPPING, method=method, steps=steps, start=start, temperature=temperature)
-    jobs = _planned(inputs, out=out, force=force)
-    restore_files(_loaded(model, sampling, device=device), jobs, Restoring(repair, sampling, seed, float_))
+    sampling = _sampling(DECLIPPING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
+    jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
+    restore_files(loaded, jobs, Restoring(repair, sampling, seed, float_))
 
 
-def _sampling(usual: Sampling, *, method: str, steps: int | None, start: float | None, temperature: float) -> Sampling:
-    """Return how to draw what is lost in part."""
-    sampling = replace(usual, method=method, steps=steps, start=start, temperature=temperature)
-    if method not in METHODS:
-        raise ParameterError(
-            f"--method {method} must be one of {', '.join(METHODS)}: it takes noise away, and here something is lost"
-        )
-    return sampling
+def _sampling(
+    usual: Sampling,
+    samplers: Mapping[str, PosteriorSampler],
+    posterior: str,
+    *,
+    steps: int | None,
+    start: float | None,
+    temperature: float,
+) -> Sampling:
+    sampler = posterior_named(posterior, samplers, option="--posterior ")
+    return replace(usual, posterior=sampler, steps=steps, start=start, temperature=temperature)
+
+
+def _prepared(
+    inputs: Sequence[str], sampling: Sampling, *, out: Path, model: str, device: str, force: bool
+) -> tuple[list[Job], Synthesizer]:
+    """Plan the outputs and load the model."""
+    suffixes = audio_io.AUDIO_SUFFIXES
+    jobs = plan_from_files(inputs, suffixes=suffixes, out=out, out_suffixes=suffixes, new_suffix=None, force=force)
+    return jobs, check_model(checkpoint.load(model, device=device_named(device)), posterior=sampling.posterior)
 
 
 def _gap(text: str) -> tuple[float, float]:
@@ -242,7 +258,7 @@ def _gap(text: str) -> tuple[float, float]:
 
 
 def _mask(path: Path) -> Tensor:
-    """Read where samples are known.
+    """Read a mask of known samples.
 
     Raises:
         AudioFileError: if the file cannot be read.
@@ -254,18 +270,3 @@ def _mask(path: Path) -> Tensor:
             return torch.from_numpy(np.load(file, allow_pickle=False))
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise AudioFileError(f"--mask {path}: cannot be read ({error}); save 0s and 1s with numpy.save") from error
-
-
-def _planned(inputs: Sequence[str], *, out: Path, force: bool) -> list[Job]:
-    return plan_from_files(
-        inputs,
-        suffixes=audio_io.AUDIO_SUFFIXES,
-        out=out,
-        out_suffixes=audio_io.AUDIO_SUFFIXES,
-        new_suffix=None,
-        force=force,
-    )
-
-
-def _loaded(model: str, sampling: Sampling, *, device: str) -> Synthesizer:
-    return check_model(checkpoint.load(model, device=device_named(device)), method=sampling.method)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audiodiff.io.console import progress
 from audiodiff.metrics import pesq, si_sdr_db, snr_db
+from audiodiff.tasks.restoration import Conditional, Projection
 from audiodiff.tasks.restoration.declipping import DECLIPPING, declip
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
@@ -37,7 +38,7 @@ def clipped(clip: Tensor, *, sdr_db: float) -> tuple[Tensor, float]:
 def main() -> None:
     """Write the table and the figure."""
     given = speech.arguments(__doc__ or "", methods=METHODS)
-    model = speech.load(given.model, method="told")
+    model = speech.load(given.model, posterior=Conditional())
     sampling = DECLIPPING if given.steps is None else replaced(DECLIPPING, steps=given.steps)
     most = 3 if given.quick else 15
     clips = speech.clips(given.data, speech.test_splits(tune=given.tune), seconds=2.5, most=most)
@@ -52,13 +53,13 @@ def main() -> None:
                 if "cubic" in given.methods:
                     known = speech.numbers(damaged.abs() < limit)
                     results["cubic"] = torch.from_numpy(plain.cubic(speech.numbers(damaged), known)).float()
-                for name, method in (("zero-shot", "projection"), ("ours", "told")):
+                for name, posterior in (("zero-shot", Projection()), ("ours", Conditional())):
                     if name in given.methods:
                         results[name] = declip(
                             model,
                             damaged[None],
                             sample_rate=RATE,
-                            sampling=replaced(sampling, method=method),
+                            sampling=replaced(sampling, posterior=posterior),
                             seed=number,
                         )[0]
                 for name, result in results.items():
@@ -96,7 +97,7 @@ def main() -> None:
         notes=[
             "Brackets are 95 % bootstrap intervals. cubic: a cubic spline through the samples that are not clipped, of "
             "which what lies beyond the limit is kept; it is given the limit, ours finds it.",
-            f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection. Both start from that "
+            f"{sampling.steps} steps. zero-shot: the same network, given nothing, by projection. Both start from that "
             "spline and stay with it beside known samples, so that cubic is what the network has to add to.",
         ],
     )

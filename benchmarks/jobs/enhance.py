@@ -25,7 +25,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress
 from audiodiff.metrics import bootstrap_interval, pesq, si_sdr_db, stoi
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration import Sampling
+from audiodiff.tasks.restoration import Conditional, Denoising, Sampling
 from audiodiff.tasks.restoration.enhancement import ENHANCING, enhance
 from benchmarks.jobs.speech import RATE, arguments, cell, clips, load, paired, picture, test_splits, write
 
@@ -42,7 +42,7 @@ METRICS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "ESTOI": lambda estimate, clean, rate: stoi(estimate, clean, sample_rate=rate, extended=True),
     "SI-SDR, dB": lambda estimate, clean, rate: si_sdr_db(estimate, clean),
 }
-ZERO_SHOT = Sampling(method="denoise", steps=1)
+ZERO_SHOT = Sampling(posterior=Denoising(), steps=1)
 DIGITS = {"PESQ-WB": 2, "ESTOI": 3, "SI-SDR, dB": 1}
 
 
@@ -156,7 +156,7 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 def named(sampling: Sampling) -> str:
     """Name a setting as a row does."""
     begin = "from noise" if sampling.start is None else f"from noisy + {sampling.start:g}"
-    who = "ours" if sampling.method == "told" else "zero-shot"
+    who = "ours" if sampling.posterior.is_conditional else "zero-shot"
     return f"{who}, {sampling.steps} step{'' if sampling.steps == 1 else 's'}, {begin}"
 
 
@@ -210,7 +210,7 @@ def row(snr: float, kind: str, name: str, scores: Scores, noisy: Scores) -> list
 def print_settings(model: Synthesizer, mixed: Sequence[Clip]) -> None:
     """Print what settings give, over the SNRs of 0 and 10 dB."""
     settings = [Sampling(steps=steps, start=start) for steps in (1, 2, 4, 8) for start in (None, 0.05, 0.1, 0.2)]
-    settings += [Sampling(method="denoise", steps=steps) for steps in (1, 2, 4, 8)]
+    settings += [Sampling(posterior=Denoising(), steps=steps) for steps in (1, 2, 4, 8)]
     for name, method in (PLAIN | {named(sampling): ours(model, sampling) for sampling in settings}).items():
         parts = [scored(method, mixed, snr=snr).values for snr in (0, 10)]
         means = {metric: torch.stack([part[metric] for part in parts]).nanmean() for metric in METRICS}
@@ -266,7 +266,7 @@ def drawn(axis: Any, curves: dict[str, dict[float, Scores]]) -> None:
 def main() -> None:
     """Write enhance.json and enhance.png, or print a table of settings."""
     given = arguments(__doc__ or "", methods=())
-    model = load(given.model, method="told")
+    model = load(given.model, posterior=Conditional())
     if given.tune:
         print_settings(model, mixtures(given.data, n=4 if given.quick else 12, tune=True))
         return
@@ -302,7 +302,7 @@ def main() -> None:
             "At 8 kHz: the same clips in half the band, and PESQ is that of narrow bands, P.862.1.",
             f"Unheard: {UNHEARD}, a class that no training noise is of. White is one of training's noise colours.",
             "Spectral subtraction and Wiener filter know the noise from the quietest 30 % of the frames in each bin, "
-            "as zero-shot does: the same network as ours, told nothing (`audiodiff enhance --method denoise`).",
+            "as zero-shot does: the same network as ours, given nothing (`audiodiff enhance --posterior denoising`).",
         ],
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from audiodiff.diffusion.operators import LowPass
 from audiodiff.io.console import progress
 from audiodiff.metrics import log_spectral_distance, pesq, snr_db
+from audiodiff.tasks.restoration import Conditional, Projection
 from audiodiff.tasks.restoration.extension import EXTENDING, extend
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
@@ -37,10 +38,10 @@ def scores(estimate: Tensor, truth: Tensor, *, cutoff: float) -> tuple[float, ..
 def main() -> None:
     """Write the table and the figure."""
     given = speech.arguments(__doc__ or "", methods=METHODS)
-    model = speech.load(given.model, method="told")
+    model = speech.load(given.model, posterior=Conditional())
     sampling = EXTENDING if given.steps is None else replaced(EXTENDING, steps=given.steps)
     variants = {
-        "zero-shot": replaced(sampling, method="projection"),
+        "zero-shot": replaced(sampling, posterior=Projection()),
         "ours, temperature 1": replaced(sampling, temperature=1.0),
         "ours": sampling,
     }
@@ -114,7 +115,7 @@ def main() -> None:
             "LSD: 0.1 is 1 dB; PESQ is wide band; brackets are 95 % bootstrap intervals. The SNR shows that what is "
             "drawn is plausible, and not the one high band that was lost: doing nothing has the best.",
             f"{sampling.steps} steps, at a temperature of {sampling.temperature:g} where no other is named. zero-shot: "
-            "the same network, told nothing, by projection.",
+            "the same network, given nothing, by projection.",
         ],
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from audiodiff.dsp.level import active_rms
 from audiodiff.io.console import progress
 from audiodiff.metrics import log_spectral_distance, pesq, snr_db
+from audiodiff.tasks.restoration import Conditional, Projection
 from audiodiff.tasks.restoration.inpainting import INPAINTING, inpaint
 from benchmarks.jobs import plain, speech
 from benchmarks.jobs.speech import RATE
@@ -70,7 +71,7 @@ def scores(estimate: Tensor, truth: Tensor, gap: Gap) -> tuple[float, ...]:
 def main() -> None:
     """Write the table and the figure."""
     given = speech.arguments(__doc__ or "", methods=METHODS)
-    model = speech.load(given.model, method="told")
+    model = speech.load(given.model, posterior=Conditional())
     sampling = INPAINTING if given.steps is None else replaced(INPAINTING, steps=given.steps)
     splits = speech.test_splits(tune=given.tune)
     most = 3 if given.quick else 15
@@ -94,14 +95,14 @@ def main() -> None:
                 results["shaped noise"] = torch.from_numpy(plain.shaped_noise(audio, mask, rng=rng)).float()
             if "Janssen" in given.methods:
                 results["Janssen"] = torch.from_numpy(plain.janssen(audio, mask)).float()
-            for name, method in (("zero-shot", "projection"), ("ours", "told")):
+            for name, posterior in (("zero-shot", Projection()), ("ours", Conditional())):
                 if name in given.methods and gaps:
                     results[name] = inpaint(
                         model,
                         (clip * known)[None],
                         sample_rate=RATE,
                         mask=known,
-                        sampling=replaced(sampling, method=method),
+                        sampling=replaced(sampling, posterior=posterior),
                         seed=number,
                     )[0]
             for gap in gaps:
@@ -143,7 +144,7 @@ def main() -> None:
         notes=[
             "LSD (0.1 is 1 dB) and PESQ-WB over the gap and half a second on either side; brackets are 95 % bootstrap "
             "intervals. The step at the seams is relative to the RMS difference of neighbouring samples around.",
-            f"{sampling.steps} steps. zero-shot: the same network, told nothing, by projection. Both follow the "
+            f"{sampling.steps} steps. zero-shot: the same network, given nothing, by projection. Both follow the "
             "autoregressive interpolation, which Janssen is, within 60 ms of the edges, ever less.",
         ],
     )

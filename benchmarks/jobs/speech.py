@@ -18,7 +18,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.metrics import bootstrap_interval
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration import check_model
+from audiodiff.tasks.restoration import PosteriorSampler, check_model
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -46,9 +46,9 @@ def arguments(doc: str, *, methods: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def load(name: str, *, method: str) -> Synthesizer:
+def load(name: str, *, posterior: PosteriorSampler) -> Synthesizer:
     """Load a model that can restore."""
-    return check_model(checkpoint.load(name), method=method)
+    return check_model(checkpoint.load(name), posterior=posterior)
 
 
 def clips(data: Path, splits: Mapping[str, str], *, seconds: float, most: int) -> list[Clip]:

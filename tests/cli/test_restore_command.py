@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import audiodiff
-from audiodiff.cli.main import restore as restore_command
+from audiodiff.cli import restore as restore_command
 from audiodiff.io import audio as audio_io
 from audiodiff.tasks.restoration import Sampling
 from audiodiff.tasks.restoration.enhancement import enhance
@@ -148,8 +148,8 @@ def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
     deaf = tiny.save(tmp_path / "deaf", tiny.UNCONDITIONAL)
     assert "hears degraded recordings" in refusal("enhance", source, "--model", deaf)
     assert "waveforms" in refusal("enhance", source, "--model", "none")
-    assert "one of told, denoise" in refusal("enhance", source, "--model", deaf, "--method", "projection")
-    made("enhance", source, "--model", deaf, "--method", "denoise", "--steps", 1)
+    assert "one of conditional, denoising" in refusal("enhance", source, "--model", deaf, "--posterior", "projection")
+    made("enhance", source, "--model", deaf, "--posterior", "denoising", "--steps", 1)
 
 
 @pytest.mark.parametrize(
@@ -259,11 +259,15 @@ def test_clipping_is_found_and_what_was_not_clipped_stays(model: Path):
         ("inpaint", ["--mask", "empty.npy"], "empty.npy: cannot be read"),
         ("inpaint", ["--mask", "torn.npy"], "torn.npy: cannot be read"),
         ("inpaint", ["--gap", "0:inf"], "gap=0:inf must be"),
-        ("inpaint", ["--gap", "0:1", "--method", "denoise", "--steps", "1"], "--method denoise must be one of told"),
-        ("extend", ["--method", "denoise"], "--method denoise must be one of told"),
-        ("declip", ["--method", "denoise"], "--method denoise must be one of told"),
+        (
+            "inpaint",
+            ["--gap", "0:1", "--posterior", "denoising", "--steps", "1"],
+            "denoising must be one of conditional",
+        ),
+        ("extend", ["--posterior", "denoising"], "denoising must be one of conditional"),
+        ("declip", ["--posterior", "denoising"], "denoising must be one of conditional"),
         ("inpaint", ["--mask", "in/short.wav"], "in.wav: mask has the shape"),
-        ("inpaint", ["--method", "magic"], "method='magic' must be one of"),
+        ("inpaint", ["--posterior", "magic"], "--posterior magic must be one of"),
         ("extend", ["--cutoff", "4"], "is it in kHz"),
         ("extend", ["--cutoff", "20000"], "cutoff=20000 Hz must be"),
         ("declip", ["--threshold", "0"], "threshold=0.0 must be"),
@@ -278,10 +282,10 @@ def test_what_does_not_fit_is_named_before_anything_is_made(model: Path, command
     assert not list(Path().rglob("restored/*.wav"))
 
 
-def test_methods_that_have_no_meaning_are_refused_before_the_model_is_looked_for():
+def test_unsuitable_posteriors_are_refused_before_the_model_is_loaded():
     for command in ("inpaint", "extend", "declip"):
         source = sounds.write(Path("in.wav"), 1000)
-        assert "--method denoise" in refusal(command, source, "--method", "denoise", "--model", "none/there")
+        assert "--posterior denoising" in refusal(command, source, "--posterior", "denoising", "--model", "none/there")
 
 
 @pytest.mark.parametrize(
@@ -296,7 +300,7 @@ def test_methods_that_have_no_meaning_are_refused_before_the_model_is_looked_for
 def test_what_a_format_cannot_hold_is_said_before_anything_is_read(
     model: Path, monkeypatch: pytest.MonkeyPatch, name, sample_rate, n_channels, out, reason
 ):
-    monkeypatch.setattr("audiodiff.tasks.restoration.files.survey", None)
+    monkeypatch.setattr("audiodiff.tasks.restoration.files.analyze", None)
     sounds.write(Path(name), 2000, sample_rate=sample_rate, n_channels=n_channels)
     assert reason in refusal("enhance", name, "-o", out, "--model", model)
 
@@ -304,7 +308,7 @@ def test_what_a_format_cannot_hold_is_said_before_anything_is_read(
 def test_floats_that_a_format_cannot_hold_are_refused_by_the_option_before_anything_is_read(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("audiodiff.tasks.restoration.files.survey", None)
+    monkeypatch.setattr("audiodiff.tasks.restoration.files.analyze", None)
     sounds.write(Path("in/a.wav"), 2000)
     sounds.write(Path("in/b.flac"), 2000)
     reason = refusal("enhance", "in", "--float", "--model", model)

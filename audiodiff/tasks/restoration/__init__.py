@@ -8,19 +8,37 @@ from audiodiff.tasks.restoration.declipping import Declip, declip
 from audiodiff.tasks.restoration.enhancement import Enhance, enhance
 from audiodiff.tasks.restoration.extension import Extend, extend
 from audiodiff.tasks.restoration.inpainting import Inpaint, inpaint
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.tasks.restoration.repair import Repair
-from audiodiff.tasks.restoration.sampling import METHODS, OF_NOISY, Sampling, check_model, draw
+from audiodiff.tasks.restoration.posterior import (
+    DPS,
+    FOR_LOSS,
+    FOR_NOISE,
+    Conditional,
+    Denoising,
+    PiGDM,
+    PosteriorSampler,
+    Projection,
+    RePaint,
+    posterior_named,
+)
+from audiodiff.tasks.restoration.repair import Problem, Repair
+from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
 from audiodiff.tasks.restoration.windows import restore
 
 __all__ = [
-    "METHODS",
-    "OF_NOISY",
+    "DPS",
+    "FOR_LOSS",
+    "FOR_NOISE",
+    "Conditional",
     "Declip",
+    "Denoising",
     "Enhance",
     "Extend",
     "Inpaint",
+    "PiGDM",
+    "PosteriorSampler",
     "Problem",
+    "Projection",
+    "RePaint",
     "Repair",
     "Sampling",
     "check_model",
@@ -29,5 +47,6 @@ __all__ = [
     "enhance",
     "extend",
     "inpaint",
+    "posterior_named",
     "restore",
 ]

@@ -13,15 +13,14 @@ from torch import Tensor
 from audiodiff.diffusion.operators import Mask
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
-from audiodiff.tasks.restoration.seams import inserted, near
+from audiodiff.tasks.restoration.seams import proximity, splice
 from audiodiff.tasks.restoration.windows import OnWindow, restore
 from audiodiff.types import Signal
 
 DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
-"""How `declip` samples where it is not told."""
+"""Default sampling of `declip`."""
 
 CONTINUES_SECONDS = 0.0003
 """From the known samples on, in which a peak follows the spline through them, ever less."""
@@ -53,7 +52,7 @@ class Declip(Repair):
         if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0.0):
             raise ParameterError(f"threshold={self.threshold} must be a positive magnitude, of full scale 1")
 
-    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Declip":
+    def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Declip":
         piles: list[tuple[_Pile, _Pile]] = []
         for block in blocks:
             piles = piles or [(_Pile(), _Pile()) for _ in block]
@@ -69,7 +68,7 @@ class Declip(Repair):
         )
         return replace(self, limits=tuple(limits) if reached else ((-math.inf, math.inf),) * len(piles))
 
-    def found(self, *, sample_rate: int) -> str:
+    def describe(self, *, sample_rate: int) -> str:
         magnitudes = [abs(limit) for limits in self.limits for limit in limits if math.isfinite(limit)]
         if not magnitudes:
             return "no clipping found" if self.threshold is None else f"no sample reaches {self.threshold:g}"
@@ -80,7 +79,7 @@ class Declip(Repair):
         low, high = audio.new_tensor(self.limits).T.unsqueeze(-1)
         return ((audio > low) & (audio < high)).to(audio)
 
-    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+    def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
         return bool((known == 0).any())
 
     def measured(
@@ -103,14 +102,14 @@ class Declip(Repair):
             return torch.where(below, torch.minimum(x, measured), x)
 
         smooth = bounded(_spline(measured, known))
-        share = near(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * lost
+        share = proximity(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * lost
 
         def possible(x: Signal) -> Signal:
             return bounded(x + share * (smooth - x))
 
         return Problem(measured, known, Mask(known), possible, guess=smooth)
 
-    def merged(
+    def blend(
         self,
         recording: Float[Tensor, "channels time"],
         restored: Float[Tensor, "channels time"],
@@ -118,7 +117,7 @@ class Declip(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
-        result = inserted(recording, restored, known, sample_rate=sample_rate)
+        result = splice(recording, restored, known, sample_rate=sample_rate)
         outwards = torch.where(recording > 0.0, torch.maximum(result, recording), torch.minimum(result, recording))
         return torch.where(known != 0, recording, outwards)
 
@@ -142,7 +141,7 @@ def declip(
     stays with the spline.
 
     Args:
-        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: the recording, of any length, rate and number of channels.
         sample_rate: of the recording, in Hz.
         threshold: magnitude of the limit; None finds it.

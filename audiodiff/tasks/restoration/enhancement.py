@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
 from audiodiff.types import Signal
 
 ENHANCING = Sampling(steps=1)
-"""How `enhance` samples where it is not told: one step, to the mean of what the clean speech may be.
+"""Default sampling of `enhance`: one step, which gives the mean of all possible clean recordings.
 
-More steps draw one of the possibilities, which is farther from the speech (`benchmarks.jobs.enhance --tune`).
+More steps draw one of them, which is farther from the speech (`benchmarks.jobs.enhance --tune`).
 """
 
 
@@ -32,17 +31,17 @@ SMOOTHING_HZ = 500.0
 class Enhance(Repair):
     """Draw clean speech given noisy speech, of which no sample is known to be right: all of it is new."""
 
-    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Enhance":
+    def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Enhance":
         return self
 
-    def found(self, *, sample_rate: int) -> str:
+    def describe(self, *, sample_rate: int) -> str:
         return ""
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
         """Return 1 throughout: all of the noisy speech was measured."""
         return torch.ones_like(audio)
 
-    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+    def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
         return True
 
     def measured(
@@ -53,7 +52,7 @@ class Enhance(Repair):
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
         return Problem(measured, known, noise_power=noise_power(measured, sample_rate=sample_rate))
 
-    def merged(
+    def blend(
         self,
         recording: Float[Tensor, "channels time"],
         restored: Float[Tensor, "channels time"],
@@ -108,14 +107,14 @@ def enhance(
     """Take noise out of speech.
 
     Args:
-        model: one that hears degraded speech, `audiodiff.load("speech-prior-16k")`; with `method="denoise"` any model
-            of clean speech.
+        model: one that takes degraded speech, `audiodiff.load("speech-prior-16k")`; with `Denoising()` any model of
+            clean speech.
         audio: noisy speech, of any length, rate and number of channels. What lies above half the model's rate is not
             in the result.
         sample_rate: of the audio, in Hz.
-        sampling: how to draw. With `start`, a noise level, it is from the noisy speech, as in SGMSE and FlowSE, and
-            not from noise alone that it starts. With `method="denoise"` nothing is told: the spectrum of the noise is
-            estimated, as steady, and the recording is taken for speech in noise of that spectrum.
+        sampling: settings of the sampling. With `start`, a noise level, sampling starts from the noisy speech, as in
+            SGMSE and FlowSE, instead of from noise alone. With `posterior=Denoising()` the network is unconditional:
+            the noise is taken as stationary, and its spectrum is estimated.
         seed: of the noise.
         on_window: called after every window of the recording.
 

@@ -12,14 +12,13 @@ from torch.nn import functional as F
 from audiodiff.diffusion.operators import LowPass
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
 from audiodiff.types import Signal
 
 EXTENDING = Sampling(steps=8, temperature=0.5)
-"""How `extend` samples where it is not told: nearer to the mean than a draw, whose high band PESQ takes for noise."""
+"""Default sampling of `extend`: nearer to the mean than a draw, whose high band PESQ scores as noise."""
 
 FRAME_SECONDS = 0.064
 SMOOTH_HZ = 100.0
@@ -64,20 +63,20 @@ class Extend(Repair):
                 "has nothing to add above"
             )
 
-    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Extend":
+    def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Extend":
         if self.cutoff is not None and self.cutoff > sample_rate / 2:
             raise ParameterError(
                 f"cutoff={self.cutoff:g} Hz must be at most half of the sample rate, {sample_rate / 2:g}"
             )
         spectrum = mean_spectrum_db(blocks, sample_rate=sample_rate)
-        cutoff = self.cutoff or found_cutoff(spectrum)
+        cutoff = self.cutoff or detect_cutoff(spectrum)
         nyquist = sample_rate / 2
         intact = math.inf if cutoff is None else intact_below(spectrum, cutoff)
         if nyquist < self.up_to:
             intact = min(intact, RESAMPLED_SHARE * nyquist)
         return replace(self, intact=intact if intact < NEARLY * self.up_to else math.inf)
 
-    def found(self, *, sample_rate: int) -> str:
+    def describe(self, *, sample_rate: int) -> str:
         if math.isinf(self.intact):
             return f"nothing is missing below {self.up_to:.0f} Hz"
         return f"intact up to {self.intact:.0f} Hz"
@@ -86,7 +85,7 @@ class Extend(Repair):
         """Return 1 throughout: all samples were measured, in a narrower band."""
         return torch.ones_like(audio)
 
-    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+    def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
         return math.isfinite(self.intact)
 
     def measured(
@@ -97,7 +96,7 @@ class Extend(Repair):
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
         return Problem(measured, known, LowPass(min(0.5, self.intact / sample_rate)))
 
-    def merged(
+    def blend(
         self,
         recording: Float[Tensor, "channels time"],
         restored: Float[Tensor, "channels time"],
@@ -124,7 +123,7 @@ def extend(
     """Add the high frequencies that a recording has lost, up to half of the model's rate.
 
     Args:
-        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: the recording, of any length, rate and number of channels.
         sample_rate: of the recording, in Hz.
         cutoff: in Hz, above which the recording holds nothing; None finds it.
@@ -190,7 +189,7 @@ def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum
     return Spectrum(10.0 * torch.log10(smooth.clamp(min=1e-12 * float(smooth.max()) + 1e-30)), bin_hz)
 
 
-def found_cutoff(spectrum: Spectrum) -> float | None:
+def detect_cutoff(spectrum: Spectrum) -> float | None:
     """Return the frequency from 1.5 kHz on where a spectrum falls most, to a floor, in Hz; None without one."""
     top = spectrum.bin_hz * (len(spectrum.level_db) - 1)
     best, steepest, is_floor = None, LEAST_DROP_DB, False

@@ -13,15 +13,14 @@ from audiodiff.diffusion.operators import Mask
 from audiodiff.dsp.autoregression import interpolated
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.tasks.restoration.repair import Repair, Stretch
+from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
-from audiodiff.tasks.restoration.seams import inserted, near
+from audiodiff.tasks.restoration.seams import proximity, splice
 from audiodiff.tasks.restoration.windows import OnWindow, restore
 from audiodiff.types import Signal
 
 INPAINTING = Sampling(steps=6)
-"""How `inpaint` samples where it is not told."""
+"""Default sampling of `inpaint`."""
 
 SHORTEST_SECONDS = 0.005
 """Of a stretch of one value that is taken for a gap."""
@@ -69,7 +68,7 @@ class Inpaint(Repair):
         if self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all()):
             raise ParameterError("mask must hold nothing but 0, where a sample is lost, and 1, where it is known")
 
-    def survey(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Inpaint":
+    def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Inpaint":
         finders: list[_Finder] = []
         n_samples = 0
         for block in blocks:
@@ -86,7 +85,7 @@ class Inpaint(Repair):
             spans = [finder.spans() for finder in finders]
         return replace(self, spans=tuple(tuple(own) for own in spans))
 
-    def found(self, *, sample_rate: int) -> str:
+    def describe(self, *, sample_rate: int) -> str:
         """Say how many gaps there are, and how long they are together in the channel that has most."""
         distinct = set().union(*self.spans)
         seconds = max((sum(end - start for start, end in own) for own in self.spans), default=0) / sample_rate
@@ -99,7 +98,7 @@ class Inpaint(Repair):
                 channel[max(0, start - first_sample) : max(0, end - first_sample)] = 0.0
         return known
 
-    def needed(self, known: Float[Tensor, "channels time"]) -> bool:
+    def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
         return bool((known == 0).any())
 
     def measured(
@@ -111,14 +110,14 @@ class Inpaint(Repair):
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
         measured = measured * known
         predicted = _interpolated(measured, known, sample_rate=sample_rate)
-        share = near(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * (1.0 - known)
+        share = proximity(known, sample_rate=sample_rate, seconds=CONTINUES_SECONDS) * (1.0 - known)
 
         def possible(x: Signal) -> Signal:
             return x + share * (predicted - x)
 
         return Problem(measured, known, Mask(known), possible, guess=predicted)
 
-    def merged(
+    def blend(
         self,
         recording: Float[Tensor, "channels time"],
         restored: Float[Tensor, "channels time"],
@@ -126,7 +125,7 @@ class Inpaint(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
-        return inserted(recording, restored, known, sample_rate=sample_rate)
+        return splice(recording, restored, known, sample_rate=sample_rate)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
         return sample_rate
@@ -149,7 +148,7 @@ def inpaint(
     that.
 
     Args:
-        model: `audiodiff.load("speech-prior-16k")`; for methods other than told any model of mono waveforms.
+        model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: the recording, of any length, rate and number of channels.
         sample_rate: of the recording, in Hz.
         gaps: (start, end) of each, in seconds. Without gaps and mask, they are found.

@@ -1,86 +1,57 @@
-"""From what is known of a recording to what it may have been: draws from the posterior.
-
-| method | the network is told | what was measured | costs, in evaluations of the network |
-|---|---|---|---|
-| told | the degraded recording | replaced in every estimate | 1 a step |
-| projection | nothing | replaced in every estimate | 1 a step |
-| pigdm | nothing | pulls every estimate, through the network | 3 a step |
-| dps | nothing | pulls every x, through the network | 3 a step |
-| repaint | nothing | replaced in every x, with steps back | n_resamples a step |
-| denoise | nothing | is itself noisy speech, of a known spectrum | 6 a step, 1 where the noise is white |
-
-The last five need no training on degraded recordings: any model of waveforms will do. What they draw, of a network that
-knows its data perfectly and with many steps:
-
-| method | draws from |
-|---|---|
-| told | the posterior, whatever the data and the damage |
-| projection | a law that leans to the prior: at every level, what is known helps only as it is under that noise |
-| pigdm | the posterior of isotropic Gaussian data; of others an approximation |
-| dps | no law that is known: its pull does not depend on how far the estimate is off |
-| repaint | the posterior, as n_resamples grows; with 1 it leans to the prior as projection does |
-| denoise | the posterior where the noise is white; of other noise an approximation |
-"""
+"""Sampling of restored signals: how a posterior sampler is run with a model."""
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 import torch
 
-from audiodiff.diffusion.colored_noise import posterior_mean
+from audiodiff.compat import warn
 from audiodiff.diffusion.grid import Sigmas
-from audiodiff.diffusion.guidance import classifier_free
-from audiodiff.diffusion.posterior import dps, pigdm, projection
-from audiodiff.diffusion.repaint import repaint
 from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.conditioners.degraded import DegradedConditioner
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration.problem import Problem
-from audiodiff.types import Denoise, Noise, Signal
+from audiodiff.tasks.restoration.posterior import Conditional, Denoisers, PosteriorSampler, posterior_named
+from audiodiff.tasks.restoration.repair import Problem
+from audiodiff.types import Noise, Signal
 
-METHODS = ("told", "projection", "pigdm", "dps", "repaint")
-"""For what is measured exactly, in part."""
-OF_NOISY = ("told", "denoise")
-"""For what is measured as a whole, with noise."""
 _FINEST = 2**20
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw.
+    """Settings of the sampling.
 
     Args:
-        method: one of `METHODS` or `OF_NOISY`.
-        steps: of the sampler; None is the model's own number.
-        start: noise level, in the amplitude of the recording at the model's level, at which to start from what was
-            measured instead of from noise: what the model may change grows with it. None starts from noise alone.
-        solver: another solver than the model's; not for dps and repaint, which are solvers themselves.
-        temperature: factor of all noise that is drawn: below 1, draws stay nearer to their mean, the more so the lower.
-        guidance: of what the network is told against nothing told; 1 is none.
-        sigma_y: std of noise in what was measured; for pigdm.
-        sigma_data: std of the sounds; for pigdm. None is that of what was measured, where it is known.
-        scale: the step length of dps, as an amplitude.
-        n_resamples: how often repaint walks each stretch down.
+        posterior: the sampler of the posterior, see `audiodiff.tasks.restoration.posterior`.
+        steps: of the solver; None is the model's own number.
+        start: noise level, in the amplitude of the recording at the model's level, at which to start from the
+            recording instead of from noise: the lower, the less the model may change. None starts from noise alone.
+        solver: another solver than the model's; DPS and RePaint, which are solvers themselves, do not use it.
+        temperature: factor of all noise that is drawn: the lower, the nearer draws are to their mean.
+        guidance: scale of the conditional estimate against the unconditional one; 1 is none.
+        method: name of the posterior sampler in audiodiff 0.1.
+
+    Raises:
+        ParameterError: if a value is out of its range.
     """
 
-    method: str = "told"
+    posterior: PosteriorSampler = field(default_factory=Conditional)
     steps: int | None = None
     start: float | None = None
     solver: Solver | None = None
     temperature: float = 1.0
     guidance: float = 1.0
-    sigma_y: float = 0.0
-    sigma_data: float | None = None
-    scale: float = 0.05
-    n_resamples: int = 4
+    method: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
-        known = list(dict.fromkeys(METHODS + OF_NOISY))
-        if self.method not in known:
-            raise ParameterError(f"method={self.method!r} must be one of {', '.join(known)}")
+    def __post_init__(self, method: str | None) -> None:
+        if method is not None:
+            warn(f"method={method!r}", "posterior=")
+            object.__setattr__(self, "posterior", posterior_named(method))
+        if not isinstance(self.posterior, PosteriorSampler):
+            raise ParameterError(f"posterior={self.posterior!r} must be a sampler, for example Projection()")
         if self.steps is not None:
             check_whole(self.steps, name="steps", least=1)
         if self.start is not None and not self.start > 0.0:
@@ -89,25 +60,24 @@ class Sampling:
             raise ParameterError(f"temperature={self.temperature} must lie in [0, 1]; 1 draws from the posterior")
         if not math.isfinite(self.guidance):
             raise ParameterError(f"guidance={self.guidance} must be a finite number; 1 is none")
-        check_whole(self.n_resamples, name="n_resamples", least=1)
 
 
-def check_model(model: object, *, method: str) -> Synthesizer:
-    """Return a model that can restore by this method.
+def check_model(model: object, *, posterior: PosteriorSampler) -> Synthesizer:
+    """Return a model that can restore with this posterior sampler.
 
     Raises:
         ParameterError: if it cannot, with a remedy.
     """
     if not isinstance(model, Synthesizer) or not isinstance(model.representation, WaveformRepresentation):
         raise ParameterError(
-            "restoration needs a trained model of waveforms, as speech-prior-16k is, and not one of mel spectrograms"
+            "restoration needs a trained model of waveforms, for example speech-prior-16k, not one of mel spectrograms"
         )
     if model.needs_mel or model.representation.n_channels != 1:
         raise ParameterError("restoration needs a model of mono sound that takes no mel: train recipes=speech/prior")
-    if method == "told" and not isinstance(model.conditioner, DegradedConditioner):
+    if posterior.is_conditional and not isinstance(model.conditioner, DegradedConditioner):
         raise ParameterError(
-            "method=told needs a model that hears degraded recordings (conditioner=degraded, recipes=speech/prior): "
-            "give one, or another method: denoise for noise, projection for what is lost"
+            f"posterior={posterior.name} needs a model that takes degraded recordings (conditioner=degraded, "
+            "recipes=speech/prior): give one, or another posterior: denoising for noise, projection for lost parts"
         )
     return model
 
@@ -125,23 +95,22 @@ def draw(
         noise: white noise by step, as `audiodiff.diffusion.noise.noise_of` makes it.
         on_step: called after every step.
 
-    Returns: (batch, 1, time). Where the problem has an operator, A of it is A of what was measured, and every estimate
+    Returns: (batch, 1, time). Where the problem has an operator, A of it is A of the measurement, and every estimate
         is a possible one.
 
     Raises:
-        ParameterError: if the method needs an operator and the problem has none, or the start is above the model's
-            noise levels.
+        ParameterError: if the posterior sampler cannot solve this problem, or the start is above the model's noise
+            levels.
     """
     gain = model.representation.encode(problem.measured.new_ones(1, 1, 1)).item()
-    scaled = problem.scaled(gain)
-    told = None
-    if sampling.method == "told":
-        told = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
+    conditional = None
+    if sampling.posterior.is_conditional:
+        conditional = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
+    unconditional = model.denoiser.bind(model.conditioner.null(len(problem.measured)))
     restored = draw_from(
-        model.denoiser.bind(model.conditioner.null(len(scaled.measured))),
-        scaled,
-        told=told,
-        sigmas=_levels(model, sampling, gain=gain),
+        Denoisers(unconditional, conditional, sampling.guidance),
+        problem.scaled(gain),
+        sigmas=_sigmas(model, sampling, gain=gain),
         solver=model.sampler.solver,
         sampling=sampling,
         noise=noise,
@@ -152,10 +121,9 @@ def draw(
 
 
 def draw_from(
-    alone: Denoise,
+    denoisers: Denoisers,
     problem: Problem,
     *,
-    told: Denoise | None,
     sigmas: Sigmas,
     solver: Solver,
     sampling: Sampling,
@@ -166,12 +134,11 @@ def draw_from(
     """Draw with denoisers instead of a model.
 
     Args:
-        alone: (x, sigma) -> E[x0 | x].
+        denoisers: of the problem.
         problem: in the units of the denoisers.
-        told: (x, sigma) -> E[x0 | x, what was measured]; for method=told alone.
         sigmas: noise levels, the last of them 0.
-        solver: where the sampling names no other.
-        sampling: how; of its steps and start the sigmas are made.
+        solver: used unless the sampling names another.
+        sampling: how; its steps, start and guidance are in the sigmas and denoisers.
         noise: see `draw`, and so for on_step.
         on_step: see noise.
         after_step: applied to the result of every step.
@@ -182,10 +149,12 @@ def draw_from(
     def drawn(like: Signal, step: int) -> Signal:
         return sampling.temperature * noise(like, step)
 
-    if sampling.method == "denoise":
-        # A step that no solver takes.
-        told = _of_noisy(alone, problem, extra=noise(problem.measured, 2 * len(sigmas)))
-    denoise, solve = _agreeing(alone, told, problem, sampling, solver=solver)
+    denoise, solve = sampling.posterior.prepare(
+        denoisers,
+        problem,
+        solver=solver if sampling.solver is None else sampling.solver,
+        extra=noise(problem.measured, 2 * len(sigmas)),  # a step that no solver takes
+    )
     x = float(sigmas[0]) * drawn(problem.measured, 0)
     if sampling.start is not None:
         x = x + (problem.measured if problem.guess is None else problem.guess)
@@ -198,62 +167,8 @@ def draw_from(
     return restored if problem.possible is None else problem.possible(restored)
 
 
-def _agreeing(
-    alone: Denoise, told: Denoise | None, problem: Problem, sampling: Sampling, *, solver: Solver
-) -> tuple[Denoise, Solver]:
-    """Return the denoiser that knows what was measured, and the solver."""
-    solver = solver if sampling.solver is None else sampling.solver
-    if sampling.method in OF_NOISY:
-        if told is None:
-            raise ParameterError("told=None: method=told needs a denoiser that is told what was measured")
-        denoise = told if sampling.guidance == 1.0 else classifier_free(told, alone, scale=sampling.guidance)
-        return _consistent(denoise, problem), solver
-    if problem.operator is None:
-        raise ParameterError(
-            f"method={sampling.method} needs a linear measurement, and of this recording nothing is known exactly: "
-            f"choose one of {', '.join(OF_NOISY)}"
-        )
-    y = problem.operator(problem.measured)
-    if sampling.method == "projection":
-        return _consistent(alone, problem), solver
-    if sampling.method == "pigdm":
-        spread = _spread(problem) if sampling.sigma_data is None else sampling.sigma_data
-        guided = pigdm(alone, problem.operator, y, sigma_data=spread, sigma_y=sampling.sigma_y)
-        return _possible(guided, problem), solver
-    if sampling.method == "dps":
-        return alone, dps(problem.operator, y, scale=sampling.scale)
-    return alone, repaint(problem.operator, y, jump_length=1, n_resamples=sampling.n_resamples)
-
-
-def _of_noisy(alone: Denoise, problem: Problem, *, extra: Signal) -> Denoise:
-    if problem.noise_power is None:
-        raise ParameterError(
-            "method=denoise needs a recording with noise of a known spectrum, and of this one samples are lost: choose "
-            f"one of {', '.join(METHODS)}"
-        )
-    return posterior_mean(alone, problem.measured, problem.noise_power, extra=extra)
-
-
-def _spread(problem: Problem) -> float:
-    """Return the RMS of what was measured, 1 where nothing was."""
-    power = (problem.known * problem.measured.square()).sum() / problem.known.sum().clamp(min=1.0)
-    return math.sqrt(power.item()) or 1.0
-
-
-def _consistent(denoise: Denoise, problem: Problem) -> Denoise:
-    """Return a denoiser whose estimates could have been measured as the recording was."""
-    if problem.operator is not None:
-        denoise = projection(denoise, problem.operator, problem.operator(problem.measured))
-    return _possible(denoise, problem)
-
-
-def _possible(denoise: Denoise, problem: Problem) -> Denoise:
-    possible = problem.possible
-    return denoise if possible is None else lambda x, sigma: possible(denoise(x, sigma))
-
-
-def _levels(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:
-    """Return the noise levels from the first to 0, as many steps whatever the start."""
+def _sigmas(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:
+    """Return the noise levels from the first to 0, for the same number of steps whatever the start."""
     n_steps = model.sampler.n_steps if sampling.steps is None else sampling.steps
     if sampling.start is None:
         return model.sampler.grid(n_steps)
@@ -263,7 +178,7 @@ def _levels(model: Synthesizer, sampling: Sampling, *, gain: float) -> Sigmas:
         raise ParameterError(
             f"start={sampling.start} must be at most {float(fine[0]) / gain:.4g}, where sampling starts"
         )
-    # A low start has few levels below: a finer grid has more, as long as it goes on below the start.
+    # Few levels lie below a low start: a finer grid has more, until it no longer reaches below the start.
     with contextlib.suppress(ParameterError):
         while int((fine < start).sum()) <= n_steps and len(fine) < _FINEST:
             fine = model.sampler.grid(2 * len(fine))

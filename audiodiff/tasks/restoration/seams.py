@@ -7,7 +7,7 @@ from torch import Tensor
 FADE_SECONDS = 0.002
 
 
-def inserted(
+def splice(
     recording: Float[Tensor, "channels time"],
     restored: Float[Tensor, "channels time"],
     known: Float[Tensor, "channels time"],
@@ -22,7 +22,7 @@ def inserted(
 
     Example:
         >>> recording, known = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[1.0, 0.0, 1.0]])
-        >>> inserted(recording, torch.tensor([[0.0, 5.0, 0.0]]), known, sample_rate=8000)
+        >>> splice(recording, torch.tensor([[0.0, 5.0, 0.0]]), known, sample_rate=8000)
         tensor([[1., 7., 3.]])
     """
     n_samples = recording.shape[-1]
@@ -38,7 +38,7 @@ def inserted(
     return torch.where(is_known, recording, restored)
 
 
-def near(known: Float[Tensor, "*batch time"], *, sample_rate: int, seconds: float) -> Float[Tensor, "*batch time"]:
+def proximity(known: Float[Tensor, "*batch time"], *, sample_rate: int, seconds: float) -> Float[Tensor, "*batch time"]:
     """Return how near a known sample is: 1 at it and beside it, falling as a raised cosine to 0 at a distance.
 
     Args:
@@ -47,7 +47,7 @@ def near(known: Float[Tensor, "*batch time"], *, sample_rate: int, seconds: floa
         seconds: the distance.
 
     Example:
-        >>> near(torch.tensor([1.0, 0.0, 0.0, 0.0]), sample_rate=8000, seconds=2 / 8000)
+        >>> proximity(torch.tensor([1.0, 0.0, 0.0, 0.0]), sample_rate=8000, seconds=2 / 8000)
         tensor([1.0000, 1.0000, 0.5000, 0.0000])
     """
     n_samples = known.shape[-1]

@@ -1,8 +1,8 @@
-"""Recordings of any length, rate and number of channels, restored a window at a time.
+"""Windowed restoration of recordings of any length, rate and number of channels.
 
-A window is a core of 12 s and 2 s of context on either side. Windows begin at whole seconds, so that they lie on whole
-samples at every rate; noise is keyed by the absolute sample, so that neighbours that overlap draw nearly the same, and
-a short cross-fade between their results hides the rest.
+A window is a core of 12 s with 2 s of context on either side. Windows start at whole seconds, which are whole samples
+at every rate. Noise is keyed by the absolute sample, so that overlapping windows draw nearly the same, and a short
+cross-fade hides the rest.
 """
 
 import math
@@ -26,25 +26,25 @@ from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
 CORE_SECONDS = 12
 CONTEXT_SECONDS = 2
 FADE_SECONDS = 0.02
-# More than the resampling filter reaches at the lowest rate.
+# Longer than the resampling filter at the lowest rate.
 _MARGIN_SECONDS = 1
-# Channels whose sound is equal draw equal noise, and stay equal.
+# The same for all channels, so that equal ones draw equal noise and stay equal.
 _ITEM = 0
 
 OnWindow = Callable[[bool], None]
-"""Called after every window: whether anything in it was restored."""
+"""Called after every window with whether anything in it was restored."""
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """A recording of which all is known that its windows have to know.
+class Analysis:
+    """Everything about a recording that its windows need to know.
 
     Args:
-        repair: settled.
+        repair: as `Repair.analyze` returned it.
         sample_rate: of the recording, in Hz.
         n_samples: of the recording.
         n_channels: of the recording.
-        gain: a power of two that brings the recording to the model's level.
+        gain: power of two that brings the recording to the model's level.
     """
 
     repair: Repair
@@ -55,28 +55,28 @@ class Surveyed:
 
     @property
     def n_windows(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return count_windows(self.n_samples, sample_rate=self.sample_rate)
 
 
 def count_windows(n_samples: int, *, sample_rate: int) -> int:
-    """Return the number of windows of a recording; what is no longer than a core and its context is one."""
+    """Return the number of windows of a recording: one for up to a core and its context."""
     if n_samples <= (CORE_SECONDS + CONTEXT_SECONDS) * sample_rate:
         return 1
     return math.ceil(n_samples / (CORE_SECONDS * sample_rate))
 
 
-def survey(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, model: Synthesizer) -> Surveyed:
-    """Read a recording once, for its level and for what is wrong with it.
+def analyze(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, model: Synthesizer) -> Analysis:
+    """Read a recording once, to measure its level and to detect its damage.
 
     Args:
-        blocks: all of it, in order.
+        blocks: the whole recording, in order.
         sample_rate: in Hz.
-        repair: what is asked for.
-        model: what is to restore it.
+        repair: the kind of damage.
+        model: that will restore it.
 
     Raises:
-        ParameterError: if it is empty, or the repair does not fit it.
+        ParameterError: if the recording is empty, or the repair does not fit it.
     """
     meter = LevelMeter(sample_rate=sample_rate)
     n_samples = n_channels = 0
@@ -89,12 +89,12 @@ def survey(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, model
             yield block
 
     stretches = measured()
-    settled = repair.survey(stretches, sample_rate=sample_rate)
+    resolved = repair.analyze(stretches, sample_rate=sample_rate)
     for _ in stretches:
         pass
     if n_samples == 0:
         raise ParameterError("the recording has no samples")
-    return Surveyed(settled, sample_rate, n_samples, n_channels, meter.gain_to(model.conditioner.level))
+    return Analysis(resolved, sample_rate, n_samples, n_channels, meter.gain_to(model.conditioner.level))
 
 
 def restore(
@@ -113,7 +113,7 @@ def restore(
         model: of waveforms, as `check_model` asks.
         audio: the recording, of any length and number of channels; silent channels stay silent.
         sample_rate: of the recording, in Hz.
-        repair: what is wrong with it.
+        repair: the kind of damage.
         sampling: how to draw.
         seed: of the noise.
         on_window: called after every window.
@@ -124,29 +124,29 @@ def restore(
         ParameterError: if the audio is no recording, or the model, the repair and the sampling do not fit each other or
             the recording.
     """
-    model = check_model(model, method=sampling.method)
+    model = check_model(model, posterior=sampling.posterior)
     audio = checked_recording(audio, sample_rate=sample_rate)
-    known = survey([audio], sample_rate=sample_rate, repair=repair, model=model)
-    parts = restore_blocks(model, [audio], known, sampling=sampling, seed=seed, on_window=on_window)
+    analysis = analyze([audio], sample_rate=sample_rate, repair=repair, model=model)
+    parts = restore_blocks(model, [audio], analysis, sampling=sampling, seed=seed, on_window=on_window)
     return torch.cat(list(parts), dim=-1)
 
 
 def restore_blocks(
     model: Synthesizer,
     blocks: Iterable[Stretch],
-    surveyed: Surveyed,
+    analysis: Analysis,
     *,
     sampling: Sampling,
     seed: int = 0,
     on_window: OnWindow | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[Stretch]:
-    """Restore a recording that comes a stretch at a time, in the memory of one window.
+    """Restore a recording that is read in stretches, in the memory of one window.
 
     Args:
         model: as `check_model` returns it.
         blocks: the recording, a second time.
-        surveyed: what `survey` returned of it.
+        analysis: of the recording, from `analyze`.
         sampling: how to draw.
         seed: of the noise.
         on_window: called after every window.
@@ -155,7 +155,7 @@ def restore_blocks(
     Yields: stretches of what `restore` returns.
     """
     buffer = SlidingBuffer(blocks, name="samples of the recording")
-    windows = _Windows(model, surveyed, buffer, sampling, seed, on_step)
+    windows = _Windows(model, analysis, buffer, sampling, seed, on_step)
     restored: list[bool] = []
 
     def window(chunk: Chunk) -> Stretch:
@@ -163,7 +163,7 @@ def restore_blocks(
         restored.append(is_restored)
         return result
 
-    for stretch in overlap_add(window, [windows.chunk(number) for number in range(surveyed.n_windows)]):
+    for stretch in overlap_add(window, [windows.chunk(number) for number in range(analysis.n_windows)]):
         yield stretch
         if on_window is not None:
             on_window(restored[-1])
@@ -171,10 +171,10 @@ def restore_blocks(
 
 @dataclass(frozen=True)
 class _Windows:
-    """Give the results of windows, which are asked for in order."""
+    """Restore windows, which must be taken in order."""
 
     model: Synthesizer
-    surveyed: Surveyed
+    analysis: Analysis
     buffer: SlidingBuffer
     sampling: Sampling
     seed: int
@@ -182,21 +182,21 @@ class _Windows:
 
     @property
     def out_rate(self) -> int:
-        return self.surveyed.repair.out_rate(self.surveyed.sample_rate, model_rate=self.model.sample_rate)
+        return self.analysis.repair.out_rate(self.analysis.sample_rate, model_rate=self.model.sample_rate)
 
     def __call__(self, number: int) -> tuple[Tensor, bool]:
-        """Return the result of a window, its context included, and whether anything in its core was restored."""
-        own_rate, repair = self.surveyed.sample_rate, self.surveyed.repair
+        """Return the result of a window with its context, and whether anything in its core was restored."""
+        own_rate, repair = self.analysis.sample_rate, self.analysis.repair
         read = self.span(number, own_rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
         audio = self.buffer.window(read.start, read.stop)
         known = repair.known(audio, sample_rate=own_rate, first_sample=read.start)
         recording = self._inside(resample(audio, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
         core = self.span(number, own_rate, around=FADE_SECONDS)
         kept = known[:, core.start - read.start : core.stop - read.start]
-        if not repair.needed(kept) or not bool(audio.any()):
+        if not repair.is_affected(kept) or not bool(audio.any()):
             return recording, False
         rate = self.model.sample_rate
-        restored = self._drawn(
+        restored = self._draw(
             self._inside(resample(repair.measured(audio, known), from_rate=own_rate, to_rate=rate), number, rate),
             self._inside(known_after(known, from_rate=own_rate, to_rate=rate), number, rate),
             silent=~audio.any(dim=-1),
@@ -204,7 +204,7 @@ class _Windows:
         )
         restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
         known = self._inside(known_after(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
-        return repair.merged(recording, restored, known, sample_rate=self.out_rate), True
+        return repair.blend(recording, restored, known, sample_rate=self.out_rate), True
 
     def chunk(self, number: int) -> Chunk:
         """Return a core and half a fade on either side, in a window with its context, at the rate of the result."""
@@ -214,31 +214,31 @@ class _Windows:
         return Chunk(number, max(0, core.start - half), min(core.stop + half, window.stop), window.start, window.stop)
 
     def span(self, number: int, rate: int, *, around: float | int) -> range:
-        """Return the samples of a core, and of so many seconds on either side, that there are at a rate."""
-        n_samples = -(-self.surveyed.n_samples * rate // self.surveyed.sample_rate)
+        """Return the samples of a core at a rate, with so many seconds on either side as far as the recording goes."""
+        n_samples = -(-self.analysis.n_samples * rate // self.analysis.sample_rate)
         first, last = number * CORE_SECONDS, (number + 1) * CORE_SECONDS
-        if number == self.surveyed.n_windows - 1:
+        if number == self.analysis.n_windows - 1:
             last = math.inf
         return range(max(0, round((first - around) * rate)), round(min((last + around) * rate, n_samples)))
 
     def _inside(self, read: Tensor, number: int, rate: int) -> Tensor:
-        """Leave out the margin that was read for the sake of the filter."""
+        """Cut off the margin that was read for the resampling filter."""
         margin = self.span(number, rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
         window = self.span(number, rate, around=CONTEXT_SECONDS)
         return read[:, window.start - margin.start : window.stop - margin.start]
 
-    def _drawn(self, measured: Tensor, known: Tensor, *, silent: Tensor, first_sample: int) -> Tensor:
-        """Draw every channel by itself, so that none depends on the others; those that are silent stay so."""
+    def _draw(self, measured: Tensor, known: Tensor, *, silent: Tensor, first_sample: int) -> Tensor:
+        """Draw each channel alone, so that none depends on the others; silent ones stay silent."""
         noise = noise_of(self.seed, [_ITEM], offset=first_sample)
         total = int((~silent).sum()) * (self.model.n_steps if self.sampling.steps is None else self.sampling.steps)
         on_step = StepCounter(self.on_step, total=total)
         restored = torch.zeros_like(measured)
         for channel in torch.nonzero(~silent)[:, 0].tolist():
             own, mask = measured[channel], known[channel]
-            signal = (self.surveyed.gain * own)[None, None].to(self.model.device)
-            problem = self.surveyed.repair.problem(
+            signal = (self.analysis.gain * own)[None, None].to(self.model.device)
+            problem = self.analysis.repair.problem(
                 signal, mask[None, None].to(self.model.device), sample_rate=self.model.sample_rate
             )
             drawn = draw(self.model, problem, sampling=self.sampling, noise=noise, on_step=on_step)
-            restored[channel] = drawn[0, 0].cpu() / self.surveyed.gain
+            restored[channel] = drawn[0, 0].cpu() / self.analysis.gain
         return restored

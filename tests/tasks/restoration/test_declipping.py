@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
-from audiodiff.tasks.restoration import METHODS, Sampling
+from audiodiff.tasks.restoration import FOR_LOSS, Sampling
 from audiodiff.tasks.restoration.declipping import TOLERANCE, Declip, declip
 
 HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
@@ -23,7 +23,7 @@ def sound(n_channels: int = 1, *, n_samples: int = 4000, seed: int = 0) -> Tenso
 
 
 def settled(repair: Declip, audio: Tensor, *, block: int = 500) -> Declip:
-    return repair.survey(iter(audio.split(block, dim=-1)), sample_rate=RATE)
+    return repair.analyze(iter(audio.split(block, dim=-1)), sample_rate=RATE)
 
 
 @pytest.mark.parametrize("block", [100, 777, 4000])
@@ -47,8 +47,8 @@ def test_a_whole_tone_and_whole_noise_are_not_clipped(frequency):
     for audio in (tone[None], sound(), torch.zeros(1, 100), (sound() * 128).round() / 128):
         repair = settled(Declip(), audio)
         assert repair.limits == ((-math.inf, math.inf),)
-        assert repair.found(sample_rate=RATE) == "no clipping found"
-        assert not repair.needed(repair.known(audio, sample_rate=RATE, first_sample=0))
+        assert repair.describe(sample_rate=RATE) == "no clipping found"
+        assert not repair.is_affected(repair.known(audio, sample_rate=RATE, first_sample=0))
 
 
 def stored(audio: Tensor, folder: Path, *, subtype: str) -> Tensor:
@@ -70,12 +70,12 @@ def test_coarse_samples_crowd_at_the_highest_level_without_being_clipped(tmp_pat
         assert high == pytest.approx(limit, rel=1.0 / 16)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_nothing_changes_but_clipped_samples_and_these_only_outwards(method, rate):
+def test_nothing_changes_but_clipped_samples_and_these_only_outwards(posterior, rate):
     audio = sound(2).clamp(-0.2, 0.2)
     model = tiny.synthesizer(HEARS)
-    result = declip(model, audio, sample_rate=rate, sampling=Sampling(method=method, steps=2))
+    result = declip(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     clipped = audio.abs() >= 0.2 * (1.0 - TOLERANCE)
     assert torch.equal(result[~clipped], audio[~clipped])
     assert bool((result[clipped].abs() >= audio[clipped].abs()).all())
@@ -87,7 +87,7 @@ def test_a_given_threshold_is_that_of_all_channels():
     audio = sound(2)
     repair = settled(Declip(0.2), audio)
     assert torch.equal(repair.known(audio, sample_rate=RATE, first_sample=0), (audio.abs() < 0.2).float())
-    assert repair.found(sample_rate=RATE) == "clipped at 0.2"
+    assert repair.describe(sample_rate=RATE) == "clipped at 0.2"
 
 
 def test_what_is_not_clipped_is_returned_as_it_is():
@@ -95,7 +95,7 @@ def test_what_is_not_clipped_is_returned_as_it_is():
     model = tiny.synthesizer(HEARS)
     assert torch.equal(declip(model, audio, sample_rate=RATE), audio)
     assert torch.equal(declip(model, audio, sample_rate=RATE, threshold=5.0), audio)
-    assert settled(Declip(5.0), audio).found(sample_rate=RATE) == "no sample reaches 5"
+    assert settled(Declip(5.0), audio).describe(sample_rate=RATE) == "no sample reaches 5"
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, math.inf, math.nan])

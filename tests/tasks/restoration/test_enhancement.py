@@ -24,7 +24,7 @@ from audiodiff.models.conditioners.degraded import DegradedConditioner
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.network import Network
-from audiodiff.tasks.restoration import Problem, Sampling, draw, enhance
+from audiodiff.tasks.restoration import Denoising, Problem, Projection, Sampling, draw, enhance
 from audiodiff.tasks.restoration.enhancement import noise_power
 from audiodiff.types import ReceptiveField
 
@@ -127,9 +127,9 @@ def test_every_rate_and_length_stays(model: Synthesizer, sample_rate: int, n_sam
     assert enhance(model, y, sample_rate=sample_rate).shape == y.shape
 
 
-def test_methods_that_need_a_part_that_is_known_are_refused(model: Synthesizer):
-    with pytest.raises(ParameterError, match="choose one of told, denoise"):
-        enhance(model, noisy(RATE), sample_rate=RATE, sampling=Sampling(method="projection"))
+def test_posteriors_that_need_known_samples_are_refused(model: Synthesizer):
+    with pytest.raises(ParameterError, match="choose one of conditional, denoising"):
+        enhance(model, noisy(RATE), sample_rate=RATE, sampling=Sampling(posterior=Projection()))
 
 
 class SpeechNetwork(Network):
@@ -161,7 +161,7 @@ def test_without_being_told_it_is_the_wiener_filter_of_the_noise_that_is_known(m
     hiss = torch.fft.irfft(torch.fft.rfft(hiss) * power.sqrt())
 
     problem = Problem(speech + hiss, torch.ones_like(speech), noise_power=power[None, None])
-    result = draw(model, problem, sampling=Sampling(method="denoise", steps=1), noise=noise_of(0, [0]))
+    result = draw(model, problem, sampling=Sampling(posterior=Denoising(), steps=1), noise=noise_of(0, [0]))
     spectrum = torch.fft.rfft(speech + hiss)
     exact = torch.fft.irfft(SPEECH / (SPEECH + power) * spectrum)
     # Where noise was added to make it white, its rest is: less than the speech's own uncertainty.
@@ -204,5 +204,5 @@ def test_silence_has_no_noise():
 def test_samples_that_are_lost_are_no_noise(model: Synthesizer):
     y = noisy()[:1, None]
     problem = Problem(y, torch.ones_like(y), Mask(torch.ones(y.shape[-1])))
-    with pytest.raises(ParameterError, match="method=denoise needs a recording with noise of a known spectrum"):
-        draw(model, problem, sampling=Sampling(method="denoise"), noise=noise_of(0, [0]))
+    with pytest.raises(ParameterError, match="posterior=denoising needs a recording with noise of a known spectrum"):
+        draw(model, problem, sampling=Sampling(posterior=Denoising()), noise=noise_of(0, [0]))

@@ -12,8 +12,8 @@ from torch import Tensor
 from audiodiff.corruption import LowPassed
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
-from audiodiff.tasks.restoration import Sampling
-from audiodiff.tasks.restoration.extension import Extend, above, extend, found_cutoff, mean_spectrum_db
+from audiodiff.tasks.restoration import Conditional, Projection, Sampling
+from audiodiff.tasks.restoration.extension import Extend, above, detect_cutoff, extend, mean_spectrum_db
 
 HEARS = [
     *tiny.UNCONDITIONAL,
@@ -47,7 +47,7 @@ def shaped(points: list[tuple[float, float]], *, rate: int = 16000, seconds: flo
 
 
 def settled(repair: Extend, audio: Tensor, *, rate: int = 16000) -> Extend:
-    return repair.survey(iter(audio.split(3000, dim=-1)), sample_rate=rate)
+    return repair.analyze(iter(audio.split(3000, dim=-1)), sample_rate=rate)
 
 
 def test_the_mean_spectrum_is_that_of_welch():
@@ -77,10 +77,10 @@ def test_a_cutoff_is_found_and_its_slope_is_not_taken_for_known(cutoff, slope, f
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 def test_of_a_whole_recording_nothing_is_missing(rate):
     audio = sound(rate=rate)
-    assert found_cutoff(mean_spectrum_db(iter([audio]), sample_rate=rate)) is None
+    assert detect_cutoff(mean_spectrum_db(iter([audio]), sample_rate=rate)) is None
     repair = settled(Extend(), audio, rate=rate)
     assert math.isinf(repair.intact)
-    assert not repair.needed(torch.ones(1, 1))
+    assert not repair.is_affected(torch.ones(1, 1))
     model = tiny.synthesizer(HEARS)
     assert torch.equal(extend(model, audio, sample_rate=rate), audio)
 
@@ -138,7 +138,7 @@ def test_cutoffs_of_common_filters_are_found(filtered, cutoff: float):
     ]
     speech = shaped(points)
     audio = (filtered(0.1 * speech / speech.std(), cutoff) * 32768).round() / 32768
-    found = found_cutoff(mean_spectrum_db(iter([audio]), sample_rate=16000))
+    found = detect_cutoff(mean_spectrum_db(iter([audio]), sample_rate=16000))
     assert found is not None
     assert 0.85 * cutoff - 100.0 < found < 1.3 * cutoff
 
@@ -151,11 +151,14 @@ def test_a_lower_rate_is_a_cutoff_below_the_slope_of_resampling():
     assert float(kept.square().mean()) == pytest.approx(0.5, rel=1e-3)
 
 
-@pytest.mark.parametrize(("method", "rate"), [("told", 8000), ("told", 16000), ("told", 44100), ("projection", 16000)])
-def test_the_band_below_stays_and_the_result_has_the_higher_rate(method, rate):
+@pytest.mark.parametrize(
+    ("posterior", "rate"),
+    [(Conditional(), 8000), (Conditional(), 16000), (Conditional(), 44100), (Projection(), 16000)],
+)
+def test_the_band_below_stays_and_the_result_has_the_higher_rate(posterior, rate):
     audio = low_passed(sound(rate=rate), 3000.0, rate=rate)
     model = tiny.synthesizer(HEARS)
-    result = extend(model, audio, sample_rate=rate, sampling=Sampling(method=method, steps=2))
+    result = extend(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     out_rate = max(rate, 16000)
     recording = resample(audio, from_rate=rate, to_rate=out_rate)
     assert result.shape == recording.shape

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
-from audiodiff.tasks.restoration import METHODS, Sampling
+from audiodiff.tasks.restoration import FOR_LOSS, Sampling
 from audiodiff.tasks.restoration.inpainting import Inpaint, inpaint
-from audiodiff.tasks.restoration.seams import inserted
+from audiodiff.tasks.restoration.seams import splice
 
 HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
 RATE = 8000
@@ -27,7 +27,7 @@ def speech(n_channels: int = 1, *, seconds: float = 1.0, rate: int = RATE) -> Te
 
 
 def settled(repair: Inpaint, audio: Tensor, *, block: int = 1000, rate: int = RATE) -> Inpaint:
-    return repair.survey(iter(audio.split(block, dim=-1)), sample_rate=rate)
+    return repair.analyze(iter(audio.split(block, dim=-1)), sample_rate=rate)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.03])
@@ -39,7 +39,7 @@ def test_stretches_of_one_value_are_found_to_the_sample_however_the_recording_co
     audio[1, 5000:7000] = value
     repair = settled(Inpaint(), audio, block=block)
     assert repair.spans == (((1000, 1160), (3000, 3040)), ((5000, 7000),))
-    assert repair.found(sample_rate=RATE) == "3 gaps, 0.25 s"
+    assert repair.describe(sample_rate=RATE) == "3 gaps, 0.25 s"
 
 
 def test_what_is_no_gap_is_not_found():
@@ -90,13 +90,13 @@ def test_a_mask_may_be_of_all_channels_or_of_each():
     assert settled(Inpaint(mask=mask[1] != 0), audio).spans == (((10, 20),), ((10, 20),))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_known_samples_come_back_to_the_bit_and_lost_ones_do_not(method, rate):
+def test_known_samples_come_back_to_the_bit_and_lost_ones_do_not(posterior, rate):
     audio = speech(2, seconds=0.4, rate=rate)
     audio[:, rate // 10 : rate // 5] = 0.0
     model = tiny.synthesizer(HEARS)
-    result = inpaint(model, audio, sample_rate=rate, sampling=Sampling(method=method, steps=2))
+    result = inpaint(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     lost = torch.zeros_like(audio, dtype=torch.bool)
     lost[:, rate // 10 : rate // 5] = True
     assert torch.equal(result[~lost], audio[~lost])
@@ -134,7 +134,7 @@ def test_what_is_inserted_meets_its_neighbours():
     """A constant error is taken away everywhere in a short gap, and fades within 2 ms of the edges of a long one."""
     recording, known = torch.ones(1, 400), torch.ones(1, 400)
     known[:, 100:104], known[:, 200:300] = 0.0, 0.0
-    result = inserted(recording, torch.zeros(1, 400), known, sample_rate=8000)
+    result = splice(recording, torch.zeros(1, 400), known, sample_rate=8000)
     assert torch.equal(result[:, :200], recording[:, :200])
     torch.testing.assert_close(result[0, 200:216], 1.0 - torch.arange(1.0, 17.0) / 16.0)
     assert float(result[0, 216:284].abs().max()) == 0.0

@@ -1,8 +1,8 @@
-"""Restoration of Gaussian sounds, whose posterior is known: what every method draws from.
+"""Posterior samplers: their laws of restored Gaussian sounds, whose posterior is known.
 
 Where the solver draws no noise of its own, a draw is an affine function of the noise that it starts from, so that its
-law is computed without drawing: the mean is what it makes of no noise, and the columns of a root of the covariance are
-what it makes of unit pulses.
+law is computed without drawing: the mean is the result without noise, and the columns of a root of the covariance are
+the results of unit pulses.
 """
 
 import math
@@ -21,7 +21,22 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.diffusion.operators import LinearOperator, LowPass, Mask
 from audiodiff.diffusion.solvers import euler, euler_ancestral, heun
 from audiodiff.errors import ParameterError
-from audiodiff.tasks.restoration import METHODS, Problem, Sampling, check_model, draw
+from audiodiff.tasks.restoration import (
+    DPS,
+    FOR_LOSS,
+    Conditional,
+    Denoising,
+    PiGDM,
+    PosteriorSampler,
+    Problem,
+    Projection,
+    RePaint,
+    Sampling,
+    check_model,
+    draw,
+    posterior_named,
+)
+from audiodiff.tasks.restoration.posterior import Denoisers
 from audiodiff.tasks.restoration.sampling import draw_from
 from audiodiff.types import Denoise, Noise
 
@@ -69,7 +84,7 @@ def white(like: Tensor, step: int) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(step), dtype=like.dtype)
 
 
-def told_by(law: Law, problem: Problem) -> Denoise:
+def conditional_of(law: Law, problem: Problem) -> Denoise:
     """Return E[x0 | x, what was measured], which is the denoiser of the posterior."""
     assert problem.operator is not None
     return law.posterior(problem.operator, problem.operator(problem.measured[:1]), 0.0).denoise
@@ -78,9 +93,8 @@ def told_by(law: Law, problem: Problem) -> Denoise:
 def restored(law: Law, problem: Problem, sampling: Sampling, noise: Noise, *, n_steps: int, solver=euler) -> Tensor:
     with torch.no_grad():
         return draw_from(
-            law.denoise,
+            Denoisers(law.denoise, conditional_of(law, problem)),
             problem,
-            told=told_by(law, problem),
             sigmas=GRID(n_steps),
             solver=solver,
             sampling=sampling,
@@ -106,14 +120,14 @@ def distance(drawn: Law, exact: Law) -> tuple[float, float]:
     return (drawn.mean - exact.mean).norm().item(), (drawn.covariance - exact.covariance).norm().item()
 
 
-EXACT = [("told", name, operator) for name in LAWS for operator in OPERATORS]
-EXACT += [("pigdm", "isotropic", operator) for operator in OPERATORS]
+EXACT = [(Conditional(), name, operator) for name in LAWS for operator in OPERATORS]
+EXACT += [(PiGDM(sigma_data=0.5), "isotropic", operator) for operator in OPERATORS]
 
 
-@pytest.mark.parametrize(("method", "data", "operator"), EXACT)
-def test_a_draw_is_from_the_posterior(method, data, operator):
+@pytest.mark.parametrize(("posterior", "data", "operator"), EXACT)
+def test_a_draw_is_from_the_posterior(posterior, data, operator):
     """With Heun's solver of order two, and what the start at sigma = 50 instead of infinity leaves: v / 50^2."""
-    law, sampling = LAWS[data], Sampling(method=method, sigma_data=0.5)
+    law, sampling = LAWS[data], Sampling(posterior)
     exact = exact_law(law, OPERATORS[operator])
     means, covariances = zip(
         *(
@@ -141,16 +155,15 @@ def test_temperature_narrows_the_draws_and_leaves_their_mean():
 
 
 @pytest.mark.parametrize(
-    ("method", "data", "operator"), [("told", "stationary", "gaps"), ("pigdm", "isotropic", "decimate")]
+    ("posterior", "data", "operator"),
+    [(Conditional(), "stationary", "gaps"), (PiGDM(sigma_data=0.5), "isotropic", "decimate")],
 )
 @pytest.mark.parametrize("solver", [heun, euler_ancestral])
-def test_draws_with_the_samplers_own_noise_have_the_mean_and_the_covariance_of_the_posterior(
-    method, data, operator, solver
-):
+def test_random_draws_have_the_mean_and_covariance_of_the_posterior(posterior, data, operator, solver):
     law, n = LAWS[data], 3000
     exact = exact_law(law, OPERATORS[operator])
     problem = problem_of(law, OPERATORS[operator], n=n)
-    sampling = Sampling(method=method, sigma_data=0.5)
+    sampling = Sampling(posterior)
     n_steps = 60 if solver is heun else 120
     draws = restored(law, problem, sampling, white, n_steps=n_steps, solver=solver)[:, 0]
     values, vectors = torch.linalg.eigh(exact.covariance)
@@ -186,7 +199,7 @@ def projected_pair(correlation: float, *, start: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("correlation", [0.5, 0.9])
-def test_projection_leans_to_the_prior_by_what_the_flow_says(correlation):
+def test_projection_is_biased_to_the_prior_as_its_flow_predicts(correlation):
     """Its mean lies between that of the prior, 0, and that of the posterior, the correlation; and it is too wide."""
     mean, variance = projected_pair(correlation, start=1e-3)
     covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
@@ -195,12 +208,11 @@ def test_projection_leans_to_the_prior_by_what_the_flow_says(correlation):
     starts = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[:, None]
     problem = Problem(known.expand(3, 1, 2), known.expand(3, 1, 2), Mask(known))
     result = draw_from(
-        law.denoise,
+        Denoisers(law.denoise),
         problem,
-        told=None,
         sigmas=GRID(400),
         solver=heun,
-        sampling=Sampling(method="projection"),
+        sampling=Sampling(posterior=Projection()),
         noise=lambda like, step: starts,
     )[:, 0, 1]
     assert result[0].item() == pytest.approx(mean, abs=2e-4)
@@ -210,15 +222,15 @@ def test_projection_leans_to_the_prior_by_what_the_flow_says(correlation):
     assert variance > 1.0 - correlation**2 + 0.01
 
 
-@pytest.mark.parametrize("method", ["projection", "pigdm"])
+@pytest.mark.parametrize("posterior", [Projection(), PiGDM(sigma_data=0.5)])
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_of_correlated_sounds_only_a_network_that_is_told_draws_from_the_posterior(method, operator):
+def test_only_a_conditional_network_is_exact_for_correlated_sounds(posterior, operator):
     law = LAWS["stationary"]
     exact = exact_law(law, OPERATORS[operator])
     of = partial(drawn_law, law, OPERATORS[operator], n_steps=120, solver=heun)
-    told, untold = (distance(of(Sampling(method=name, sigma_data=0.5)), exact) for name in ("told", method))
-    assert untold[0] > 5.0 * told[0]
-    assert untold[1] > 5.0 * told[1]
+    conditional, unconditional = (distance(of(Sampling(each)), exact) for each in (Conditional(), posterior))
+    assert unconditional[0] > 5.0 * conditional[0]
+    assert unconditional[1] > 5.0 * conditional[1]
 
 
 def test_more_resampling_brings_repaint_nearer_to_the_posterior():
@@ -230,30 +242,30 @@ def test_more_resampling_brings_repaint_nearer_to_the_posterior():
 
     errors = []
     for n_resamples in (1, 4, 16):
-        sampling = Sampling(method="repaint", n_resamples=n_resamples)
+        sampling = Sampling(RePaint(n_resamples))
         mean = restored(law, problem_of(law, operator), sampling, silent, n_steps=20)[0, 0]
         errors.append((mean - exact.mean).norm().item())
     assert errors[0] > 1.5 * errors[1] > 2.25 * errors[2]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_what_was_measured_is_met(method, operator):
+def test_results_agree_with_the_measurement(posterior, operator):
     law = LAWS["stationary"]
     problem = problem_of(law, OPERATORS[operator], n=2)
-    result = restored(law, problem, Sampling(method=method), noise_of(0, [0, 1]), n_steps=8)
+    result = restored(law, problem, Sampling(posterior), noise_of(0, [0, 1]), n_steps=8)
     measure = OPERATORS[operator]
     torch.testing.assert_close(measure(result), measure(problem.measured), rtol=1e-12, atol=1e-12)
     if operator == "gaps":
         assert torch.equal(result[..., KNOWN == 1], problem.measured[..., KNOWN == 1])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_result_is_possible(method):
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
+def test_every_result_is_possible(posterior):
     law = LAWS["stationary"]
     problem = problem_of(law, OPERATORS["gaps"], n=2)
     bounded = Problem(problem.measured, problem.known, problem.operator, lambda x: torch.where(KNOWN > 0, x, x.abs()))
-    result = restored(law, bounded, Sampling(method=method), noise_of(0, [0, 1]), n_steps=8)
+    result = restored(law, bounded, Sampling(posterior), noise_of(0, [0, 1]), n_steps=8)
     assert bool((result[..., KNOWN == 0] >= 0.0).all())
     assert torch.equal(result[..., KNOWN == 1], problem.measured[..., KNOWN == 1])
 
@@ -262,36 +274,37 @@ def sound(n: int = 1) -> Tensor:
     return 0.1 * torch.randn(n, 1, 2000, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_model_returns_what_is_all_known_to_the_bit(method):
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
+def test_a_model_returns_what_is_all_known_to_the_bit(posterior):
     audio = sound()
     problem = Problem(audio, torch.ones_like(audio), Mask(torch.ones_like(audio)))
     model = synthesizer(HEARS)
-    assert torch.equal(draw(model, problem, sampling=Sampling(method=method), noise=noise_of(0, [0])), audio)
+    assert torch.equal(draw(model, problem, sampling=Sampling(posterior), noise=noise_of(0, [0])), audio)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_model_that_is_told_nothing_draws_what_it_generates_from_nothing(method):
+@pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
+def test_without_a_measurement_a_draw_is_what_the_model_generates(posterior):
     """RePaint and DPS are solvers themselves, ancestral ones: against that solver."""
     model, nothing = synthesizer(HEARS), torch.zeros(2, 1, 2000)
-    solver = "euler_ancestral" if method in ("dps", "repaint") else None
+    posterior = RePaint(n_resamples=1) if isinstance(posterior, RePaint) else posterior
+    solver = "euler_ancestral" if isinstance(posterior, DPS | RePaint) else None
     free = model.generate(batch=2, n_samples=2000, seed=7, solver=solver, iterations=0)
-    sampling = Sampling(method=method, n_resamples=1)
+    sampling = Sampling(posterior)
     result = draw(model, Problem(nothing, nothing, Mask(nothing)), sampling=sampling, noise=noise_of(7, [0, 1]))
     # A batch is computed otherwise than its examples one by one: roundings of float32.
     torch.testing.assert_close(result, free, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_is_told_the_recording_whatever_its_gain():
-    """What is told changes the draw, and in the units of the recording, not of the signal that is diffused."""
+def test_a_model_is_given_the_recording_whatever_its_gain():
+    """The condition is in the units of the recording, not of the signal that is diffused."""
     model, audio = synthesizer(HEARS), sound()
     problem = Problem(audio, torch.ones_like(audio))
     result = draw(model, problem, sampling=Sampling(steps=2), noise=noise_of(0, [0]))
-    told = model.denoiser.bind(model.conditioner(audio))
+    conditional = model.denoiser.bind(model.conditioner(audio))
     sampler = model.sampler
     x = float(sampler.grid(2)[0]) * noise_of(0, [0])(audio, 0)
     with torch.no_grad():
-        expected = sampler.solver(told, x, sampler.grid(2)) / 2.0
+        expected = sampler.solver(conditional, x, sampler.grid(2)) / 2.0
     assert torch.equal(result, expected)
 
 
@@ -304,12 +317,11 @@ def test_a_start_begins_at_the_guess():
     sigmas = torch.tensor([0.3, 0.0], dtype=torch.float64)
     noise = noise_of(0, [0])
     result = draw_from(
-        law.denoise,
+        Denoisers(law.denoise),
         given,
-        told=None,
         sigmas=sigmas,
         solver=euler,
-        sampling=Sampling(method="projection", start=0.3),
+        sampling=Sampling(posterior=Projection(), start=0.3),
         noise=noise,
     )
     expected = law.denoise(guess + 0.3 * noise(guess, 0), sigmas[:1])
@@ -359,24 +371,30 @@ def test_a_start_below_all_levels_is_refused():
         )
 
 
+@pytest.mark.parametrize(("old", "new"), [("told", Conditional()), ("denoise", Denoising()), ("pigdm", PiGDM())])
+def test_names_of_version_0_1_still_choose_a_posterior_sampler(old: str, new: PosteriorSampler):
+    with pytest.warns(FutureWarning, match="posterior="):
+        assert Sampling(method=old, steps=3) == Sampling(new, steps=3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Sampling(method="magic"), "method='magic'"),
+        (lambda: posterior_named("magic"), "posterior=magic must be one of conditional"),
         (lambda: Sampling(steps=0), "steps=0"),
         (lambda: Sampling(start=0.0), "start=0.0"),
         (lambda: Sampling(guidance=math.inf), "guidance=inf"),
-        (lambda: Sampling(n_resamples=0), "n_resamples=0"),
-        (lambda: check_model(synthesizer(UNCONDITIONAL), method="told"), "hears degraded"),
-        (lambda: check_model(object(), method="told"), "model of waveforms"),
+        (lambda: RePaint(n_resamples=0), "n_resamples=0"),
+        (lambda: check_model(synthesizer(UNCONDITIONAL), posterior=Conditional()), "takes degraded"),
+        (lambda: check_model(object(), posterior=Conditional()), "model of waveforms"),
         (
             lambda: draw(
                 synthesizer(HEARS),
                 Problem(sound(), torch.ones(1, 1, 2000)),
-                sampling=Sampling(method="dps"),
+                sampling=Sampling(posterior=DPS()),
                 noise=noise_of(0, [0]),
             ),
-            "method=dps needs a linear measurement",
+            "posterior=dps needs a linear measurement",
         ),
         (
             lambda: draw(
@@ -389,6 +407,6 @@ def test_a_start_below_all_levels_is_refused():
         ),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(call, message):
+def test_wrong_settings_are_refused_by_name(call, message):
     with pytest.raises(ParameterError, match=message):
         call()

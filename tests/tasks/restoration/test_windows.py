@@ -27,18 +27,18 @@ from audiodiff.errors import ParameterError
 from audiodiff.models.conditioners.none import NoConditioner
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.restoration import Problem, Repair, Sampling
+from audiodiff.tasks.restoration import Problem, Projection, Repair, Sampling
 from audiodiff.tasks.restoration.windows import (
     CONTEXT_SECONDS,
     CORE_SECONDS,
+    analyze,
     count_windows,
     restore,
     restore_blocks,
-    survey,
 )
 
 RATE = 2000
-PROJECTION = Sampling(method="projection", steps=3)
+PROJECTION = Sampling(posterior=Projection(), steps=3)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Holes(Repair):
     is_all_drawn: bool = False
     rate: int | None = None
 
-    def survey(self, blocks: Iterator[Tensor], *, sample_rate: int) -> "Holes":
+    def analyze(self, blocks: Iterator[Tensor], *, sample_rate: int) -> "Holes":
         return self
 
-    def found(self, *, sample_rate: int) -> str:
+    def describe(self, *, sample_rate: int) -> str:
         return f"{len(self.stretches)} holes"
 
     def known(self, audio: Tensor, *, sample_rate: int, first_sample: int) -> Tensor:
@@ -61,7 +61,7 @@ class Holes(Repair):
             known[:, max(0, first - first_sample) : max(0, last - first_sample)] = 0.0
         return known
 
-    def needed(self, known: Tensor) -> bool:
+    def is_affected(self, known: Tensor) -> bool:
         return self.is_all_drawn or bool((known == 0).any())
 
     def measured(self, audio: Tensor, known: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Holes(Repair):
     def problem(self, measured: Tensor, known: Tensor, *, sample_rate: int) -> Problem:
         return Problem(measured, known, Mask(known))
 
-    def merged(self, recording: Tensor, restored: Tensor, known: Tensor, *, sample_rate: int) -> Tensor:
+    def blend(self, recording: Tensor, restored: Tensor, known: Tensor, *, sample_rate: int) -> Tensor:
         return restored if self.is_all_drawn else torch.where(known == 1, recording, restored)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
@@ -189,7 +189,7 @@ import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
 import tiny
 from audiodiff.errors import ParameterError
-from audiodiff.tasks.restoration import declip, enhance, extend, inpaint
+from audiodiff.tasks.restoration import Sampling, declip, enhance, extend, inpaint
 
 model = tiny.synthesizer(
     [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer", "audio.sample_rate=16000"]
@@ -204,6 +204,7 @@ cases = {
     "rate": lambda restore: restore(model, audio, sample_rate=16000.5),
     "mask": lambda _: inpaint(model, audio, sample_rate=16000, mask=np.ones(2000)),
     "gaps": lambda _: inpaint(model, audio, sample_rate=16000, gaps=(0.1, 0.2)),
+    "posterior": lambda _: Sampling("projection"),
     "rate and gaps": lambda _: inpaint(model, audio, sample_rate=0, gaps=[(0.01, 0.02)]),
 }
 said = {}
@@ -232,6 +233,7 @@ def test_recordings_of_another_shape_or_kind_are_refused_in_words():
             "rate": "sample_rate=16000.5",
             "mask": "mask is a ndarray",
             "gaps": "pairs of seconds",
+            "posterior": "posterior='projection' must be a sampler",
             "rate and gaps": "sample_rate=0",
         }.items():
             assert reason in said[f"{name} {case}"]
@@ -243,9 +245,9 @@ def test_the_same_does_not_depend_on_how_it_is_read():
     results = []
     for n_block in (777, 20000, audio.shape[-1]):
         blocks = audio.split(n_block, dim=-1)
-        surveyed = survey(blocks, sample_rate=RATE, repair=holes, model=model)
-        assert (surveyed.n_samples, surveyed.n_channels) == (audio.shape[-1], 2)
-        results.append(torch.cat(list(restore_blocks(model, blocks, surveyed, sampling=PROJECTION)), dim=-1))
+        analysis = analyze(blocks, sample_rate=RATE, repair=holes, model=model)
+        assert (analysis.n_samples, analysis.n_channels) == (audio.shape[-1], 2)
+        results.append(torch.cat(list(restore_blocks(model, blocks, analysis, sampling=PROJECTION)), dim=-1))
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
@@ -267,9 +269,9 @@ def test_the_seed_chooses_what_is_drawn():
 
 def test_what_is_drawn_has_the_law_of_the_model():
     audio, holes = tones(10 * RATE, sample_rate=RATE), Holes(((RATE, 9 * RATE),))
-    drawn = restore(white(), audio, sample_rate=RATE, repair=holes, sampling=Sampling(method="projection", steps=50))[
-        0, RATE : 9 * RATE
-    ]
+    drawn = restore(
+        white(), audio, sample_rate=RATE, repair=holes, sampling=Sampling(posterior=Projection(), steps=50)
+    )[0, RATE : 9 * RATE]
     # The variance, 0.04, within five standard errors of that of as many Gaussian numbers and two percent
     # for the steps of Euler.
     assert float(drawn.square().mean()) == pytest.approx(0.04, rel=5 * (2 / len(drawn)) ** 0.5 + 0.02)
@@ -290,9 +292,9 @@ def test_memory_is_that_of_a_window():
             yield torch.full((1, RATE), 0.1)
 
     model = white()
-    surveyed = survey(blocks(), sample_rate=RATE, repair=Holes(), model=model)
+    analysis = analyze(blocks(), sample_rate=RATE, repair=Holes(), model=model)
     held.clear()
-    stretches = restore_blocks(model, blocks(), surveyed, sampling=PROJECTION)
+    stretches = restore_blocks(model, blocks(), analysis, sampling=PROJECTION)
     next(stretches)
     assert len(held) <= CORE_SECONDS + CONTEXT_SECONDS + 1
     assert next(stretches).shape[-1] == CORE_SECONDS * RATE
