@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train a model from a recipe.",
     "generate": "Make sound: from recordings, from mel spectrograms, or from nothing.",
     "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
+    "likelihood": "Compute how likely recordings are under a model: nats and bits per dimension.",
     "mel": "Make mel spectrograms, or tell which dialect one can be.",
     "schedule": "Find the noise levels with which a model is best in few steps.",
     "enhance": "Take noise out of speech.",
@@ -37,6 +38,7 @@ COMMANDS = {
 MODULES = {
     "generate": "audiodiff.cli.generate",
     "evaluate": "audiodiff.cli.evaluate",
+    "likelihood": "audiodiff.cli.likelihood",
     "mel": "audiodiff.cli.mel",
     "schedule": "audiodiff.cli.schedule",
     "enhance": "audiodiff.cli.restore",

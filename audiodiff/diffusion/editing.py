@@ -1,22 +1,16 @@
 """Editing: add noise to a signal, or invert it to noise, and denoise it as another signal.
 
 A strength, from 0 to 1, is a position in the grid of a sampler: with N steps the grid has N + 1 noise levels, and
-strength s is level number (1 - s) N. N is `N_LEVELS` or a little more.
+strength s is level number (1 - s) N. N is that of `fine_grid`.
 """
-
-import math
 
 import torch
 
 from audiodiff.diffusion.grid import Sigmas
 from audiodiff.diffusion.process import Flow, Process
-from audiodiff.diffusion.sampler import Sampler
+from audiodiff.diffusion.sampler import Sampler, fine_grid
 from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver, midpoint
-from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
-
-N_LEVELS = 1024
-"""Least number of steps of the grid in which strengths are looked up."""
 
 
 def sdedit(
@@ -75,7 +69,7 @@ def levels(sampler: Sampler, *, strength: float) -> Sigmas:
     """
     if strength == 1.0:
         return sampler.grid(sampler.n_steps)
-    clock = _clock(sampler)
+    clock = fine_grid(sampler)
     n = len(clock) - 1
     return clock[torch.linspace(_first(strength, n), n, sampler.n_steps + 1).round().long().unique()]
 
@@ -87,23 +81,15 @@ def rungs(sampler: Sampler, *, strength: float) -> Sigmas:
         sampler: see `levels`.
         strength: see `levels`.
     """
-    clock = _clock(sampler)
+    clock = fine_grid(sampler)
     first = clock[_first(strength, len(clock) - 1)]
     return torch.linspace(first.log().item(), clock[-2].log().item(), sampler.n_steps + 1, dtype=torch.float64).exp()
 
 
 def flow_of(sampler: Sampler) -> Flow:
     """Return the flow with t = 1 / 2 in the middle of a sampler's grid."""
-    clock = _clock(sampler)
+    clock = fine_grid(sampler)
     return Flow(noise_scale=float(clock[(len(clock) - 1) // 2]))
-
-
-def _clock(sampler: Sampler) -> Sigmas:
-    """Return the levels of a sampler's grid in many steps, a multiple of its own; in its own where it has no more."""
-    try:
-        return sampler.grid(sampler.n_steps * math.ceil(N_LEVELS / sampler.n_steps))
-    except ParameterError:
-        return sampler.grid(sampler.n_steps)
 
 
 def _first(strength: float, n: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from audiodiff.diffusion.grid import Grid
+from audiodiff.diffusion.grid import Grid, Sigmas
 from audiodiff.diffusion.process import Process
 from audiodiff.diffusion.solvers import AfterStep, OnStep, Solver
 from audiodiff.errors import ParameterError
@@ -14,6 +14,8 @@ from audiodiff.types import Denoise, Noise, Signal
 
 Start = Callable[[Signal, float], Signal]
 """(white noise, first sigma) -> x at the first sigma."""
+FINE_STEPS = 1024
+"""Least number of steps of `fine_grid`, if the grid has as many."""
 
 
 def scaled_start(eps: Signal, sigma: float) -> Signal:
@@ -94,3 +96,14 @@ class Sampler:
         start = scaled_start if self.start is None else self.start
         x = start(noise(like, 0), float(sigmas[0]))
         return self.solver(denoise, x, sigmas, noise=noise, on_step=on_step, after_step=self.after_step)
+
+
+def fine_grid(sampler: Sampler) -> Sigmas:
+    """Return the levels of a sampler's grid in at least `FINE_STEPS` steps, a multiple of its own number of steps.
+
+    Returns: the levels in the sampler's own number of steps if the grid does not have more.
+    """
+    try:
+        return sampler.grid(sampler.n_steps * math.ceil(FINE_STEPS / sampler.n_steps))
+    except ParameterError:
+        return sampler.grid(sampler.n_steps)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
@@ -33,6 +34,10 @@ class LogMelRepresentation(Representation):
     @property
     def makes_mel(self) -> bool:
         return True
+
+    @property
+    def scale(self) -> Float[Tensor, "channels"]:
+        return self.std
 
     @property
     def hop_length(self) -> int:

@@ -27,6 +27,11 @@ class Representation(nn.Module, ABC):
         """Whether decoding ends at a mel, which is still to be inverted."""
 
     @property
+    @abstractmethod
+    def scale(self) -> Float[Tensor, "channels"]:
+        """Size of a unit of each channel of the signal, in units of the audio, or of the mel."""
+
+    @property
     def hop_length(self) -> int:
         """Samples of audio per time step of the signal."""
         return 1

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from audiodiff.errors import ParameterError
 from audiodiff.models.representations.representation import Representation
 from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
@@ -32,6 +36,10 @@ class WaveformRepresentation(Representation):
     @property
     def makes_mel(self) -> bool:
         return False
+
+    @property
+    def scale(self) -> Float[Tensor, "channels"]:
+        return torch.full((self.n_channels,), 1.0 / self.gain)
 
     def fit(self, clips: Sequence[Clip]) -> None:
         """Need nothing."""
