@@ -14,6 +14,8 @@ from typing import Any
 
 MODULES: Mapping[str, str] = {
     "audiodiff.anomaly": "audiodiff.tasks.anomaly",
+    "audiodiff.anomaly.errors": "audiodiff.tasks.anomaly.error_profile",
+    "audiodiff.anomaly.normality": "audiodiff.tasks.anomaly.scorer",
     "audiodiff.anomaly_command": "audiodiff.cli.anomaly",
     "audiodiff.audio_io": "audiodiff.io.audio",
     "audiodiff.augment_command": "audiodiff.cli.augment",

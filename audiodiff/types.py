@@ -36,6 +36,9 @@ AudioStretch: TypeAlias = Float[Tensor, "1 channels _"]
 Clip: TypeAlias = Float[Tensor, "_ channels _"]
 """Audio, one of several that have lengths of their own."""
 
+OnProgress: TypeAlias = Callable[[str, int | float, int], None]
+"""(stage, done, total), called while a job works; done counts finished items and the finished part of the next."""
+
 
 class ReceptiveField(NamedTuple):
     """How far an output looks: what lies at most that much before or after it may change it."""

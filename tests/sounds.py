@@ -21,6 +21,19 @@ def tones(n_samples: int, *, sample_rate: int, n_channels: int = 1, peak: float 
     return peak * audio / audio.abs().max()
 
 
+def white(seed: int, *, seconds: float = 0.3, std: float = 0.1, rate: int = 8000) -> torch.Tensor:
+    """Make white noise, (1, time)."""
+    return std * torch.randn(1, round(seconds * rate), generator=torch.Generator().manual_seed(seed))
+
+
+def silences(*, rate: int = 8000) -> dict[str, torch.Tensor]:
+    """Make a second of the output of a dead microphone, (1, time) each."""
+    nothing = torch.zeros(1, rate)
+    click = nothing.clone()
+    click[0, rate // 3] = 1.0
+    return {"nothing": nothing, "a constant": nothing + 0.3, "a click": click, "far below": white(0, std=1e-5)}
+
+
 def write(path: Path, n_samples: int, *, sample_rate: int = 22050, n_channels: int = 1, peak: float = 0.5) -> Path:
     """Write a recording in the format of its suffix, in float where it is a wav above full scale."""
     audio_io.write(

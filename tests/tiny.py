@@ -25,6 +25,13 @@ REFINING = [
 ]
 UNCONDITIONAL = ["recipes=folder/unconditional", "data.root=embedded", *_SMALL, "sampler.n_steps=3"]
 LOG_MEL = ["recipes=quickstart/mel", *_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
+GAUSSIAN = [*UNCONDITIONAL, "audio.sample_rate=8000", "preconditioning=edm", "signal_std=0.1"]
+LABELLED = [
+    *LOG_MEL,
+    "conditioner=labels",
+    "conditioner.vocabularies={digit: ['0', '1', '2'], speaker: [ann, bob]}",
+    "network.vector_features=5",
+]
 
 
 def synthesizer(overrides: list[str], *, seed: int = 0) -> Synthesizer:

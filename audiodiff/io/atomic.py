@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from audiodiff.errors import AudioFileError
+
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
@@ -39,6 +41,19 @@ def atomic_file(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_atomic(target: Path, data: bytes) -> None:
+    """Write a whole file through `atomic_file`.
+
+    Raises:
+        AudioFileError: if it cannot be written.
+    """
+    try:
+        with atomic_file(target) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise AudioFileError(f"{target}: cannot be written ({error}); check the folder and its free space") from error
 
 
 @contextmanager

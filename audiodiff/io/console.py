@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from audiodiff.errors import AudiodiffError
+from audiodiff.types import OnProgress
 
 
 def say(text: str) -> None:
@@ -60,3 +61,24 @@ def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
             bar.update(task, completed=whole + min(done / of_all, 0.99))
 
         yield ProgressBar(advance, within)
+
+
+@contextmanager
+def stage_progress() -> Iterator[OnProgress]:
+    """Show a bar for the stage that a job has reached; only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        stages: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int | float, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            for name, task in stages.items():
+                bar.update(task, visible=name == stage)
+            bar.update(stages[stage], completed=done, total=total)
+
+        yield show

@@ -135,7 +135,7 @@ def measured(
         def scores(recordings: Sequence[Tensor]) -> dict[str, np.ndarray]:
             found: dict[str, list[float]] = {method: [] for method in METHODS}
             for audio in recordings:
-                found["diffusion"].append(detector.score(audio, sample_rate=rate).score)
+                found["diffusion"].append(float(detector.score(audio, sample_rate=rate).score))
                 for method, score in baselines.items():
                     found[method].append(score(audio))
                 bar.advance()

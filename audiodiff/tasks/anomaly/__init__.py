@@ -1,4 +1,4 @@
-"""Learn what is normal from normal recordings, with a diffusion model's errors, and tell what is not."""
+"""Anomaly detection: fit a detector on normal recordings, then score others."""
 
 from audiodiff.tasks.anomaly.detector import Detector, Verdict
 

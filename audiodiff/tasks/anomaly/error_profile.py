@@ -1,7 +1,7 @@
-"""How well a model denoises a recording: its error at each noise level, in each band, over time.
+"""Denoising error of a recording at each noise level, in each frequency band, over time.
 
-A denoiser errs little on what its training data was like and much on what it was not, at low noise in the detail, at
-high noise in the whole. Noise levels and noise are the same for all recordings, so that errors can be compared.
+A denoiser errs little on sounds like its training data and more on others: at low noise in the detail, at high noise
+in the overall shape. Noise levels and noise are the same for all recordings, so that errors can be compared.
 """
 
 import math
@@ -26,27 +26,27 @@ from audiodiff.models.chunking import ChunkPlan
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import ReceptiveField, Signal
 
-SHORTEST_SECONDS = 0.1
+MIN_SECONDS = 0.1
 FRAME_SECONDS = 0.01
 _WINDOW_SECONDS = 0.032
-_USUAL_RMS = 0.1
+_TYPICAL_RMS = 0.1
 _LOUD_SHARE = 0.1
 SILENCE_DB = -160.0
-"""Level of what has none."""
+"""Level of digital silence."""
 _FLOOR = 1e-8
-"""Share of the signal's usual power that is added to an error: 80 dB below it, all is silence."""
+"""Added to errors, as a share of the signal's typical power: errors below -80 dB count as none."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """At which noise levels, with which noise and in which bands errors are measured.
+class ProfileSpec:
+    """Noise levels, noise draws and frequency bands of an error profile.
 
     Args:
-        n_levels: noise levels, as the model's own grid spreads them. The first is nearly all noise, where the error is
-            the signal's own deviation from the mean of all.
-        first: number of the first level that is used.
-        last: end of the levels that are used.
-        n_draws: of the noise, over which the error is averaged.
+        n_levels: noise levels, spaced as by the model's own grid. The first is nearly pure noise, where the error is
+            the signal's own deviation from the mean of the training data.
+        first: index of the first level that is used.
+        last: index after the last level that is used.
+        n_draws: draws of the noise, over which the error is averaged.
         n_bands: frequency bands.
         seed: of the noise.
 
@@ -72,59 +72,59 @@ class Probe:
 
 
 @torch.inference_mode()
-def denoising_errors(
+def error_profile(
     model: Synthesizer,
     audio: Float[Tensor, "channels time"],
     *,
     sample_rate: int,
-    probe: Probe,
+    spec: ProfileSpec,
     labels: Sequence[Mapping[str, LabelValue]] = ({},),
-) -> Float[Tensor, "told levels bands frames"]:
-    """Return |D(x0 + sigma eps, sigma) - x0|^2 as a share of the signal's usual power, averaged over draws of eps.
+) -> Float[Tensor, "labels levels bands frames"]:
+    """Compute |D(x0 + sigma eps, sigma) - x0|^2 relative to the signal's typical power, averaged over draws of eps.
 
     Args:
-        model: a trained one.
-        audio: a recording; channels are averaged, it is resampled to the model's rate and brought to its level.
+        model: a trained model.
+        audio: a recording; channels are averaged, it is resampled to the model's rate and scaled to its level.
         sample_rate: of the audio, Hz.
-        probe: levels, draws and bands.
-        labels: what the model is told, one after the other; nothing is told by {}.
+        spec: levels, draws and bands.
+        labels: conditions that the errors are computed for; {} is unconditional.
 
     Raises:
-        ParameterError: if the audio is empty, not finite or shorter than 0.1 s, or the probe does not fit the model.
+        ParameterError: if the audio is empty, not finite or shorter than 0.1 s, or the spec does not fit the model.
 
     Source: Kingma and Gao 2023, "Understanding diffusion objectives as the ELBO with simple data augmentation":
         weighted over the levels, these errors are the bound on -log p.
     """
-    x0 = model.representation.encode(_prepared(model, audio, sample_rate=sample_rate))
-    bands = _Bands.of(model, n_bands=probe.n_bands)
-    sigmas = model.sampler.grid(probe.n_levels)[probe.first : probe.last].to(x0)
+    x0 = model.representation.encode(_prepare(model, audio, sample_rate=sample_rate))
+    bands = _Bands.of(model, n_bands=spec.n_bands)
+    sigmas = model.sampler.grid(spec.n_levels)[spec.first : spec.last].to(x0)
     parts: list[Tensor] = []
-    for piece in bands.cut(model).chunks(x0.shape[-1], sample_rate=round(bands.steps_per_second)):
-        window = x0[..., piece.first : piece.last]
+    for chunk in bands.chunk_plan(model).chunks(x0.shape[-1], sample_rate=round(bands.steps_per_second)):
+        window = x0[..., chunk.first : chunk.last]
         total = torch.zeros(())
-        for draw in range(probe.n_draws):
-            eps = noise_of(probe.seed, [draw], offset=piece.first)(window, 0)
+        for draw in range(spec.n_draws):
+            eps = noise_of(spec.seed, [draw], offset=chunk.first)(window, 0)
             total = total + torch.stack(list(_errors(model, window, eps, sigmas=sigmas, labels=labels, bands=bands)), 1)
-        first = piece.within.start // bands.steps
-        last = None if piece.stop == x0.shape[-1] else piece.within.stop // bands.steps
-        parts.append((total / probe.n_draws)[..., first:last])
+        first = chunk.within.start // bands.steps
+        last = None if chunk.stop == x0.shape[-1] else chunk.within.stop // bands.steps
+        parts.append((total / spec.n_draws)[..., first:last])
     return torch.cat(parts, dim=-1).cpu()
 
 
 @torch.inference_mode()
 def level_db(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> float:
-    """Return the level that the loudest tenth of the frames of 32 ms exceed, in dB of full scale, -160 at least.
+    """Compute the level that the loudest tenth of the 32 ms frames exceeds, in dB of full scale, at least -160.
 
-    It is the standard deviation of a frame, so that a constant is silent, of what the model hears of the recording. A
-    click in silence is in fewer frames than these.
+    The level of a frame is its standard deviation at the model's rate, so that a constant counts as silence. A click
+    in silence fills fewer frames than a tenth.
 
     Args:
-        model: a trained one.
-        audio: a recording, as for `denoising_errors`.
+        model: a trained model.
+        audio: a recording, as for `error_profile`.
         sample_rate: of the audio, Hz.
 
     Raises:
-        ParameterError: as `denoising_errors` of the audio.
+        ParameterError: as for `error_profile`.
     """
     mono = _mono(model, audio, sample_rate=sample_rate)
     frame = min(max(1, round(LEVEL_FRAME_SECONDS * model.sample_rate)), mono.shape[-1])
@@ -138,22 +138,8 @@ def in_db(errors: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return 10.0 * (errors + _FLOOR).log10()
 
 
-def check_model(model: object) -> Synthesizer:
-    """Return a model that knows what is normal.
-
-    Raises:
-        ParameterError: if it is not a trained one.
-    """
-    if not isinstance(model, Synthesizer):
-        raise ParameterError(
-            "model was not trained, and knows of nothing what is normal: give a name of a model that ships, or a run "
-            "of your own"
-        )
-    return model
-
-
 def frame_seconds(model: Synthesizer) -> float:
-    """Return the time between two frames of the errors."""
+    """Return the time between two frames of an error profile, in seconds."""
     bands = _Bands.of(model, n_bands=1)
     return bands.steps / bands.steps_per_second
 
@@ -166,7 +152,7 @@ def _errors(
     sigmas: Float[Tensor, "levels"],
     labels: Sequence[Mapping[str, LabelValue]],
     bands: "_Bands",
-) -> Iterator[Float[Tensor, "told bands frames"]]:
+) -> Iterator[Float[Tensor, "labels bands frames"]]:
     """Yield the errors at each level."""
     denoise = model.denoiser.bind(_condition(model, window, labels=labels))
     for sigma in sigmas:
@@ -175,23 +161,24 @@ def _errors(
 
 
 def _condition(model: Synthesizer, window: Signal, *, labels: Sequence[Mapping[str, LabelValue]]) -> Condition:
-    """Tell labels where there are some, a mel to a vocoder, and otherwise nothing."""
+    """Condition a model with labels on them, a vocoder on the mel of the window, and other models on nothing."""
     if model.labels is not None:
         return Condition(vector=model.labels.vectors(labels).to(window.device))
     if any(labels):
-        raise ParameterError(f"labels {labels[0]} have no meaning for this model, which knows none")
+        raise ParameterError(f"labels {labels[0]} have no meaning for this model, which was trained without")
     return model.conditioner(window) if model.needs_mel else model.conditioner.null(1)
 
 
 def _mono(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Float[Tensor, "_"]:
     audio = checked_recording(audio, sample_rate=sample_rate)
-    if audio.shape[-1] < SHORTEST_SECONDS * sample_rate:
+    if audio.shape[-1] < MIN_SECONDS * sample_rate:
         seconds = audio.shape[-1] / sample_rate
-        raise ParameterError(f"audio of {seconds:.3f} s is too short to be judged: {SHORTEST_SECONDS} s are needed")
+        raise ParameterError(f"audio of {seconds:.3f} s is too short to be scored: give {MIN_SECONDS} s or more")
     return resample(audio.mean(dim=0).to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
 
 
-def _prepared(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Signal:
+def _prepare(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Signal:
+    """Bring audio to the model's rate, level and channels."""
     mono = _mono(model, audio, sample_rate=sample_rate)
     mono = mono * gain_to(model.conditioner.level, mono, sample_rate=model.sample_rate)
     if model.needs_mel and model.dialect is not None:
@@ -203,12 +190,12 @@ def _prepared(model: Synthesizer, audio: Float[Tensor, "channels time"], *, samp
 
 @dataclass(frozen=True)
 class _Bands:
-    """From an error to its power in bands and frames.
+    """Compute the power of an error in bands and frames.
 
     Args:
         steps: of the signal per frame.
         steps_per_second: of the signal.
-        scale: what powers are divided by.
+        scale: divides the powers.
         weights: of the channels or bins in each band.
         stft: of a waveform; None where channels are bands already.
     """
@@ -226,8 +213,8 @@ class _Bands:
             n_mels = model.representation.channels
             if n_bands > n_mels:
                 raise ParameterError(f"n_bands={n_bands} must not exceed the {n_mels} of the model's mel spectrogram")
-            place = torch.arange(n_mels) * n_bands // n_mels
-            weights = (place == torch.arange(n_bands)[:, None]).float()
+            band = torch.arange(n_mels) * n_bands // n_mels
+            weights = (band == torch.arange(n_bands)[:, None]).float()
             weights = weights / weights.sum(dim=1, keepdim=True)
             return cls(1, rate / model.representation.hop_length, 1.0, weights, None)
         hop_length = max(1, round(FRAME_SECONDS * rate))
@@ -242,13 +229,13 @@ class _Bands:
             area_normalised=False,
             gain=1.0,
         )
-        # Mean power in a band, as of white noise of the usual level over all of them: Hann's mean square is 3/8.
-        level = model.conditioner.level or _USUAL_RMS
+        # Mean power in a band, relative to that of white noise at the typical level: Hann's mean square is 3/8.
+        level = model.conditioner.level or _TYPICAL_RMS
         weights = (filters / filters.sum(dim=1, keepdim=True)).float() / (n_fft * 3.0 / 8.0)
         stft = Stft(n_fft, hop_length, n_fft, (n_fft - hop_length) // 2, "reflect")
         return cls(hop_length, float(rate), level**2, weights, stft)
 
-    def __call__(self, error: Signal) -> Float[Tensor, "told bands frames"]:
+    def __call__(self, error: Signal) -> Float[Tensor, "labels bands frames"]:
         if self.stft is None:
             power = error.square()
         else:
@@ -256,8 +243,8 @@ class _Bands:
             power = spectrum.real.square() + spectrum.imag.square()
         return self.weights.to(power) @ power / self.scale
 
-    def cut(self, model: Synthesizer) -> ChunkPlan:
-        """Return how the signal may be cut without another result."""
+    def chunk_plan(self, model: Synthesizer) -> ChunkPlan:
+        """Return chunks with enough context that errors equal those of the unchunked signal."""
         network = model.denoiser.network
         window, alignment = (0, 1) if self.stft is None else (self.stft.n_fft, self.steps)
         if model.needs_mel and model.dialect is not None:
