@@ -43,7 +43,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.evaluate_generated": "audiodiff.evaluation.generated",
     "audiodiff.feature_choice": "audiodiff.tasks.features.probe",
     "audiodiff.feature_files": "audiodiff.tasks.features.files",
-    "audiodiff.features": "audiodiff.tasks.features.extract",
+    "audiodiff.features": "audiodiff.tasks.features",
     "audiodiff.features_command": "audiodiff.cli.features",
     "audiodiff.file_generation": "audiodiff.tasks.generation.files",
     "audiodiff.file_plan": "audiodiff.io.jobs",
@@ -74,8 +74,9 @@ MODULES: Mapping[str, str] = {
     "audiodiff.restoration": "audiodiff.tasks.restoration",
     "audiodiff.restoration_files": "audiodiff.tasks.restoration.files",
     "audiodiff.restore_command": "audiodiff.cli.restore",
-    "audiodiff.schedule_command": "audiodiff.cli.schedule",
+    "audiodiff.schedule_command": "audiodiff.cli.noise_schedule",
     "audiodiff.schedule_search": "audiodiff.tasks.noise_schedule",
+    "audiodiff.schedule_search.choice": "audiodiff.tasks.noise_schedule.optimize",
     "audiodiff.second_stage": "audiodiff.models.vocoder",
     "audiodiff.sound_map": "audiodiff.tasks.features.map",
     "audiodiff.sweep_table": "audiodiff.training.sweep",
@@ -100,6 +101,18 @@ WEIGHTS: Mapping[str, str] = {
     "denoiser.horizon.": "denoiser.step_size.",
 }
 """Renamed beginnings of the names of weights."""
+
+COMMANDS: Mapping[str, str] = {
+    "schedule": "noise-schedule",
+}
+"""Renamed commands of `audiodiff`."""
+
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "cluster": {"--method": "--algorithm"},
+    "map": {"--method": "--layout"},
+    "noise-schedule": {"--method": "--strategy"},
+}
+"""Renamed options of commands, by the command of today."""
 
 
 def current_module(name: str) -> str | None:

@@ -1,47 +1,45 @@
-"""`audiodiff cluster`: group recordings that sound alike."""
+"""`audiodiff cluster`: cluster recordings by how they sound."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Centre, Described, Describer, Device, Split
+from audiodiff.cli.options import Centre, Device, FeatureInputs, FeatureModel, Force, Split
 from audiodiff.errors import ParameterError
-from audiodiff.io.console import progress, say
+from audiodiff.io.console import say, stage_progress
 from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.tasks.features.archive import Features, write_table
 from audiodiff.tasks.features.cluster import (
-    METHODS,
-    MOST_CLUSTERS,
+    ALGORITHMS,
+    MAX_CLUSTERS,
     Clustering,
     agreement,
     best_clustering,
     cluster,
-    standardised,
-    usual_ks,
+    standardize,
 )
-from audiodiff.tasks.features.files import Features, check_outputs, features_from, shown_path, write_whole
+from audiodiff.tasks.features.files import check_outputs, features_from
 
 
 def cluster_command(
-    inputs: Described,
+    inputs: FeatureInputs,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A .csv: every recording and its cluster."),
+        typer.Option("--out", "-o", metavar="FILE", help="A table (.csv) of all recordings and their clusters."),
     ] = None,
     k: Annotated[
         int | None,
         typer.Option(
-            "-k", metavar="K", help="How many clusters.", show_default=f"2 to {MOST_CLUSTERS}, by the silhouette"
+            "-k", metavar="K", help="Number of clusters.", show_default=f"2 to {MAX_CLUSTERS}, by the silhouette"
         ),
     ] = None,
-    method: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(METHODS)}.")] = "kmeans",
+    algorithm: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(ALGORITHMS)}.")] = "kmeans",
     components: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Whitened principal components to compare by.", show_default="all features, standardised"
+            metavar="N", help="Use this many whitened principal components.", show_default="all features, standardized"
         ),
     ] = None,
     centre: Centre = None,
@@ -54,15 +52,15 @@ def cluster_command(
         ),
     ] = None,
     split: Split = None,
-    model: Describer = SPEECH_PRIOR,
+    model: FeatureModel = SPEECH_PRIOR,
     device: Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Force = False,
 ) -> None:
-    """Group recordings that sound alike, and say how clear the groups are.
+    """Cluster recordings by how they sound, and measure how distinct the clusters are.
 
-    A table tells the size of each cluster, its most typical recording and, where labels are known, what it mostly
-    holds. Silhouette and Calinski-Harabasz need no labels. Where labels are known: normalised mutual information
-    (NMI), adjusted Rand index (ARI), and accuracy when every cluster is given one label in the best way.
+    A table shows the size of each cluster, its most typical recording and its most frequent label. Silhouette and
+    Calinski-Harabasz need no labels. With labels: normalised mutual information (NMI), adjusted Rand index (ARI), and
+    accuracy in the best matching of clusters with labels.
 
     \b
     Examples:
@@ -74,45 +72,49 @@ def cluster_command(
         if out.suffix.lower() != ".csv":
             raise ParameterError(f"--out {out} must end in .csv")
         check_outputs([out], inputs=inputs, force=force)
-    if method not in METHODS:
-        raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
-    found = features_from(inputs, model=model, split=split, device=device)
-    columns = found.known_labels() if label is None else label
-    for column in columns:
-        found.values(column)
-    vectors = standardised(
-        found.vectors, n_components=components, groups=None if centre is None else found.values(centre)
-    )
-    if k is None:
-        ks = usual_ks(vectors)
-        with progress("clustering", total=len(ks)) as bar:
-            clustering = best_clustering(vectors, method=method, ks=ks, on_each=bar.advance)
-    else:
-        clustering = cluster(vectors, k=k, method=method)
-    print(report(found, clustering, columns=columns))
+    if algorithm not in ALGORITHMS:
+        raise ParameterError(f"--algorithm {algorithm} must be one of {', '.join(ALGORITHMS)}")
+    with stage_progress() as on_progress:
+        features = features_from(inputs, model=model, split=split, device=device, on_progress=on_progress)
+        columns = features.label_columns() if label is None else label
+        for column in columns:
+            features.values(column)
+        groups = None if centre is None else features.values(centre)
+        vectors = standardize(features.vectors, n_components=components, groups=groups)
+        if k is None:
+            clustering = best_clustering(vectors, algorithm=algorithm, on_progress=on_progress)
+        else:
+            clustering = cluster(vectors, k=k, algorithm=algorithm)
+    print(_report(features, clustering, columns=columns))
     if out is not None:
-        text = _csv(found, clustering, columns=columns, folder=out.absolute().parent)
-        write_whole(out, text.encode())
+        medoids = set(clustering.medoids)
+        results = {
+            "cluster": [str(number) for number in clustering.assignment],
+            "distance": [f"{distance:.6g}" for distance in clustering.distances],
+            "most_typical": ["yes" if index in medoids else "" for index in range(len(vectors))],
+        }
+        write_table(out, features, results=results, columns=columns)
         say(f"wrote {out}")
 
 
-def report(found: Features, clustering: Clustering, *, columns: Sequence[str]) -> str:
-    """Show the clusters, how clear they are, and how far they are what labels say."""
-    head = ["cluster", "size", *(f"most of {column}" for column in columns), "most typical"]
+def _report(features: Features, clustering: Clustering, *, columns: Sequence[str]) -> str:
+    """Format the clusters, their quality, and their agreement with labels."""
+    head = ["cluster", "size", *(f"most frequent {column}" for column in columns), "most typical"]
     rows = [head]
     for number, (size, medoid) in enumerate(zip(clustering.sizes, clustering.medoids, strict=True)):
         members = clustering.assignment == number
-        mostly = [_mostly([v for v, own in zip(found.values(c), members, strict=True) if own]) for c in columns]
-        rows.append([str(number), str(size), *mostly, str(found.entries[medoid].path)])
+        values = [[v for v, own in zip(features.values(c), members, strict=True) if own] for c in columns]
+        path = str(features.entries[medoid].path)
+        rows.append([str(number), str(size), *map(_most_frequent, values), path])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [
         "",
-        f"{len(found.entries)} recordings, {len(clustering.sizes)} clusters: silhouette {clustering.silhouette:.3f}, "
-        f"Calinski-Harabasz {clustering.calinski_harabasz:.1f}",
+        f"{len(features.entries)} recordings, {len(clustering.sizes)} clusters: silhouette "
+        f"{clustering.silhouette:.3f}, Calinski-Harabasz {clustering.calinski_harabasz:.1f}",
     ]
     for column in columns:
-        known = agreement(clustering.assignment, found.values(column))
+        known = agreement(clustering.assignment, features.values(column))
         lines.append(
             f"{column} ({known.n} known): NMI {known.nmi:.3f}, ARI {known.ari:.3f}, "
             f"accuracy {100 * known.accuracy:.1f} %"
@@ -120,29 +122,9 @@ def report(found: Features, clustering: Clustering, *, columns: Sequence[str]) -
     return "\n".join(lines)
 
 
-def _mostly(values: Sequence[str]) -> str:
+def _most_frequent(values: Sequence[str]) -> str:
     known = [value for value in values if value]
     if not known:
         return ""
-    most = max(dict.fromkeys(known), key=known.count)
-    return f"{most} ({100 * known.count(most) / len(known):.0f} %)"
-
-
-def _csv(found: Features, clustering: Clustering, *, columns: Sequence[str], folder: Path) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "start", "cluster", "distance", "most_typical", *columns])
-    medoids = set(clustering.medoids)
-    told = [found.values(column) for column in columns]
-    for index, entry in enumerate(found.entries):
-        writer.writerow(
-            [
-                shown_path(entry.path, folder=folder),
-                f"{entry.start:g}",
-                clustering.assignment[index],
-                f"{clustering.distances[index]:.6g}",
-                "yes" if index in medoids else "",
-                *(values[index] for values in told),
-            ]
-        )
-    return text.getvalue()
+    value = max(dict.fromkeys(known), key=known.count)
+    return f"{value} ({100 * known.count(value) / len(known):.0f} %)"

@@ -21,17 +21,17 @@ COMMANDS = {
     "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
     "likelihood": "Compute how likely recordings are under a model: nats and bits per dimension.",
     "mel": "Make mel spectrograms, or tell which dialect one can be.",
-    "schedule": "Find the noise levels with which a model is best in few steps.",
+    "noise-schedule": "Optimize a model's noise schedule for few steps.",
     "enhance": "Take noise out of speech.",
     "inpaint": "Fill gaps: lost packets, dropouts, what was cut out.",
     "extend": "Give narrow-band recordings the high frequencies that they lack.",
     "declip": "Restore what was clipped.",
     "edit": "Say it again otherwise: as another speaker, another class, a little or a lot.",
     "augment": "Make varied copies of recordings, to train other models with.",
-    "anomaly": "Learn what is normal, and say what is not.",
-    "features": "Turn recordings into vectors.",
-    "cluster": "Group recordings that sound alike.",
-    "map": "Lay recordings out in a picture by how they sound, and play them from it.",
+    "anomaly": "Detect anomalies: fit a detector on normal recordings, then score others.",
+    "features": "Extract feature vectors from recordings.",
+    "cluster": "Cluster recordings by how they sound.",
+    "map": "Map recordings by how they sound, on a page that plays them.",
     "join": "Put a model of mel spectrograms and a vocoder into one checkpoint.",
     "demo": "Do all of it on embedded speech, in minutes.",
 }
@@ -40,7 +40,7 @@ MODULES = {
     "evaluate": "audiodiff.cli.evaluate",
     "likelihood": "audiodiff.cli.likelihood",
     "mel": "audiodiff.cli.mel",
-    "schedule": "audiodiff.cli.schedule",
+    "noise-schedule": "audiodiff.cli.noise_schedule",
     "enhance": "audiodiff.cli.restore",
     "inpaint": "audiodiff.cli.restore",
     "extend": "audiodiff.cli.restore",
@@ -126,7 +126,7 @@ def _application(**settings: str | bool) -> "typer.Typer":
 def _command(name: str) -> Callable[..., None]:
     """Import a command; what it needs later is imported before it begins, and Ctrl-C in it is answered in words."""
     require(*IMPORTED)
-    command = getattr(importlib.import_module(MODULES[name]), f"{name}_command")
+    command = getattr(importlib.import_module(MODULES[name]), f"{name.replace('-', '_')}_command")
 
     @functools.wraps(command)
     def interruptible(*arguments: object, **options: object) -> None:

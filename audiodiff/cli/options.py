@@ -24,11 +24,11 @@ LabelGuidance = Annotated[
     typer.Option(metavar="SCALE", help="How far to exaggerate the labels; 1 is none. It doubles the time."),
 ]
 
-Described = Annotated[
+FeatureInputs = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT",
-        help="A file that audiodiff features wrote, or recordings: files, folders, globs, manifests.",
+        help="A feature file (.npz), or recordings: files, folders, globs, manifests.",
         show_default=False,
     ),
 ]
@@ -36,11 +36,11 @@ Centre = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="Take off what the recordings of one value of this column have in common: with speaker, what is said "
-        "is compared and not who says it.",
+        help="Subtract the mean of each value of this column: with speaker, recordings are compared by what is said, "
+        "not by who says it.",
     ),
 ]
 Split = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only what the manifest has in this split.", show_default="all")
+    str | None, typer.Option(metavar="NAME", help="Use only this split of the manifest.", show_default="all")
 ]
-Describer = Annotated[str, typer.Option(metavar="MODEL", help="For recordings: what makes features of them.")]
+FeatureModel = Annotated[str, typer.Option(metavar="MODEL", help="Model that extracts the features of recordings.")]

@@ -1,4 +1,4 @@
-"""`audiodiff features` and `audiodiff cluster` as a person uses them, and the file between them."""
+"""`audiodiff features` and `audiodiff cluster`: files, tables and refusals."""
 
 import csv
 import dataclasses
@@ -12,12 +12,12 @@ import torch
 
 from audiodiff.cli.cluster import cluster_command
 from audiodiff.cli.features import features_command
-from audiodiff.data import Entry
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
+from audiodiff.tasks.features.archive import load_features
 from audiodiff.tasks.features.extract import FeatureLayer, features
-from audiodiff.tasks.features.files import Features, features_from, load_features, load_model, recordings, save_features
-from audiodiff.tasks.features.probe import Choice, _divided, choose
+from audiodiff.tasks.features.files import list_recordings, load_model
+from audiodiff.tasks.features.probe import choose_layer
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def model(tmp_path_factory) -> str:
 
 @pytest.fixture
 def pitches(tmp_path) -> Path:
-    """Write a data set whose label is a pitch, that every model can hear."""
+    """Write a data set whose label is a pitch that every model distinguishes."""
     folder = tmp_path / "pitches"
     rows = []
     for index in range(12):
@@ -48,17 +48,17 @@ def run(inputs, out, model, **options):
     return load_features(out)
 
 
-def test_a_row_is_what_the_function_gives(model, tmp_path):
+def test_a_vector_equals_that_of_the_library(model, tmp_path):
     path = sounds.write(tmp_path / "a.flac", 9000, sample_rate=16000, n_channels=2)
     found = run([path], tmp_path / "f.npz", model, noise_level=0.3, layer=1)
     audio, rate = audio_io.read(path)
     expected = features(load_model(model, device="cpu"), audio, sample_rate=rate, noise_level=0.3, layer=1)
     np.testing.assert_allclose(found.vectors[0], expected, rtol=1e-4, atol=1e-5)
-    assert found.tap == FeatureLayer(0.3, 1)
+    assert found.extracted_at == FeatureLayer(0.3, 1)
     assert found.model == model
 
 
-def test_the_file_holds_the_columns_and_needs_no_pickle(model, pitches, tmp_path):
+def test_the_file_holds_the_columns_and_loads_without_pickle(model, pitches, tmp_path):
     out = tmp_path / "f.npz"
     found = run([pitches], out, model)
     with np.load(out, allow_pickle=False) as file:
@@ -77,14 +77,14 @@ def test_a_vector_depends_on_its_recording_alone(model, pitches, tmp_path):
     assert np.array_equal(alone.vectors[0], together.vectors[5])
 
 
-def test_a_split_is_what_the_manifest_says(model, pitches, tmp_path):
+def test_a_split_is_that_of_the_manifest(model, pitches, tmp_path):
     found = run([pitches / "manifest.csv"], tmp_path / "f.npz", model, split="test")
     assert [entry.path.stem for entry in found.entries] == ["8", "9", "10", "11"]
-    with pytest.raises(DataError, match="--split val: no recording is in it; the splits there are: test, train"):
-        recordings([str(pitches)], split="val")
+    with pytest.raises(DataError, match="--split val: no recording is in it; the splits are: test, train"):
+        list_recordings([str(pitches)], split="val")
 
 
-def test_stretches_of_a_file_are_features_of_the_stretch(model, tmp_path):
+def test_an_excerpt_has_the_features_of_the_excerpt_alone(model, tmp_path):
     path = sounds.write(tmp_path / "long.wav", 40000)
     audio, _ = audio_io.read(path)
     audio_io.write(tmp_path / "part.wav", audio[:, 11025:22050], sample_rate=22050)
@@ -95,108 +95,30 @@ def test_stretches_of_a_file_are_features_of_the_stretch(model, tmp_path):
     assert (found.entries[1].start, found.entries[1].seconds) == (0.0, None)
 
 
-def test_what_is_saved_is_read_back(tmp_path):
-    entries = (
-        Entry(
-            tmp_path / "in" / "a.wav", label="x", speaker="s", extra=(("vectors", "odd"), ("column_vectors", "odder"))
-        ),
-        Entry(Path("/elsewhere/b.wav"), start=1.25, text="zwölf"),
-    )
-    saved = Features(np.arange(6, dtype=np.float32).reshape(2, 3), entries, "m", FeatureLayer(0.1, 2))
-    save_features(tmp_path / "f.npz", saved)
-    found = load_features(tmp_path / "f.npz")
-    assert found.entries == entries
-    assert np.array_equal(found.vectors, saved.vectors)
-    assert (found.model, found.tap) == ("m", FeatureLayer(0.1, 2))
-
-
-@pytest.mark.parametrize("column", ["file", "allow_pickle", "column_a"])
-def test_a_column_may_have_any_name(tmp_path, column):
-    entries = (Entry(tmp_path / "a.wav", extra=((column, "value"),)),)
-    save_features(tmp_path / "f.npz", Features(np.zeros((1, 2), dtype=np.float32), entries, "m", FeatureLayer(0.1, 0)))
-    found = load_features(tmp_path / "f.npz")
-    assert found.columns == [column]
-    assert found.values(column) == ["value"]
-
-
-def test_noise_level_and_layer_are_chosen_on_recordings_outside_the_test(model, pitches, tmp_path, capsys):
+def test_the_layer_is_chosen_on_recordings_outside_the_test_split(model, pitches, tmp_path, capsys):
     found = run([pitches], tmp_path / "f.npz", model, choose_by="label")
-    entries = recordings([str(pitches)])
-    choice = choose(load_model(model, device="cpu"), entries, column="label")
+    entries = list_recordings([str(pitches)])
+    choice = choose_layer(load_model(model, device="cpu"), entries, column="label")
     assert (choice.n_fit, choice.n_validated) == (6, 2)
-    assert found.tap == choice.best
-    assert "2 recordings whose label a linear probe tells, fitted on 6" in capsys.readouterr().err
+    assert found.extracted_at == choice.best
+    assert "linear probe of label on 2 recordings, fitted on 6" in capsys.readouterr().err
 
 
-def test_among_equals_the_one_in_the_middle_is_best():
-    taps = tuple(FeatureLayer(0.1, layer) for layer in range(5))
-    assert Choice(taps, (0.5, 0.9, 0.9, 0.9, 0.1), 2, 2).best == taps[2]
-    assert Choice(taps, (0.5, 0.9, 0.9, 0.9, 0.95), 2, 2).best == taps[4]
-
-
-def test_nothing_can_be_chosen_by_a_column_of_one_value(model, pitches):
+def test_a_column_of_one_value_is_refused(model, pitches):
     with pytest.raises(DataError, match="column 'licence': 1 of its values"):
-        choose(load_model(model, device="cpu"), recordings([str(pitches)]), column="licence")
+        choose_layer(load_model(model, device="cpu"), list_recordings([str(pitches)]), column="licence")
 
 
 @pytest.mark.parametrize(("train", "val"), [(["low"], ["high"]), (["low", "high"], ["low"])])
-def test_nothing_can_be_chosen_by_values_that_splits_do_not_share(model, pitches, train, val):
-    known = recordings([str(pitches)])
+def test_a_column_whose_values_splits_do_not_share_is_refused(model, pitches, train, val):
+    known = list_recordings([str(pitches)])
     entries = [dataclasses.replace(entry, split="train") for entry in known if entry.label in train]
     entries += [dataclasses.replace(entry, split="val") for entry in known if entry.label in val]
     with pytest.raises(DataError, match=r"'label': [01] of its values are both among"):
-        choose(load_model(model, device="cpu"), entries, column="label")
+        choose_layer(load_model(model, device="cpu"), entries, column="label")
 
 
-def test_no_more_recordings_are_tried_than_asked_for():
-    entries = [Entry(Path(f"{index}.wav"), label=str(index % 20)) for index in range(60)]
-    for n in (4, 30, 45, 100):
-        fitted, validated = _divided(entries, column="label", n=n)
-        assert len(fitted) + len(validated) <= n
-        assert {entry.label for entry in fitted} == {entry.label for entry in validated}
-
-
-def test_clusters_of_recordings_are_written_and_told(model, pitches, tmp_path, capsys):
-    run([pitches], tmp_path / "f.npz", model)
-    cluster(tmp_path / "f.npz", k=2, out=tmp_path / "c.csv")
-    told = capsys.readouterr().out
-    assert "label (12 known): NMI 1.000, ARI 1.000, accuracy 100.0 %" in told
-    with (tmp_path / "c.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["cluster"] for row in rows] == ["0", "1"] * 6
-    assert sum(row["most_typical"] == "yes" for row in rows) == 2
-    assert rows[0]["path"] == "pitches/0.wav"
-    assert f"{pitches / '0.wav'}"[:-5] in told
-
-
-def test_recordings_themselves_can_be_clustered(model, pitches, capsys):
-    cluster(pitches, k=2, model=model)
-    assert "label (12 known): NMI 1.000" in capsys.readouterr().out
-    cluster(pitches, k=None, model=model)
-    assert "12 recordings, " in capsys.readouterr().out
-
-
-def test_folders_are_labels_where_there_are_no_others(tmp_path):
-    entries = (Entry(Path("cat/1.wav")), Entry(Path("dog/2.wav")))
-    vectors = np.zeros((2, 1), dtype=np.float32)
-    assert Features(vectors, entries, "m", FeatureLayer(0.1, 0)).known_labels() == ["folder"]
-    assert Features(vectors[:1], entries[:1], "m", FeatureLayer(0.1, 0)).known_labels() == []
-
-
-def cluster(source, **options):
-    """Call the command with the defaults of its options."""
-    defaults = {"out": None, "k": None, "method": "kmeans", "components": None, "centre": None, "label": None}
-    defaults |= {"split": None, "model": "none", "device": "cpu", "force": False}
-    cluster_command([str(source)], **{**defaults, **options})
-
-
-def test_a_wrong_column_is_refused_with_those_there_are(model, pitches, tmp_path):
-    run([pitches], tmp_path / "f.npz", model)
-    with pytest.raises(ParameterError, match="column 'pitch' says nothing; there are label, split, layer, licence"):
-        cluster(tmp_path / "f.npz", label=["pitch"])
-
-
-def test_what_cannot_be_is_refused_before_anything_is_computed(model, pitches, tmp_path):
+def test_invalid_arguments_are_refused_before_anything_is_computed(model, pitches, tmp_path):
     with pytest.raises(ParameterError, match=r"must end in \.npz"):
         run([pitches], tmp_path / "f.txt", model)
     with pytest.raises(ParameterError, match="leave out --layer"):
@@ -211,6 +133,45 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(model, pitches, t
     assert not (tmp_path / "g.npz").exists()
 
 
+def test_a_bad_recording_is_named(pitches):
+    (pitches / "3.wav").write_bytes(b"RIFF")
+    with pytest.raises(DataError, match=r"1 of 12 recordings cannot be used; leave them out:\n .*3\.wav"):
+        list_recordings([str(pitches)])
+
+
+def cluster(source, **options):
+    """Call the command with the defaults of its options."""
+    defaults = {"out": None, "k": None, "algorithm": "kmeans", "components": None, "centre": None, "label": None}
+    defaults |= {"split": None, "model": "none", "device": "cpu", "force": False}
+    cluster_command([str(source)], **{**defaults, **options})
+
+
+def test_clusters_are_written_and_printed(model, pitches, tmp_path, capsys):
+    run([pitches], tmp_path / "f.npz", model)
+    cluster(tmp_path / "f.npz", k=2, out=tmp_path / "c.csv")
+    output = capsys.readouterr().out
+    assert "label (12 known): NMI 1.000, ARI 1.000, accuracy 100.0 %" in output
+    with (tmp_path / "c.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["cluster"] for row in rows] == ["0", "1"] * 6
+    assert sum(row["most_typical"] == "yes" for row in rows) == 2
+    assert rows[0]["path"] == "pitches/0.wav"
+    assert f"{pitches / '0.wav'}"[:-5] in output
+
+
+def test_recordings_are_clustered_without_a_feature_file(model, pitches, capsys):
+    cluster(pitches, k=2, model=model)
+    assert "label (12 known): NMI 1.000" in capsys.readouterr().out
+    cluster(pitches, k=None, model=model)
+    assert "12 recordings, " in capsys.readouterr().out
+
+
+def test_an_unknown_column_is_refused_with_the_known_ones(model, pitches, tmp_path):
+    run([pitches], tmp_path / "f.npz", model)
+    with pytest.raises(ParameterError, match="column 'pitch' has no values; there are label, split, layer, licence"):
+        cluster(tmp_path / "f.npz", label=["pitch"])
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_manifest_is_never_replaced(pitches, folder):
     manifest = pitches / "manifest.csv"
@@ -218,28 +179,3 @@ def test_a_manifest_is_never_replaced(pitches, folder):
     with pytest.raises(ParameterError, match=r"manifest\.csv is one of the inputs: give another --out"):
         cluster(pitches if folder else manifest, out=pitches / ".." / "pitches" / "manifest.csv", force=True)
     assert manifest.read_text() == before
-
-
-def test_a_bad_recording_is_named(pitches):
-    (pitches / "3.wav").write_bytes(b"RIFF")
-    with pytest.raises(DataError, match=r"1 of 12 recordings cannot be used; leave them out:\n .*3\.wav"):
-        recordings([str(pitches)])
-
-
-def test_another_file_is_no_file_of_features(tmp_path):
-    np.savez(tmp_path / "a.npz", mel=np.zeros(3))
-    (tmp_path / "b.npz").write_text("text")
-    (tmp_path / "empty.npz").touch()
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
-    for name, says in (
-        ("a", "has no 'vectors'"),
-        ("b", "no file of features"),
-        ("empty", "no file of features"),
-        ("array", "no file of features"),
-        ("c", "no such file"),
-    ):
-        with pytest.raises(DataError, match=says):
-            load_features(tmp_path / f"{name}.npz")
-    with pytest.raises(ParameterError, match="give it alone"):
-        features_from([str(tmp_path / "a.npz"), "b.wav"], model="none")

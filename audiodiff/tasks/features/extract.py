@@ -1,8 +1,8 @@
-"""What a trained denoiser makes of recordings, as vectors: the activations of a layer at a noise level, over time.
+"""Feature vectors of recordings: activations of a denoiser's layer at a noise level, pooled over time.
 
-A network that tells noise from sound has to know the sound. What goes into the gates of a residual block, for a
-recording with a little noise, is averaged over time, and so is its spread: two numbers for each channel, whatever the
-length. The noise is the same for all recordings, so that a vector depends on its recording alone.
+A network that separates noise from sound has to represent the sound. The input of the gates of a residual block, for a
+recording with a little noise, is reduced to its mean and standard deviation over time: two numbers per channel, for
+any length. The noise is the same for all recordings, so that a vector depends on its recording alone.
 
     model = audiodiff.load("speech-prior-16k")
     vector = features(model, audio, sample_rate=16000)
@@ -30,18 +30,18 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.residual import ResidualBlock
 from audiodiff.types import ReceptiveField, Waveform
 
-_LEAST_SECONDS = 0.1
-_OF_WAVEFORMS = (0.003, 0.27)
-_OF_MELS = (0.4, 0.78)
-"""Noise level, where audio is the signal, and layer, as a share of the way from the first to the last."""
+_MIN_SECONDS = 0.1
+_WAVEFORM_DEFAULT = (0.003, 0.27)
+_MEL_DEFAULT = (0.4, 0.78)
+"""Noise level relative to the audio, and layer as a fraction of the depth, by `audiodiff features --choose-by`."""
 
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """Where features are taken.
+    """Layer and noise level at which features are taken.
 
     Args:
-        noise_level: sigma, in x = x0 + sigma * eps, x0 as the model's representation has it.
+        noise_level: sigma, in x = x0 + sigma * eps, where x0 is the audio in the model's representation.
         layer: number of the residual block, from 0.
     """
 
@@ -54,13 +54,13 @@ class FeatureLayer:
         check_whole(self.layer, name="layer", least=0)
 
 
-def default_tap(model: Synthesizer) -> FeatureLayer:
-    """Return where features are taken unless a call says otherwise, as `audiodiff features --choose-by` found it."""
-    level, depth = _OF_MELS if model.representation.makes_mel else _OF_WAVEFORMS
-    return FeatureLayer(noise_level=level * usual_scale(model), layer=round(depth * (len(layers(model)) - 1)))
+def default_layer(model: Synthesizer) -> FeatureLayer:
+    """Return the layer and noise level that suit this kind of model."""
+    level, depth = _MEL_DEFAULT if model.representation.makes_mel else _WAVEFORM_DEFAULT
+    return FeatureLayer(noise_level=level * signal_scale(model), layer=round(depth * (len(block_names(model)) - 1)))
 
 
-def usual_scale(model: Synthesizer) -> float:
+def signal_scale(model: Synthesizer) -> float:
     """Return the factor between audio and the signal that is diffused; 1 for mels, whose bands have variance 1."""
     if model.representation.makes_mel:
         return 1.0
@@ -69,102 +69,111 @@ def usual_scale(model: Synthesizer) -> float:
     )
 
 
-def layers(model: Synthesizer) -> list[str]:
-    """List the network's residual blocks, the first to the last, by their names as modules.
+def block_names(model: Synthesizer) -> list[str]:
+    """List the module names of the network's residual blocks, from first to last.
 
     Raises:
         ParameterError: if the network has none.
     """
     network = model.denoiser.network
     assert isinstance(network, torch.nn.Module)
-    found = [name for name, module in network.named_modules() if isinstance(module, ResidualBlock)]
-    if not found:
+    names = [name for name, module in network.named_modules() if isinstance(module, ResidualBlock)]
+    if not names:
         raise ParameterError("features need a network of residual blocks (network=wavenet, network=spectral)")
-    return found
+    return names
 
 
-def check_model(model: object) -> Synthesizer:
-    """Return a model that features can be taken of.
+def check_feature_model(model: object) -> Synthesizer:
+    """Return a model that has features, or refuse it.
 
     Raises:
-        ParameterError: if it is not a trained one.
+        ParameterError: if it was not trained, or has no residual blocks.
     """
     if not isinstance(model, Synthesizer):
         raise ParameterError(
             f"model is a {type(model).__name__}, which was not trained: features are the activations of a network; "
             f"give {SPEECH_PRIOR}, digits-8k, or a run of your own"
         )
-    layers(model)
+    block_names(model)
     return model
 
 
 def features(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"] | Float[Tensor, "time"],
+    audio: Float[Tensor, "time"] | Float[Tensor, "channels time"] | Float[Tensor, "batch channels time"],
     *,
     sample_rate: int,
     noise_level: float | None = None,
     layer: int | None = None,
-) -> Float[Tensor, "features"]:
-    """Return the means and then the standard deviations over time of a layer's channels.
+) -> Float[Tensor, "*batch features"]:
+    """Compute the means, then the standard deviations, over time of a layer's channels.
 
-    The network is told no label; one that hears recordings is told this one, and a vocoder its mel spectrogram.
+    The network gets no label. A model that is conditioned on a recording gets this one, a vocoder its mel spectrogram.
 
     Args:
         model: as audiodiff.load returns it.
-        audio: a recording of any length; channels are averaged, and a model that expects a level is given it.
+        audio: a recording of any length, or a batch; channels are averaged, and scaled to the level of the model if it
+            has one.
         sample_rate: of the audio, Hz; it is resampled to the model's.
-        noise_level: sigma of the noise that is added; None is `default_tap`'s.
-        layer: number of the residual block, from 0; None is `default_tap`'s.
+        noise_level: sigma of the added noise; None is that of `default_layer`.
+        layer: number of the residual block, from 0; None is that of `default_layer`.
 
     Raises:
-        ParameterError: if an argument is out of range, or audio is no recording, is empty or not finite.
+        ParameterError: if an argument is out of range, or the audio is not a tensor of finite floating point numbers.
 
     Example:
         >>> import audiodiff
         >>> features(audiodiff.load("digits-8k"), torch.randn(4000), sample_rate=8000).shape
         torch.Size([768])
     """
-    usual = default_tap(model)
-    tap = FeatureLayer(
-        usual.noise_level if noise_level is None else noise_level,
-        usual.layer if layer is None else layer,
+    default = default_layer(model)
+    at = FeatureLayer(
+        default.noise_level if noise_level is None else noise_level,
+        default.layer if layer is None else layer,
     )
-    return features_of_layers(model, audio, sample_rate=sample_rate, noise_level=tap.noise_level, chosen=[tap.layer])[0]
+
+    def of_recording(recording: Float[Tensor, "..."]) -> Float[Tensor, "features"]:
+        return features_of_layers(
+            model, recording, sample_rate=sample_rate, noise_level=at.noise_level, layers=[at.layer]
+        )[0]
+
+    if isinstance(audio, Tensor) and audio.ndim == 3 and len(audio):
+        return torch.stack([of_recording(recording) for recording in audio])
+    return of_recording(audio)
 
 
 @torch.inference_mode()
 def features_of_layers(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"] | Float[Tensor, "time"],
+    audio: Float[Tensor, "time"] | Float[Tensor, "channels time"],
     *,
     sample_rate: int,
     noise_level: float,
-    chosen: Sequence[int],
+    layers: Sequence[int],
 ) -> Float[Tensor, "layers features"]:
-    """Return the features of several layers, which cost no more than those of one; arguments as for `features`.
+    """Compute the features of several layers in one pass; other arguments as for `features`.
 
-    A long recording is computed in pieces, each with so much around it that the sums are those of the whole.
+    A long recording is computed in chunks, with enough context that the result equals the unchunked one.
 
     Raises:
         ParameterError: as `features`.
     """
     FeatureLayer(noise_level, 0)
-    known = layers(model)
-    for layer in chosen:
+    names = block_names(model)
+    for layer in layers:
         check_whole(layer, name="layer", least=0)
-        if layer >= len(known):
-            raise ParameterError(f"layer={layer} must be below {len(known)}: the network has so many residual blocks")
-    blocks = [known[layer] for layer in chosen]
-    waveform = _prepared(model, audio, sample_rate=sample_rate)
-    cut = _cut(model)
+        if layer >= len(names):
+            raise ParameterError(f"layer={layer} must be below {len(names)}, the number of residual blocks")
+    waveform = _prepare(model, audio, sample_rate=sample_rate)
+    plan = _chunk_plan(model)
     totals, n_frames = torch.zeros((), dtype=torch.float64), 0
-    for piece in cut.chunks(waveform.shape[-1], sample_rate=model.sample_rate):
-        window = waveform[..., piece.first : piece.last]
-        found = _activations(model, window, blocks=blocks, noise_level=noise_level, first_sample=piece.first)
-        step = _samples_per_frame(found.shape[-1], n_samples=window.shape[-1], alignment=cut.alignment)
-        stop = None if piece.stop == waveform.shape[-1] else piece.within.stop // step
-        kept = found[..., piece.within.start // step : stop].double()  # (layers, width, frames)
+    for chunk in plan.chunks(waveform.shape[-1], sample_rate=model.sample_rate):
+        window = waveform[..., chunk.first : chunk.last]
+        blocks = [names[layer] for layer in layers]
+        activations = _activations(model, window, blocks=blocks, noise_level=noise_level, first_sample=chunk.first)
+        step = _samples_per_frame(activations.shape[-1], n_samples=window.shape[-1], alignment=plan.alignment)
+        stop = None if chunk.stop == waveform.shape[-1] else chunk.within.stop // step
+        kept = activations[..., chunk.within.start // step : stop].double()  # (layers, width, frames)
         totals = totals + torch.stack([kept.sum(-1), kept.square().sum(-1)]).cpu()
         n_frames += kept.shape[-1]
     mean, square = totals / n_frames
@@ -177,32 +186,32 @@ def _activations(
     x0 = model.representation.encode(window)
     noise = noise_of(0, [0], offset=first_sample // model.representation.hop_length)
     gates, outputs = ([f"{block}.{part}" for block in blocks] for part in ("dilated_conv", "output_projection"))
-    found = model.denoiser.activations(
+    activations = model.denoiser.activations(
         x0 + noise_level * noise(x0, 0),
         x0.new_full((1,), noise_level),
         _condition(model, window),
         layers=[*gates, outputs[0]],
     )
-    # The convolution of a block that looks ahead less than back goes on behind the end.
-    n_frames = found[outputs[0]].shape[-1]
-    return torch.cat([found[gate][..., :n_frames] for gate in gates])
+    # Where a block looks ahead less than back, its convolution yields frames beyond the end.
+    n_frames = activations[outputs[0]].shape[-1]
+    return torch.cat([activations[gate][..., :n_frames] for gate in gates])
 
 
 def _condition(model: Synthesizer, window: Waveform) -> Condition:
-    """Return what the network is told: the recording, as far as it can hear one, and nothing else."""
-    hears = model.needs_mel or isinstance(model.conditioner, DegradedConditioner)
-    return model.conditioner(window) if hears else model.conditioner.null(1)
+    """Condition on the recording where the model takes one, otherwise on nothing."""
+    takes_audio = model.needs_mel or isinstance(model.conditioner, DegradedConditioner)
+    return model.conditioner(window) if takes_audio else model.conditioner.null(1)
 
 
-def _prepared(model: Synthesizer, audio: object, *, sample_rate: int) -> Waveform:
+def _prepare(model: Synthesizer, audio: object, *, sample_rate: int) -> Waveform:
     """Bring audio to the model's rate, channels and level."""
     channels = audio[None] if isinstance(audio, Tensor) and audio.ndim == 1 else audio
     mono = checked_recording(channels, sample_rate=sample_rate).mean(dim=0)
     mono = resample(mono.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
-    # What is shorter than a frame has no spectrum.
-    length = max(mono.shape[-1], math.ceil(_LEAST_SECONDS * model.sample_rate))
+    # Shorter than a frame, there would be no spectrum.
+    length = max(mono.shape[-1], math.ceil(_MIN_SECONDS * model.sample_rate))
     if model.needs_mel and model.dialect is not None:
-        # The mel that a vocoder is told has no frame for what is left over.
+        # The mel that conditions a vocoder has no frame for a remainder.
         length = -(-length // model.dialect.hop_length) * model.dialect.hop_length
     mono = F.pad(mono, (0, length - mono.shape[-1]))
     mono = mono * gain_to(model.conditioner.level, mono, sample_rate=model.sample_rate)
@@ -210,8 +219,8 @@ def _prepared(model: Synthesizer, audio: object, *, sample_rate: int) -> Wavefor
     return mono.expand(1, n_channels, -1)
 
 
-def _cut(model: Synthesizer) -> ChunkPlan:
-    """Return how a recording may be cut: an activation depends on no more than an output does."""
+def _chunk_plan(model: Synthesizer) -> ChunkPlan:
+    """Return chunks with enough context for the network's output, which suffices for its activations."""
     network, hop = model.denoiser.network, model.representation.hop_length
     window, mel_hop = (0, 1) if model.dialect is None else (model.dialect.n_fft, model.dialect.hop_length)
     before, after = (hop * side + window for side in network.receptive_field)
@@ -219,6 +228,6 @@ def _cut(model: Synthesizer) -> ChunkPlan:
 
 
 def _samples_per_frame(n_frames: int, *, n_samples: int, alignment: int) -> int:
-    """Return the divisor of the grain by which a layer's rate is lower than that of the samples."""
+    """Return the divisor of the alignment that is nearest to a layer's samples per frame."""
     divisors = [step for step in range(1, alignment + 1) if alignment % step == 0]
     return min(divisors, key=lambda step: abs(n_samples / n_frames - step))

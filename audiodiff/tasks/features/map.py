@@ -1,4 +1,4 @@
-"""Recordings laid out in two dimensions by how they sound: coordinates, a picture, and a page that plays them."""
+"""Map of recordings: two-dimensional coordinates, a picture, and a web page that plays the recordings."""
 
 import base64
 import colorsys
@@ -20,16 +20,17 @@ from jaxtyping import Float
 
 from audiodiff.data import Entry, load_whole, scan, vocabulary
 from audiodiff.errors import DataError, ParameterError, check_whole
-from audiodiff.tasks.features.files import Features
+from audiodiff.tasks.features.archive import Features
+from audiodiff.types import OnProgress
 
 Vectors = Float[np.ndarray, "points features"]
 Coordinates = Float[np.ndarray, "points 2"]
 
 N_NEIGHBOURS = 5
-"""Whose votes `knn_accuracy` counts, and whose ranks `trustworthiness`."""
+"""Neighbours of a point in `knn_accuracy` and `trustworthiness`."""
 
-MOST_SEED = 2**32 - 1
-"""The greatest that numpy's generators take."""
+MAX_SEED = 2**32 - 1
+"""Largest seed of numpy's generators."""
 
 _UMAP_NEIGHBOURS = 15
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000)
@@ -49,28 +50,28 @@ _GOLDEN_ANGLE = 137.508
 
 
 @dataclass
-class Sounds:
-    """The sounds of a page: each within it as long as there is room, and otherwise a link.
+class PageAudio:
+    """Audio of a page: embedded up to a number of bytes, then linked.
 
     Args:
         folder: of the page, which links are relative to.
-        room: bytes of sound that the page may still take in, as they are written there.
-        n_linked: how many were linked.
+        max_bytes: of encoded audio that may still be embedded.
+        n_linked: recordings that were linked.
     """
 
     folder: Path
-    room: int
+    max_bytes: int
     n_linked: int = field(default=0, init=False)
 
     def source(self, entry: Entry) -> str:
-        """Return what an audio element plays."""
-        if self.room > 0:
+        """Return the source of a recording's audio element."""
+        if self.max_bytes > 0:
             embedded = _embedded(entry)
-            if len(embedded) <= self.room:
-                self.room -= len(embedded)
+            if len(embedded) <= self.max_bytes:
+                self.max_bytes -= len(embedded)
                 return embedded
-            # Those that follow are linked too, or it would be by chance which are.
-            self.room = 0
+            # Link all that follow too, so that the embedded recordings are the first ones.
+            self.max_bytes = 0
         self.n_linked += 1
         link = quote(Path(os.path.relpath(entry.path, self.folder)).as_posix())
         if entry.start == 0.0 and entry.seconds is None:
@@ -79,48 +80,48 @@ class Sounds:
         return f"{link}#t={entry.start:.3f}{end}"
 
 
-def coordinates(vectors: Vectors, *, method: str = "pca", seed: int = 0) -> Coordinates:
-    """Lay points out in two dimensions; points that are all alike lie in one place.
+def coordinates(vectors: Vectors, *, layout: str = "pca", seed: int = 0) -> Coordinates:
+    """Project points to two dimensions; points that are all alike share one place.
 
     Args:
-        vectors: as they are to be compared, `audiodiff.tasks.features.cluster.standardised` for one.
-        method: pca, the two directions in which points differ most; or umap, which keeps neighbours together and says
-            nothing of distances far away.
+        vectors: the points, for example from `audiodiff.tasks.features.cluster.standardize`.
+        layout: pca, the two directions of largest variance; or umap, which keeps neighbours together, while large
+            distances mean nothing.
         seed: of umap, at most 2**32 - 1.
 
     Raises:
-        ParameterError: if there is no such method or seed, umap is not installed, or there are too few points: 2, or
-            4 for umap.
+        ParameterError: if there is no such layout or seed, umap is not installed, or there are too few points: pca
+            needs 2, umap 4.
     """
-    if method not in METHODS:
-        raise ParameterError(f"method={method!r} must be one of {', '.join(METHODS)}")
+    if layout not in LAYOUTS:
+        raise ParameterError(f"layout={layout!r} must be one of {', '.join(LAYOUTS)}")
     check_whole(seed, name="seed", least=0)
-    if seed > MOST_SEED:
-        raise ParameterError(f"seed={seed} must be at most {MOST_SEED}")
-    least, lay_out = METHODS[method]
+    if seed > MAX_SEED:
+        raise ParameterError(f"seed={seed} must be at most {MAX_SEED}")
+    least, project = LAYOUTS[layout]
     if len(vectors) < least:
-        raise ParameterError(f"{len(vectors)} recordings are too few for method={method}: {least} or more are needed")
+        raise ParameterError(f"{len(vectors)} recordings are too few for layout={layout}: give {least} or more")
     if np.array_equal(vectors, np.broadcast_to(vectors[0], vectors.shape)):
         return np.zeros((len(vectors), 2))
-    return lay_out(vectors.astype(np.float64), seed)
+    return project(vectors.astype(np.float64), seed)
 
 
-def trustworthiness(vectors: Vectors, laid_out: Coordinates, *, n_neighbours: int = N_NEIGHBOURS) -> float:
-    """Return how far neighbours in two dimensions are neighbours: 1 where all are; NaN with too few points to say.
+def trustworthiness(vectors: Vectors, points: Coordinates, *, n_neighbours: int = N_NEIGHBOURS) -> float:
+    """Compute the trustworthiness of a map: 1 if all its neighbours are neighbours in truth; NaN for too few points.
 
     Source: Venna and Kaski 2001; sklearn.manifold.trustworthiness.
     """
-    from sklearn.manifold import trustworthiness as measured
+    from sklearn.manifold import trustworthiness as of_sklearn
 
     if n_neighbours >= len(vectors) / 2:
         return float("nan")
-    return float(measured(vectors, laid_out, n_neighbors=n_neighbours))
+    return float(of_sklearn(vectors, points, n_neighbors=n_neighbours))
 
 
-def knn_accuracy(laid_out: Coordinates, labels: Sequence[str], *, n_neighbours: int = N_NEIGHBOURS) -> float:
-    """Return the share of points whose label most of their nearest neighbours have, of those that have a label.
+def knn_accuracy(points: Coordinates, labels: Sequence[str], *, n_neighbours: int = N_NEIGHBOURS) -> float:
+    """Compute the leave-one-out accuracy of a k-nearest-neighbour classifier of labels, on labelled points.
 
-    Each point is left out of its own neighbours. NaN where there are no more points than neighbours.
+    NaN unless there are more labelled points than neighbours.
     """
     from sklearn.model_selection import LeaveOneOut, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -129,30 +130,30 @@ def knn_accuracy(laid_out: Coordinates, labels: Sequence[str], *, n_neighbours: 
     if len(known) <= n_neighbours:
         return float("nan")
     truth = np.array([labels[index] for index in known])
-    scores = cross_val_score(KNeighborsClassifier(n_neighbours), laid_out[known], truth, cv=LeaveOneOut())
+    scores = cross_val_score(KNeighborsClassifier(n_neighbours), points[known], truth, cv=LeaveOneOut())
     return float(scores.mean())
 
 
-def colours(values: Sequence[str]) -> dict[str, str]:
-    """Give each value a colour; the first ten are easy to tell apart."""
+def value_colours(values: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each value; the first ten are easy to distinguish."""
     rest = [f"hsl({_GOLDEN_ANGLE * index % 360:.0f} 55% 52%)" for index in range(len(values))]
     return dict(zip(values, [*_PALETTE, *rest[len(_PALETTE) :]], strict=False))
 
 
-def picture(laid_out: Coordinates, labels: Sequence[str], *, title: str) -> bytes:
+def picture(points: Coordinates, labels: Sequence[str], *, title: str) -> bytes:
     """Draw the points, coloured by label, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 5.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     known = _sorted_values(labels)
-    size = float(np.clip(6000.0 / len(laid_out), 4.0, 40.0))
-    for value, colour in colours(known or [""]).items():
+    size = float(np.clip(6000.0 / len(points), 4.0, 40.0))
+    for value, colour in value_colours(known or [""]).items():
         own = np.array([label == value for label in labels])
-        axes.scatter(*laid_out[own].T, s=size, color=_rgb(colour), alpha=0.8, linewidths=0, label=value or "recordings")
+        axes.scatter(*points[own].T, s=size, color=_rgb(colour), alpha=0.8, linewidths=0, label=value or "recordings")
     unknown = np.array([not label for label in labels])
     if known and unknown.any():
-        axes.scatter(*laid_out[unknown].T, s=size, color="0.7", linewidths=0, label="not known")
+        axes.scatter(*points[unknown].T, s=size, color="0.7", linewidths=0, label="unknown")
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -167,89 +168,89 @@ def picture(laid_out: Coordinates, labels: Sequence[str], *, title: str) -> byte
 
 
 def page(
-    found: Features,
-    laid_out: Coordinates,
+    features: Features,
+    places: Coordinates,
     *,
     columns: Mapping[str, Sequence[str]],
     title: str,
     notes: Sequence[str],
-    sounds: Sounds,
-    on_sound: Callable[[], None] = lambda: None,
+    audio: PageAudio,
+    on_progress: OnProgress = lambda *_: None,
 ) -> str:
-    """Write the page: one file, which loads nothing from the network.
+    """Return the page: a single HTML file that loads nothing from the network.
 
     Args:
-        found: the recordings.
-        laid_out: where they are.
-        columns: what points can be coloured by, with its value for each recording.
+        features: the recordings.
+        places: their coordinates.
+        columns: that points can be coloured by, each with its value for each recording.
         title: of the page.
-        notes: lines that are shown below it.
-        sounds: where their sounds come from.
-        on_sound: called after each.
+        notes: lines that are shown below the title.
+        audio: embeds or links the recordings.
+        on_progress: called after each recording.
     """
     points = []
-    for index, entry in enumerate(found.entries):
-        x, y = laid_out[index].tolist()
+    for index, entry in enumerate(features.entries):
+        x, y = places[index].tolist()
         points.append(
             {
                 "x": round(x, 5),
                 "y": round(y, 5),
                 "name": entry.path.name if entry.start == 0.0 else f"{entry.path.name} at {entry.start:g} s",
                 "values": [values[index] for values in columns.values()],
-                "source": sounds.source(entry),
+                "source": audio.source(entry),
             }
         )
-        on_sound()
-    told = {
+        on_progress("encoding audio", len(points), len(features.entries))
+    content = {
         "title": title,
         "notes": list(notes),
         "columns": [
-            {"name": name, "order": _sorted_values(values), "colours": colours(_sorted_values(values))}
+            {"name": name, "order": _sorted_values(values), "colours": value_colours(_sorted_values(values))}
             for name, values in columns.items()
         ],
         "points": points,
     }
     # Within a script element, "</" would end it, and "<!--" before "<script" would keep it from ending.
-    data = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")
+    data = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     template = resources.files("audiodiff.tasks.features").joinpath("map.html").read_text(encoding="utf-8")
-    return template.replace("__TITLE__", _escaped(title)).replace("__DATA__", data)
+    return template.replace("__TITLE__", html.escape(title)).replace("__DATA__", data)
 
 
 def _pca(vectors: Vectors, _seed: int) -> Coordinates:
     from sklearn.decomposition import PCA
 
-    found = PCA(min(2, *vectors.shape), random_state=0).fit_transform(vectors)
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+    projected = PCA(min(2, *vectors.shape), random_state=0).fit_transform(vectors)
+    return np.pad(projected, ((0, 0), (0, 2 - projected.shape[1])))
 
 
 def _umap(vectors: Vectors, seed: int) -> Coordinates:
     with warnings.catch_warnings():
-        # Of what UMAP can do with Tensorflow, nothing is used here.
+        # Nothing here needs Tensorflow.
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         try:
             from umap import UMAP
         except ImportError as error:
             raise ParameterError(
-                "method=umap needs umap-learn: pip install 'audiodiff[umap]', or take method=pca"
+                "layout=umap needs umap-learn: pip install 'audiodiff[umap]', or take layout=pca"
             ) from error
     n_neighbours = min(_UMAP_NEIGHBOURS, len(vectors) - 1)
-    # Its start is by eigenvectors, which few points do not have.
+    # The spectral start needs more eigenvectors than few points have.
     start = "spectral" if len(vectors) > 2 * _UMAP_NEIGHBOURS else "random"
-    # A seed asks for one thread; said by itself, UMAP does not warn of it.
+    # UMAP warns that a seed needs one thread, unless n_jobs=1 is given.
     umap = UMAP(n_components=2, n_neighbors=n_neighbours, init=start, random_state=seed, n_jobs=1)
     return np.asarray(umap.fit_transform(vectors), dtype=np.float64)
 
 
-METHODS: dict[str, tuple[int, Callable[[Vectors, int], Coordinates]]] = {"pca": (2, _pca), "umap": (4, _umap)}
-"""By name, how many points a method needs, and what lays them out."""
+LAYOUTS: dict[str, tuple[int, Callable[[Vectors, int], Coordinates]]] = {"pca": (2, _pca), "umap": (4, _umap)}
+"""Layouts by name: the fewest points that they need, and (points, seed) -> coordinates."""
 
 
 def _embedded(entry: Entry) -> str:
-    """Return a recording as MP3, which every browser plays, mono and at 24 kHz at most, as the data of a link."""
+    """Return a recording as a data URL of MP3, which every browser plays, mono and at most at 24 kHz."""
     if not entry.n_samples:
         scanned, bad = scan([entry], min_seconds=0.0)
         if bad:
-            raise DataError(f"{entry.path}: {bad[0].reason}; put it back, or link all recordings with --embed 0")
+            raise DataError(f"{entry.path}: {bad[0].reason}; restore it, or link all recordings with --embed 0")
         entry = scanned[0]
     rate = max(rate for rate in _MP3_RATES if rate <= max(_MP3_RATES[0], entry.sample_rate))
     audio = load_whole(entry, sample_rate=rate, n_channels=1)
@@ -268,12 +269,8 @@ def _sorted_values(labels: Sequence[str]) -> list[str]:
 
 
 def _rgb(colour: str) -> str | tuple[float, float, float]:
-    """Return a colour as matplotlib takes it."""
+    """Return a colour in a form that matplotlib accepts."""
     if colour.startswith("#"):
         return colour
     hue, saturation, lightness = (float(part.rstrip("%")) for part in colour[4:-1].split())
     return colorsys.hls_to_rgb(hue / 360.0, lightness / 100.0, saturation / 100.0)
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text)

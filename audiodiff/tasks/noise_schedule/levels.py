@@ -1,4 +1,4 @@
-"""Noise levels as plain numbers: tables of betas, and the grids that a search starts from."""
+"""Noise levels as plain numbers: tables of betas, and standard grids to start a search from."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from audiodiff.errors import ParameterError
 Levels = tuple[float, ...]
 """Decreasing and positive; the step from the last to 0 is implied."""
 DIGITS = 5
-"""Significant digits of a level that is searched: what is printed is what was tried."""
+"""Significant digits of a searched level, so that the printed grid is exactly the one that was tried."""
 
 
 def sigmas_of_betas(betas: Sequence[float]) -> Levels:
@@ -25,7 +25,7 @@ def sigmas_of_betas(betas: Sequence[float]) -> Levels:
 
 
 def betas_of_sigmas(sigmas: Sequence[float]) -> Levels:
-    """Return the table of betas, least noisy first, whose variance-preserving chain visits these levels.
+    """Return the table of betas, least noisy first, whose variance-preserving chain has these levels.
 
     beta_k = 1 - alpha_bar_k / alpha_bar_(k-1) with alpha_bar_k = 1 / (1 + sigma_k^2), computed without cancellation.
 
@@ -38,7 +38,7 @@ def betas_of_sigmas(sigmas: Sequence[float]) -> Levels:
 
 
 def log_uniform(low: float, high: float, n: int) -> Levels:
-    """Space n levels evenly in log(sigma), from high to low, those between rounded; one level is high.
+    """Space n levels evenly in log(sigma), from high to low; the inner ones are rounded, and a single level is high.
 
     Example:
         >>> log_uniform(1.0, 100.0, 3)
@@ -49,7 +49,7 @@ def log_uniform(low: float, high: float, n: int) -> Levels:
 
 
 def standard_grids(low: float, high: float, n: int) -> Mapping[str, Levels]:
-    """Return the grids that a search starts from, by name, between two levels.
+    """Return standard grids between two levels, by name.
 
     Raises:
         ParameterError: unless 0 < low < high, and n is at least 1.
@@ -67,3 +67,13 @@ def standard_grids(low: float, high: float, n: int) -> Mapping[str, Levels]:
 def rounded(sigma: float) -> float:
     """Return a level with DIGITS significant digits."""
     return float(f"{sigma:.{DIGITS}g}")
+
+
+def format_levels(levels: Sequence[float]) -> str:
+    """Format levels or betas as command-line options take them.
+
+    Example:
+        >>> format_levels([4.0, 0.25])
+        '4,0.25'
+    """
+    return ",".join(f"{level:.6g}" for level in levels)

@@ -1,4 +1,4 @@
-"""The best of all grids through fine levels, for costs that are sums over steps."""
+"""Optimal paths through fine noise levels, for costs that are sums over steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Signal
 
 Costs = Float[Tensor, "levels levels"]
-"""costs[i, j] is that of one step from level i down to level j; only j > i is read."""
+"""costs[i, j] is the cost of a step from level i down to level j; only j > i is read."""
 
 
-def denoising_errors(
+def denoising_mse(
     denoise: Denoise,
     x0: Signal,
     eps: Signal,
@@ -25,14 +25,14 @@ def denoising_errors(
     *,
     on_level: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "levels"]:
-    """Compute mean |x0 - D(x0 + sigma eps, sigma)|^2 at every level, per number, in float64.
+    """Compute mean |x0 - D(x0 + sigma eps, sigma)|^2 per dimension at each level, in float64.
 
     Args:
         denoise: (x, sigma) -> x0.
         x0: clean signals.
         eps: white noise of the same shape, the same at every level, so that the curve is smooth.
         levels: positive.
-        on_level: called after each.
+        on_level: called after each level.
     """
     errors = []
     for sigma in levels:
@@ -42,15 +42,15 @@ def denoising_errors(
 
 
 def bound_costs(levels: Sequence[float], errors: Float[Tensor, "levels"]) -> Costs:
-    """Compute what each step adds to the variational bound, in nats per number of the signal.
+    """Compute the term of each step in the variational bound, in nats per dimension of the signal.
 
     The posterior q(x_b | x_a, x0) of a step from a to b is normal, with mean x_a b^2 / a^2 + x0 (1 - b^2 / a^2) and
-    variance b^2 (1 - b^2 / a^2). Sampling puts D in the place of x0: KL = (1/b^2 - 1/a^2) |x0 - D|^2 / 2. The last
-    level stands for the data: what it hides, the decoder's part of the bound, is the same for all grids.
+    variance b^2 (1 - b^2 / a^2). Sampling replaces x0 by D: KL = (1/b^2 - 1/a^2) |x0 - D|^2 / 2. The last level
+    stands for the data: the decoder's term of the bound is the same for all grids.
 
     Args:
         levels: decreasing, all positive.
-        errors: mean |x0 - D|^2 at each, from `denoising_errors`.
+        errors: mean |x0 - D|^2 at each, from `denoising_mse`.
 
     Source: Ho et al. 2020, eq. 8; Watson et al. 2021, section 3; Kingma et al. 2021 (VDM), eq. 13.
     """
@@ -61,10 +61,10 @@ def bound_costs(levels: Sequence[float], errors: Float[Tensor, "levels"]) -> Cos
 def truncation_powers(
     denoise: Denoise, x: Signal, levels: Sequence[float], *, on_level: Callable[[], None] = lambda: None
 ) -> Costs:
-    """Compute the mean squared error of one Euler step from a fine solution at level i to level j, as it counts at 0.
+    """Compute the mean squared error of an Euler step from a fine solution at level i to level j, transported to 0.
 
-    The fine solution is Heun's through all levels. An error at level b reaches the end times s / sqrt(s^2 + b^2), where
-    s is the RMS of the signal there, as it does exactly for normal data of that variance.
+    The fine solution is Heun's through all levels. An error at level b is scaled by s / sqrt(s^2 + b^2) on its way to
+    0, where s is the RMS of the signal there, which is exact for normal data of that variance.
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -72,7 +72,7 @@ def truncation_powers(
         levels: decreasing, the last 0.
         on_level: called after each step of the fine solution.
 
-    Returns: to be averaged over examples; its square root is what `best_path` adds up.
+    Returns: average it over examples; `best_path` takes its square root.
     """
     states, guesses = [x], []
 
@@ -87,19 +87,19 @@ def truncation_powers(
     powers = torch.zeros(len(levels), len(levels), dtype=torch.float64)
     for i, (state, guess) in enumerate(zip(states[:-1], guesses, strict=True)):
         for j in range(i + 1, len(levels)):
-            missed = guess + (levels[j] / levels[i]) * (state - guess) - states[j]
+            error = guess + (levels[j] / levels[i]) * (state - guess) - states[j]
             transport = power / (power + levels[j] ** 2) if levels[j] else 1.0
-            powers[i, j] = float((missed.double() ** 2).mean()) * transport
+            powers[i, j] = float((error.double() ** 2).mean()) * transport
     return powers
 
 
 def best_path(costs: Costs, n_steps: int) -> tuple[int, ...]:
-    """Find the cheapest way from the first level to the last one in exactly n_steps steps, by dynamic programming.
+    """Find the path of least cost from the first to the last level in exactly n_steps, by dynamic programming.
 
-    Returns: the n_steps + 1 levels that it visits, by number, the first and the last included.
+    Returns: the indices of its n_steps + 1 levels, including the first and the last.
 
     Raises:
-        ParameterError: if there are not so many levels.
+        ParameterError: if there are too few levels.
 
     Example:
         >>> best_path(torch.tensor([[0.0, 1.0, 5.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), 2)
@@ -124,5 +124,5 @@ def best_path(costs: Costs, n_steps: int) -> tuple[int, ...]:
 
 
 def path_cost(costs: Costs, path: Sequence[int]) -> float:
-    """Add up the steps of a path."""
+    """Return the sum of the costs of a path's steps."""
     return math.fsum(float(costs[i, j]) for i, j in pairwise(path))

@@ -1,18 +1,18 @@
-"""What `audiodiff schedule` leaves behind: the checkpoint with its new grid, the note in it, and the picture."""
+"""Output of `audiodiff noise-schedule`: a checkpoint with the new grid, a note in its metrics and card, a picture."""
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.io.atomic import write_atomic
 from audiodiff.io.jobs import make_folder
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.noise_schedule.choice import Choice, listed
-from audiodiff.tasks.noise_schedule.levels import Levels, betas_of_sigmas
+from audiodiff.tasks.noise_schedule.levels import Levels, betas_of_sigmas, format_levels
+from audiodiff.tasks.noise_schedule.optimize import ScheduleResult
 
 PICTURE = "schedule.png"
 _HEADING = "## Noise levels"
@@ -20,11 +20,11 @@ _FILES = {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.METRICS, checkpoint.
 
 
 def check_out(out: Path, *, source: Path, force: bool) -> None:
-    """Refuse a folder that must not be written, and find out whether it can be.
+    """Refuse an output folder that must not or cannot be written.
 
     Raises:
-        ParameterError: if it is the model itself, or holds it.
-        AudioFileError: if it exists without `force`, holds something else than such a checkpoint, or cannot be made.
+        ParameterError: if it is the model's folder, or holds it.
+        AudioFileError: if it exists without `force`, holds other files than such a checkpoint, or cannot be made.
     """
     if source.resolve().is_relative_to(out.resolve()):
         raise ParameterError(f"--out {out} is the model's own folder, or holds it: give another --out")
@@ -33,30 +33,30 @@ def check_out(out: Path, *, source: Path, force: bool) -> None:
             raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
         others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else [out.name]
         if others:
-            raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another")
+            raise AudioFileError(
+                f"--out: {out} holds {others[0]}, which this command does not write: give another --out"
+            )
     make_folder(out)
 
 
-def write(out: Path, choice: Choice, *, model: Synthesizer, source: Path, command: str) -> None:
-    """Write the checkpoint, whole or not at all, and the picture into it."""
+def write_checkpoint(out: Path, result: ScheduleResult, *, model: Synthesizer, source: Path, command: str) -> None:
+    """Write the checkpoint with the new grid, and the picture into it."""
     config = checkpoint.read_config(source)
-    picture = draw(choice)
+    picture = draw(result)
     checkpoint.save(
         out,
-        model=installed(config["model"], choice.sigmas, solver=choice.request.sampler),
+        model=installed(config["model"], result.sigmas, solver=result.request.sampler),
         sample_rate=model.sample_rate,
         mel_dialect=model.dialect,
         weights=model.state_dict(),
-        metrics={**_metrics(source / checkpoint.METRICS), "schedule": note(choice, command=command)},
-        card=card(choice, command=command, before=_text(source / checkpoint.CARD)),
+        metrics={**_metrics(source / checkpoint.METRICS), "schedule": note(result, command=command)},
+        card=card(result, command=command, before=_text(source / checkpoint.CARD)),
     )
-    temporary = out / f".{PICTURE}.{os.getpid()}.tmp"
-    temporary.write_bytes(picture)
-    os.replace(temporary, out / PICTURE)
+    write_atomic(out / PICTURE, picture)
 
 
 def installed(model: Mapping[str, Any], sigmas: Levels, *, solver: str | None) -> dict[str, Any]:
-    """Return a checkpoint's model node with these levels in the place of its grid."""
+    """Return a checkpoint's model node with these levels as its grid."""
     grid = {"_target_": "audiodiff.diffusion.grid.Fixed", "sigmas": list(sigmas)}
     node = {**model["sampler"], "grid": grid, "n_steps": len(sigmas)}
     if solver is not None:
@@ -64,69 +64,69 @@ def installed(model: Mapping[str, Any], sigmas: Levels, *, solver: str | None) -
     return {**model, "sampler": node}
 
 
-def note(choice: Choice, *, command: str) -> dict[str, Any]:
-    """Return what metrics.json says of a grid."""
+def note(result: ScheduleResult, *, command: str) -> dict[str, Any]:
+    """Return the note on a schedule in metrics.json."""
     return {
         "command": command,
-        "method": choice.request.method,
-        "n_steps": len(choice.sigmas),
-        "n_trials": len(choice.trials),
-        "sigmas": list(choice.sigmas),
-        "betas": list(betas_of_sigmas(choice.sigmas)),
-        "start": None if choice.start is None else list(choice.start),
-        "measured": [vars(comparison) for comparison in choice.comparisons],
+        "strategy": result.request.strategy,
+        "n_steps": len(result.sigmas),
+        "n_trials": len(result.trials),
+        "sigmas": list(result.sigmas),
+        "betas": list(betas_of_sigmas(result.sigmas)),
+        "start": None if result.start is None else list(result.start),
+        "measured": [vars(comparison) for comparison in result.comparisons],
     }
 
 
-def table(choice: Choice) -> str:
+def table(result: ScheduleResult) -> str:
     """Return the comparisons as a table in Markdown, and the levels."""
     rows = [
-        f"| {comparison.what}, {comparison.better} is better | {_shown(comparison.before)} | "
-        f"{_shown(comparison.after)} |"
-        for comparison in choice.comparisons
+        f"| {comparison.what}, {comparison.better} is better | {_format(comparison.before)} | "
+        f"{_format(comparison.after)} |"
+        for comparison in result.comparisons
     ]
     head = ["| | before | after |", "|---|---|---|"]
     return "\n".join(
         [
             *([*head, *rows, ""] if rows else []),
-            f"- sigmas: {listed(choice.sigmas)}",
-            f"- betas of the variance-preserving chain: {listed(betas_of_sigmas(choice.sigmas))}",
+            f"- sigmas: {format_levels(result.sigmas)}",
+            f"- betas of the variance-preserving chain: {format_levels(betas_of_sigmas(result.sigmas))}",
         ]
     )
 
 
-def card(choice: Choice, *, command: str, before: str) -> str:
-    """Return a model card with a section on the levels, in the place of an earlier one."""
-    tried = f", {len(choice.trials)} trials" if choice.trials else ""
+def card(result: ScheduleResult, *, command: str, before: str) -> str:
+    """Return a model card with a section on the levels, which replaces an earlier one."""
+    tried = f", {len(result.trials)} trials" if result.trials else ""
     return f"""{before.split(_HEADING)[0].rstrip()}
 
 {_HEADING}
 
-Chosen for {len(choice.sigmas)} steps, method {choice.request.method}{tried}:
+Chosen for {len(result.sigmas)} steps, strategy {result.request.strategy}{tried}:
 
     {command}
 
-{table(choice)}
+{table(result)}
 """.lstrip()
 
 
-def draw(choice: Choice) -> bytes:
-    """Draw the metric over the trials, if there are any, and both grids on an axis of log sigma, as a PNG."""
+def draw(result: ScheduleResult) -> bytes:
+    """Draw the metric over the trials, if any, and both grids on an axis of log sigma, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5.5 if choice.trials else 2.2), layout="constrained")
+    figure = Figure(figsize=(8, 5.5 if result.trials else 2.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2 if choice.trials else 1, 1, squeeze=False)[:, 0]
-    if choice.trials:
-        sign = -1.0 if choice.request.higher_is_better else 1.0
-        lowest = [min(trial.cost for trial in choice.trials[: k + 1]) for k in range(len(choice.trials))]
-        axes[0].plot([sign * trial.cost for trial in choice.trials], ".", color="tab:gray", label="trial")
+    axes = figure.subplots(2 if result.trials else 1, 1, squeeze=False)[:, 0]
+    if result.trials:
+        sign = -1.0 if result.request.higher_is_better else 1.0
+        lowest = [min(trial.cost for trial in result.trials[: k + 1]) for k in range(len(result.trials))]
+        axes[0].plot([sign * trial.cost for trial in result.trials], ".", color="tab:gray", label="trial")
         axes[0].plot([sign * cost for cost in lowest], color="tab:blue", label="best so far")
         axes[0].set_xlabel("trial")
-        axes[0].set_ylabel(choice.request.metric or "")
+        axes[0].set_ylabel(result.request.metric or "")
         axes[0].legend()
-    grids = {"before": choice.start, "after": choice.sigmas}
+    grids = {"before": result.start, "after": result.sigmas}
     for height, (name, color) in enumerate(zip(grids, ("tab:gray", "tab:blue"), strict=True)):
         levels = grids[name] or ()
         axes[-1].plot(levels, [height] * len(levels), "o-", color=color)
@@ -140,7 +140,7 @@ def draw(choice: Choice) -> bytes:
     return buffer.getvalue()
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 

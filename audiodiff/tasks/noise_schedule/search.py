@@ -1,4 +1,4 @@
-"""Grids that cost less and less, by trial."""
+"""Derivative-free search for a grid of least cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ _LEAST_SIZE = 0.005
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold a grid that was tried and what it costs; lower is better."""
+    """A grid and its cost; lower is better."""
 
     sigmas: Levels
     cost: float
@@ -28,24 +28,24 @@ def search(
     n_trials: int,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
-    """Try grids that might cost less and less: the starts, some of all kinds, what Nelder and Mead make of the best.
+    """Minimize a cost over grids: try the starts, then a spread of grids, then Nelder-Mead from the best.
 
     The levels move in log(sigma), between low and high, and are sorted. A third of the trials after the starts go to
-    points of Halton's sequence, because a metric may have several optima. Where the simplex has become small, a new one
-    is put around the best grid, half as large as the one before and the other way round.
+    points of Halton's sequence, because a metric may have several optima. A simplex that has become small is replaced
+    by one around the best grid, of half the previous size and mirrored.
 
     Args:
-        cost: to be minimised, a pure function; what is not finite counts as the worst.
-        starts: tried first, as they are; all of one length.
-        low: the least level.
-        high: the greatest level.
+        cost: to minimize, a pure function; values that are not finite count as the worst.
+        starts: tried first, unchanged; all of one length.
+        low: lowest level.
+        high: highest level.
         n_trials: calls of cost, the starts included; no grid is tried twice.
-        on_trial: called after each.
+        on_trial: called after each trial.
 
-    Returns: the trials, in order. The cheapest is never dearer than a start, if n_trials reaches the starts.
+    Returns: the trials, in order. The best is at least as good as each start, if n_trials covers the starts.
 
     Raises:
-        ParameterError: if there is nothing to start from, or no trial.
+        ParameterError: if there are no starts or no trials.
 
     Example:
         >>> trials = search(lambda sigmas: (sigmas[0] - 3.0) ** 2, [(8.0,)], low=0.1, high=10.0, n_trials=40)
@@ -62,7 +62,7 @@ def search(
     trials: list[Trial] = []
     known: dict[Levels, float] = {}
 
-    def tried(sigmas: Levels) -> float:
+    def try_grid(sigmas: Levels) -> float:
         if sigmas not in known:
             if len(trials) == n_trials:
                 raise _SpentError
@@ -70,27 +70,27 @@ def search(
             known[sigmas] = value if math.isfinite(value) else math.inf
             trials.append(Trial(sigmas, known[sigmas]))
             on_trial(trials[-1])
-        # Nelder and Mead's method compares and never averages costs, but inf - inf in its test of the end is no number.
+        # Nelder-Mead compares costs, but its stopping test subtracts them, and inf - inf is NaN.
         return min(known[sigmas], 1e300)
 
     width = math.log(high / low)
     size = _FIRST_SIZE
     try:
         for start in starts:
-            tried(start)
+            try_grid(start)
         spread = qmc.Halton(d=len(starts[0]), scramble=False)
         spread.fast_forward(1)  # the sequence begins at 0
-        for places in spread.random(max(0, n_trials - len(starts)) // 3).tolist():
-            tried(_levels(places, low=low, width=width))
+        for positions in spread.random(max(0, n_trials - len(starts)) // 3).tolist():
+            try_grid(_levels(positions, low=low, width=width))
         while abs(size) > _LEAST_SIZE:
-            places = [min(1.0, max(0.0, math.log(sigma / low) / width)) for sigma in best(trials).sigmas]
+            positions = [min(1.0, max(0.0, math.log(sigma / low) / width)) for sigma in best(trials).sigmas]
             minimize(
-                lambda moved: tried(_levels(moved.tolist(), low=low, width=width)),
-                places,
+                lambda moved: try_grid(_levels(moved.tolist(), low=low, width=width)),
+                positions,
                 method="Nelder-Mead",
-                bounds=[(0.0, 1.0)] * len(places),
+                bounds=[(0.0, 1.0)] * len(positions),
                 options={
-                    "initial_simplex": _simplex(places, size=size),
+                    "initial_simplex": _simplex(positions, size=size),
                     "xatol": abs(size) / 10.0,
                     "fatol": math.inf,
                     "maxiter": 10 * n_trials,
@@ -104,27 +104,27 @@ def search(
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """Return the cheapest trial, the first of equals."""
+    """Return the trial of least cost, the first of several."""
     return min(trials, key=lambda trial: trial.cost)
 
 
 class _SpentError(Exception):
-    """No trial is left."""
+    """Raised when no trial is left."""
 
 
-def _levels(places: Sequence[float], *, low: float, width: float) -> Levels:
-    """Return decreasing levels from places in [0, 1] of any order; equal ones are set a little apart."""
+def _levels(positions: Sequence[float], *, low: float, width: float) -> Levels:
+    """Return decreasing levels from positions in [0, 1] in any order; equal ones are moved slightly apart."""
     levels: list[float] = []
-    for place in sorted(places, reverse=True):
-        level = rounded(low * math.exp(width * place))
+    for position in sorted(positions, reverse=True):
+        level = rounded(low * math.exp(width * position))
         levels.append(rounded(min(level, 0.999 * levels[-1])) if levels else level)
     return tuple(levels)
 
 
-def _simplex(places: Sequence[float], *, size: float) -> list[list[float]]:
-    """Return the places and, for each of them, all places with that one moved by size, away from a bound in the way."""
-    corners = [list(places)]
-    for k, place in enumerate(places):
-        moved = place + size if 0.0 <= place + size <= 1.0 else place - size
-        corners.append([*places[:k], moved, *places[k + 1 :]])
+def _simplex(positions: Sequence[float], *, size: float) -> list[list[float]]:
+    """Return a simplex: the positions, and each of them moved by size, in the direction that stays within bounds."""
+    corners = [list(positions)]
+    for k, position in enumerate(positions):
+        moved = position + size if 0.0 <= position + size <= 1.0 else position - size
+        corners.append([*positions[:k], moved, *positions[k + 1 :]])
     return corners

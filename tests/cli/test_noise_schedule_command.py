@@ -1,45 +1,34 @@
-"""`audiodiff schedule`: what it writes is what was measured, never worse than the start, and whole or absent."""
+"""`audiodiff noise-schedule`: results are as measured, never worse than the start, and written whole or not at all."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import pytest
 import sounds
 import torch
-import typer
-from typer.testing import CliRunner
 
 import audiodiff
-from audiodiff.cli.schedule import schedule_command
+from audiodiff.cli.noise_schedule import noise_schedule_command
 from audiodiff.diffusion.grid import BetaTable
-from audiodiff.errors import AudiodiffError
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.noise_schedule import choice, measures
-from audiodiff.tasks.noise_schedule.choice import Request, choose
+from audiodiff.tasks.noise_schedule import measures, optimize
+from audiodiff.tasks.noise_schedule.examples import unconditional_examples
+from audiodiff.tasks.noise_schedule.optimize import optimize_schedule
+from audiodiff.tasks.noise_schedule.request import ScheduleRequest
 
 DIFFWAVE = "1e-4,1e-3,0.01,0.05,0.2,0.5"
 
 
-def run(*arguments: str | Path):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(schedule_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
+run, made, _refusal = commands.of(noise_schedule_command)
 
 
 def refusal(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, AudiodiffError), (result.output, result.exception)
-    said = str(result.exception)
-    assert "\n" not in said
-    return said
+    message = _refusal(*arguments)
+    assert "\n" not in message
+    return message
 
 
 def loaded(folder: Path) -> Synthesizer:
@@ -70,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("metric", "better"), [("lsd", "lower"), ("si_sdr", "higher"), ("convergence", "lower")])
-def test_the_checkpoint_samples_with_exactly_the_grid_that_was_found(
+def test_the_checkpoint_samples_with_exactly_the_best_grid(
     metric: str, better: str, vocoder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(measures, "N_REFERENCE_STEPS", 16)
@@ -104,22 +93,22 @@ def test_the_checkpoint_samples_with_exactly_the_grid_that_was_found(
     }
 
 
-def test_the_same_search_finds_the_same(vocoder: Path, data: Path):
+def test_a_search_is_deterministic(vocoder: Path, data: Path):
     for name in ("a", "b"):
         made(vocoder, "--steps", "2", "--data", data, "-n", "1", "--metric", "lsd", "--trials", "6", "-o", name)
     assert note(Path("a"))["sigmas"] == note(Path("b"))["sigmas"]
     assert note(Path("a"))["measured"] == note(Path("b"))["measured"]
 
 
-@pytest.mark.parametrize("method", ["elbo", "truncation"])
+@pytest.mark.parametrize("strategy", ["elbo", "truncation"])
 @pytest.mark.parametrize("name", ["vocoder", "unconditional", "log_mel"])
-def test_dynamic_programming_serves_every_model(
-    method: str, name: str, data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def test_dynamic_programming_works_for_every_kind_of_model(
+    strategy: str, name: str, data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(choice, "N_LEVELS", 12)
+    monkeypatch.setattr(optimize, "N_LEVELS", 12)
     model = request.getfixturevalue(name)
-    given = ["--data", data] if method == "elbo" or name == "vocoder" else []
-    made(model, "--steps", "3", "-n", "1", "--seconds", "0.1", "--method", method, *given, "-o", "fast")
+    given = ["--data", data] if strategy == "elbo" or name == "vocoder" else []
+    made(model, "--steps", "3", "-n", "1", "--seconds", "0.1", "--strategy", strategy, *given, "-o", "fast")
     (each,) = note(Path("fast"))["measured"]
     assert each["after"] <= each["before"]
     assert loaded(Path("fast")).sampler.grid(3).tolist() == [*note(Path("fast"))["sigmas"], 0.0]
@@ -134,11 +123,11 @@ def test_an_unconditional_model_is_searched_on_convergence(unconditional: Path, 
     assert held_out["after"] <= held_out["before"]
 
 
-def test_the_distance_from_itself_is_none(unconditional: Path, monkeypatch: pytest.MonkeyPatch):
+def test_convergence_of_the_reference_itself_is_minus_infinity(unconditional: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measures, "N_REFERENCE_STEPS", 16)
     model = loaded(unconditional)
-    low, high = measures.known_range(model.sampler)
-    examples = measures.from_nothing(model, n=1, seconds=0.02)
+    low, high = measures.sampler_range(model.sampler)
+    examples = unconditional_examples(model, n=1, seconds=0.02)
     quality = measures.Convergence(model, examples, low=low, high=high, seed=0, on_part=lambda done, of_all: None)
     levels = measures.log_uniform(low, high, measures.N_REFERENCE_STEPS)
     same = measures.on_grid(model, levels, solver="heun")
@@ -146,7 +135,7 @@ def test_the_distance_from_itself_is_none(unconditional: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("option", "table"), [("--betas", DIFFWAVE), ("--sigmas", "3,0.5")])
-def test_a_table_is_installed_as_it_is(option: str, table: str, unconditional: Path):
+def test_a_table_is_installed_unchanged(option: str, table: str, unconditional: Path):
     numbers = [float(part) for part in table.split(",")]
     expected = BetaTable(numbers)(6).tolist() if option == "--betas" else [*numbers, 0.0]
     said = made(unconditional, option, table, "--sampler", "euler_ancestral", "-o", "fast")
@@ -158,7 +147,7 @@ def test_a_table_is_installed_as_it_is(option: str, table: str, unconditional: P
         assert "0.0001,0.001,0.01,0.05,0.2,0.5" in said
 
 
-def test_a_table_can_be_measured_and_a_new_note_takes_the_place_of_the_old_one(vocoder: Path, data: Path):
+def test_a_table_can_be_measured_and_a_new_note_replaces_the_old_one(vocoder: Path, data: Path):
     made(vocoder, "--sigmas", "9,0.5", "--data", data, "-n", "1", "--metric", "lsd", "-o", "a")
     (each,) = note(Path("a"))["measured"]
     assert each["before"] is not None
@@ -180,22 +169,26 @@ def fake_metric(best: tuple[float, float]) -> Callable[..., float]:
     return value
 
 
-def test_what_is_worse_on_held_out_recordings_is_not_taken(vocoder: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_grid_that_is_worse_on_held_out_recordings_is_discarded(
+    vocoder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+):
     model = loaded(vocoder)
     own = measures.own_grid(model.sampler, 1)
     assert own is not None
     start = float(torch.tensor(own[0]).log())
     arguments = (vocoder, "--steps", "1", "--data", data, "-n", "1", "--metric", "lsd", "--trials", "30")
-    monkeypatch.setattr(choice, "mean_metric", fake_metric((start - 3.0, start)))
+    monkeypatch.setattr(optimize, "mean_metric", fake_metric((start - 3.0, start)))
     assert "the start is kept" in made(*arguments, "-o", "kept")
     assert tuple(note(Path("kept"))["sigmas"]) == own
     assert all(each["before"] == each["after"] for each in note(Path("kept"))["measured"])
-    monkeypatch.setattr(choice, "mean_metric", fake_metric((start - 3.0, start - 2.5)))
+    monkeypatch.setattr(optimize, "mean_metric", fake_metric((start - 3.0, start - 2.5)))
     made(*arguments, "-o", "taken")
     assert float(torch.tensor(note(Path("taken"))["sigmas"][0]).log()) == pytest.approx(start - 3.0, abs=0.05)
 
 
-def test_ctrl_c_says_the_best_so_far_and_leaves_nothing(vocoder: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ctrl_c_prints_the_best_grid_so_far_and_writes_nothing(
+    vocoder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+):
     true, calls = measures.mean_metric, []
 
     def interrupted(*arguments: object, **options: object) -> float:
@@ -204,7 +197,7 @@ def test_ctrl_c_says_the_best_so_far_and_leaves_nothing(vocoder: Path, data: Pat
             raise KeyboardInterrupt
         return true(*arguments, **options)
 
-    monkeypatch.setattr(choice, "mean_metric", interrupted)
+    monkeypatch.setattr(optimize, "mean_metric", interrupted)
     result = run(vocoder, "--steps", "2", "--data", data, "-n", "1", "--metric", "lsd", "-o", "out/fast")
     assert result.exit_code != 0
     assert "best of 2 trials: lsd" in result.output
@@ -212,7 +205,7 @@ def test_ctrl_c_says_the_best_so_far_and_leaves_nothing(vocoder: Path, data: Pat
     assert list(Path("out").iterdir()) == []
 
 
-def test_recordings_that_a_metric_cannot_judge_are_left_out(vocoder: Path, data: Path):
+def test_recordings_without_a_value_of_the_metric_are_left_out(vocoder: Path, data: Path):
     # Two tones for 0.2 s are no speech, so STOI exists for none of them.
     arguments = (vocoder, "--steps", "2", "--data", data, "-n", "2", "-o", "fast", "--metric", "stoi")
     result = run(*arguments)
@@ -221,13 +214,13 @@ def test_recordings_that_a_metric_cannot_judge_are_left_out(vocoder: Path, data:
     assert not Path("fast").exists()
 
 
-def test_what_cannot_be_is_refused_in_one_line_before_any_work(
+def test_invalid_arguments_are_refused_in_one_line_before_any_work(
     vocoder: Path, unconditional: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def work(*arguments: object, **options: object) -> None:
         raise AssertionError("work has begun")
 
-    monkeypatch.setattr("audiodiff.cli.schedule.choose", work)
+    monkeypatch.setattr("audiodiff.cli.noise_schedule.optimize_schedule", work)
     steps = ("--steps", "2", "-o", "fast")
     with_data = (*steps, "--data", data)
     for expected, arguments in {
@@ -237,17 +230,17 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(
         "-n 0 must": (vocoder, *with_data, "-n", "0"),
         "--seconds 0.0 must": (vocoder, *with_data, "--seconds", "0"),
         "metric 'mos' is unknown, there are snr_db": (vocoder, *with_data, "--metric", "mos"),
-        "--method magic must be one of search, elbo, truncation": (vocoder, *with_data, "--method", "magic"),
+        "--strategy magic must be one of search, elbo, truncation": (vocoder, *with_data, "--strategy", "magic"),
         "sampler='magic' must be one of euler": (vocoder, *with_data, "--sampler", "magic"),
         "MODEL none is not trained": ("none", *with_data),
         "model='missing' does not exist": ("missing", *with_data),
         "this model is unconditional": (unconditional, *with_data, "--metric", "lsd"),
-        "--method elbo needs recordings": (unconditional, *steps, "--method", "elbo"),
+        "--strategy elbo needs recordings": (unconditional, *steps, "--strategy", "elbo"),
         "this model needs recordings": (vocoder, *steps),
         "--sampler euler_ancestral": (vocoder, *with_data, "--sampler", "euler_ancestral", "--metric", "convergence"),
         "give one of them": (vocoder, "-o", "fast", "--sigmas", "1", "--betas", "0.1"),
         "--steps 2 must be 3": (vocoder, *steps, "--sigmas", "3,2,1"),
-        "--method elbo has no meaning with a table": (vocoder, "-o", "fast", "--sigmas", "2,1", "--method", "elbo"),
+        "--strategy elbo has no meaning with a table": (vocoder, "-o", "fast", "--sigmas", "2,1", "--strategy", "elbo"),
         "sigmas[0]=1.0 must be greater": (vocoder, "-o", "fast", "--sigmas", "1,2"),
         "--sigmas a,b must be numbers": (vocoder, "-o", "fast", "--sigmas", "a,b"),
         "betas[0]=1.5 must lie between": (vocoder, "-o", "fast", "--betas", "1.5"),
@@ -255,13 +248,13 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(
         "is the model's own folder, or holds it": (vocoder, "--steps", "2", "-o", vocoder.parent, "--force"),
         "device='abacus'": (vocoder, *with_data, "--device", "abacus"),
     }.items():
-        said = refusal(*arguments)
-        # torch names the devices that it knows after what we say.
-        assert expected.replace("--sampler euler_ancestral", "the sampler euler_ancestral") in said, said
+        message = refusal(*arguments)
+        # torch appends the devices that it knows.
+        assert expected.replace("--sampler euler_ancestral", "the sampler euler_ancestral") in message, message
     assert list(Path().iterdir()) == []
 
 
-def test_folders_that_hold_something_else_are_never_replaced(unconditional: Path):
+def test_folders_with_other_files_are_never_replaced(unconditional: Path):
     table = (unconditional, "--sigmas", "3,0.5", "-o")
     made(*table, "fast")
     assert "exists: give --force" in refusal(*table, "fast")
@@ -274,17 +267,17 @@ def test_folders_that_hold_something_else_are_never_replaced(unconditional: Path
     assert Path("file").read_text() == Path("fast/mine.txt").read_text() == "precious"
 
 
-def test_data_without_recordings_to_check_on_are_refused(vocoder: Path):
+def test_too_few_recordings_are_refused(vocoder: Path):
     sounds.write(Path("one/a.wav"), 4000)
     Path("one/manifest.csv").write_text("path,split\na.wav,val\n")
     arguments = (vocoder, "--steps", "2", "-o", "fast", "--data")
-    assert "1 recording" in refusal(*arguments, "one")
+    assert "1 usable recording" in refusal(*arguments, "one")
     assert "'test'" in refusal(*arguments, "one", "--split", "test")
     assert "missing" in refusal(*arguments, "missing")
 
 
-def test_it_is_a_function_too(unconditional: Path):
+def test_a_schedule_is_found_from_python_too(unconditional: Path):
     model = loaded(unconditional)
-    found = choose(model, Request(steps=2, method="given", given=(3.0, 0.5)))
-    assert found.sigmas == (3.0, 0.5)
-    assert found.comparisons == ()
+    result = optimize_schedule(model, ScheduleRequest(steps=2, strategy="table", given=(3.0, 0.5)))
+    assert result.sigmas == (3.0, 0.5)
+    assert result.comparisons == ()
