@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
 from audiodiff.metrics import bootstrap_interval
-from audiodiff.tasks.features.cluster import agreement, cluster, standardised
+from audiodiff.tasks.features.cluster import agreement, cluster, standardize
 from benchmarks.jobs.spoken_digits import BASELINE, Set, arguments, compute, interval, notes, parts
 
 TASKS = {
@@ -48,7 +48,7 @@ def main() -> None:
         own: dict[str, np.ndarray] = {}
         found = {}
         for name, vectors in test.vectors.items():
-            found[name] = cluster(standardised(vectors, groups=centre), k=len(np.unique(truth)))
+            found[name] = cluster(standardize(vectors, groups=centre), k=len(np.unique(truth)))
             own[name] = 100.0 * matched(found[name].assignment, truth)
         right[task] = own
         for name, clustering in found.items():

@@ -16,8 +16,15 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from audiodiff.metrics import bootstrap_interval
-from audiodiff.tasks.features.cluster import standardised
-from audiodiff.tasks.features.map import METHODS, N_NEIGHBOURS, colours, coordinates, knn_accuracy, trustworthiness
+from audiodiff.tasks.features.cluster import standardize
+from audiodiff.tasks.features.map import (
+    LAYOUTS,
+    N_NEIGHBOURS,
+    coordinates,
+    knn_accuracy,
+    trustworthiness,
+    value_colours,
+)
 from benchmarks.jobs.spoken_digits import BASELINE, DIGITS, arguments, compute, interval, notes, parts
 
 DRAWN = (BASELINE, "speech prior", DIGITS)
@@ -38,14 +45,14 @@ def main() -> None:
     digits, speakers = test.truth("label"), test.truth("speaker")
     rows: list[list[object]] = []
     drawn: dict[str, np.ndarray] = {}
-    for method in METHODS:
+    for method in LAYOUTS:
         for centred in (False, True):
             own: dict[str, np.ndarray] = {}
             trust: dict[str, float] = {}
             of_speaker: dict[str, float] = {}
             for name, vectors in test.vectors.items():
-                scaled = standardised(vectors, groups=speakers.tolist() if centred else None)
-                laid_out = coordinates(scaled, method=method)
+                scaled = standardize(vectors, groups=speakers.tolist() if centred else None)
+                laid_out = coordinates(scaled, layout=method)
                 trust[name] = trustworthiness(scaled, laid_out)
                 own[name] = neighbours_right(laid_out, digits)
                 of_speaker[name] = 100.0 * knn_accuracy(laid_out, speakers.tolist())
@@ -69,7 +76,7 @@ def main() -> None:
         "title": "Dimensionality reduction: maps",
         "commands": [
             "python -m benchmarks.jobs.map --data DATA --out OUT",
-            "audiodiff map features.npz -o map.html --method umap --centre speaker",
+            "audiodiff map features.npz -o map.html --layout umap --centre speaker",
         ],
         "columns": [
             *("map", "features", "trustworthiness", f"{N_NEIGHBOURS}-NN accuracy of digit, %", f"over {BASELINE}"),
@@ -95,7 +102,7 @@ def figure(drawn: dict[str, np.ndarray], digits: np.ndarray, path: Path) -> None
     drawing = Figure(figsize=(9.0, 3.4), dpi=100, layout="constrained")
     panels = drawing.subplots(1, len(drawn))
     for axes, (name, laid_out) in zip(panels, drawn.items(), strict=True):
-        for value, colour in colours(sorted(set(digits))).items():
+        for value, colour in value_colours(sorted(set(digits))).items():
             axes.scatter(*laid_out[digits == value].T, s=9, color=colour, linewidths=0, label=value)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])

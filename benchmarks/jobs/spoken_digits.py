@@ -17,9 +17,9 @@ from audiodiff.data import Entry, load_whole
 from audiodiff.models import checkpoint
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.tasks.features.extract import FeatureLayer, default_tap
-from audiodiff.tasks.features.files import features_of_files, load_model, recordings
-from audiodiff.tasks.features.probe import choose
+from audiodiff.tasks.features.extract import FeatureLayer, default_layer
+from audiodiff.tasks.features.files import features_of_files, list_recordings, load_model
+from audiodiff.tasks.features.probe import choose_layer
 
 RATE = 8000
 FIT_TAKES, CHOICE_TAKES = range(5, 13), range(15, 18)
@@ -61,7 +61,7 @@ def arguments(description: str) -> argparse.Namespace:
 
 def parts(root: Path, *, quick: bool) -> dict[str, list[Entry]]:
     """List the recordings of every part; quick takes every fifth take of each."""
-    entries = recordings([str(root / "fsdd")])
+    entries = list_recordings([str(root / "fsdd")])
     takes = [int(entry.path.stem.split("_")[2]) for entry in entries]
     wanted = {"fit": FIT_TAKES, "choose": CHOICE_TAKES, "test": range(5)}
     found = {name: [e for e, take in zip(entries, takes, strict=True) if take in of] for name, of in wanted.items()}
@@ -109,16 +109,16 @@ def compute(
     vectors = {part: plain(entries) for part, entries in found.items()}
     taps: dict[str, FeatureLayer] = {}
     for name, model in models(model_of).items():
-        taps[name] = default_tap(model)
+        taps[name] = default_layer(model)
         if choose_tap:
             split = [replace(e, split="train") for e in found["fit"]] + [
                 replace(e, split="val") for e in found["choose"]
             ]
-            choice = choose(model, split, column="label", n=N_CHOICE)
+            choice = choose_layer(model, split, column="label", n=N_CHOICE)
             print(f"{name}\n{choice.table()}", flush=True)
             taps[name] = choice.best
         for part, entries in found.items():
-            vectors[part][name] = features_of_files(model, entries, name=name, tap=taps[name]).vectors
+            vectors[part][name] = features_of_files(model, entries, name=name, at=taps[name]).vectors
     return {part: Set(entries, vectors[part]) for part, entries in found.items()}, taps
 
 
