@@ -9,6 +9,9 @@ from torch import Tensor
 Waveform: TypeAlias = Float[Tensor, "batch channels time"]
 """Audio, float32, nominally in [-1, 1]."""
 
+Recordings: TypeAlias = Float[Tensor, "*axes time"]
+"""Audio as functions take it from users: (time,), (channels, time) or (batch, channels, time)."""
+
 Signal: TypeAlias = Float[Tensor, "batch signal_channels signal_time"]
 """What is diffused: a waveform, or the bands of a mel spectrogram as channels, at the rate of its frames."""
 

@@ -1,4 +1,4 @@
-"""`audiodiff augment`: varied copies of recordings, and a manifest that says what they are."""
+"""`audiodiff augment`: varied copies of recordings, with a manifest of them."""
 
 import itertools
 from collections import Counter
@@ -26,7 +26,7 @@ from audiodiff.tasks.editing.edit import check_model, check_strength
 DEFAULT_OUT = Path("augmented")
 MANIFEST = "manifest.csv"
 SOURCE = "augmented_from"
-"""The manifest's column that says which recording a copy is of."""
+"""Column of the manifest that names the recording of a copy."""
 
 
 def augment_command(
@@ -38,15 +38,15 @@ def augment_command(
     strength: Annotated[
         float,
         typer.Option(
-            metavar="S", help="How far copies go from their recording, from 0 to 1; as `audiodiff edit` has it."
+            metavar="S", help="How much copies differ from their recording, from 0 to 1; as in `audiodiff edit`."
         ),
     ] = DEFAULT_STRENGTH,
     label_from: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=COLUMN",
-            help="For a model that knows labels: tell it each recording's own, from a column of the manifest, or from "
-            "the name of its folder (digit=label, class=folder). It keeps the class of copies that go far.",
+            help="For a model with labels: take each recording's label from a column of the manifest, or from the name "
+            "of its folder (digit=label, class=folder). It preserves the class at a high --strength.",
             show_default="none",
         ),
     ] = None,
@@ -60,9 +60,7 @@ def augment_command(
     ] = None,
     with_originals: Annotated[
         bool,
-        typer.Option(
-            "--with-originals", help="List all recordings of DIR in the manifest too, all splits, where they lie."
-        ),
+        typer.Option("--with-originals", help="List all recordings of DIR in the manifest too, of all splits."),
     ] = False,
     model: Model = checkpoint.SPEECH_PRIOR,
     out: Annotated[
@@ -75,11 +73,11 @@ def augment_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Make varied copies of recordings, to train other models with.
+    """Make varied copies of recordings, as training data for other models.
 
-    Copies are wav files with the rate and the channels of their recording, in the same tree of folders. Beside them
-    lies manifest.csv, which gives each its recording's label, speaker, text, split and other columns, and names the
-    recording in the column augmented_from.
+    Copies are wav files with the rate and the channels of their recording, in the same tree of folders. A manifest.csv
+    beside them lists each copy with its recording's label, speaker, text, split and other columns, and the recording
+    itself in the column augmented_from.
 
     \b
     Examples:
@@ -139,10 +137,10 @@ def augment_command(
 
 
 def _outside(entries: Sequence[Entry], *, folder: Path, out: Path) -> list[Entry]:
-    """Leave out, and say so, what lies below the folder for copies: where it is in that of the recordings, old copies.
+    """Leave out recordings below the output folder, for example old copies, and report it.
 
     Raises:
-        ParameterError: if that leaves nothing.
+        ParameterError: if none is left.
     """
     place = out.resolve()
     if not place.is_relative_to(folder.resolve()):
@@ -156,10 +154,10 @@ def _outside(entries: Sequence[Entry], *, folder: Path, out: Path) -> list[Entry
 
 
 def _of_split(entries: Sequence[Entry], split: str | None) -> list[Entry]:
-    """Return the recordings of a split; of train, if there is one, where none is named.
+    """Return the recordings of a split; by default of train, or all where there is no such split.
 
     Raises:
-        DataError: if there are none.
+        DataError: if the split has none.
     """
     there = Counter(entry.split for entry in entries)
     wanted = "train" if split is None and "train" in there else split
@@ -171,7 +169,7 @@ def _of_split(entries: Sequence[Entry], split: str | None) -> list[Entry]:
 
 
 def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force: bool) -> list[list[Path]]:
-    """Return the files of each recording's copies, no two of them alike.
+    """Return the files of each recording's copies, all different.
 
     Raises:
         AudioFileError: if one exists.
@@ -194,11 +192,7 @@ def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force
 
 
 def _check_kept(entries: Sequence[Entry], targets: Sequence[Sequence[Path]]) -> None:
-    """Refuse to write a copy over a recording.
-
-    Raises:
-        ParameterError: naming it.
-    """
+    """Raise a ParameterError where a copy would replace a recording."""
     sources = {entry.path.resolve() for entry in entries}
     for target in (path for paths in targets for path in paths):
         if target.resolve() in sources:
@@ -206,7 +200,7 @@ def _check_kept(entries: Sequence[Entry], targets: Sequence[Sequence[Path]]) -> 
 
 
 def _unique(stems: Sequence[Path]) -> list[Path]:
-    """Number those that are equal: several stretches of one file, or files that differ in their suffix alone.
+    """Number equal names: several segments of one file, or files that differ only in their suffix.
 
     Example:
         >>> [str(path) for path in _unique([Path("x"), Path("x"), Path("x_0"), Path("y")])]
@@ -228,22 +222,22 @@ def _unique(stems: Sequence[Path]) -> list[Path]:
 
 
 def _labels(entries: Sequence[Entry], texts: Sequence[str], *, known: LabelSet | None) -> list[dict[str, str]]:
-    """Return what the model is told of each recording.
+    """Return the labels of each recording for the model.
 
     Raises:
-        ParameterError: if an option cannot be read, or the model knows no such label.
-        DataError: for a value that the model does not know.
+        ParameterError: if an option cannot be read, or the model has no such label.
+        DataError: for a value that the model does not have.
     """
     columns: dict[str, str] = {}
     for text in texts:
         name, equals, column = (part.strip() for part in text.partition("="))
         if known is None:
-            raise ParameterError(f"--label-from {text} has no meaning for this model, which was trained without labels")
+            raise ParameterError(f"--label-from {text} needs a model with labels, and this one has none")
         if not (name and equals and column) or name not in known.names:
             raise ParameterError(f"--label-from {text} must be NAME=COLUMN with a NAME of {', '.join(known.names)}")
         columns[name] = column
     if not columns or known is None:
         return [{} for _ in entries]
-    told = LabelSet({name: known.vocabularies[name] for name in columns})
-    label_indices(entries, told, columns)
+    used = LabelSet({name: known.vocabularies[name] for name in columns})
+    label_indices(entries, used, columns)
     return [{name: value for name, column in columns.items() if (value := entry.value(column))} for entry in entries]

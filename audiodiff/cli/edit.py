@@ -1,4 +1,4 @@
-"""`audiodiff edit`: recordings said otherwise."""
+"""`audiodiff edit`: change the speaker, the class, or vary a recording."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.sampling import SamplingOptions
-from audiodiff.tasks.editing.edit import DEFAULT_STRENGTH, METHODS, check_model, check_strength, edit
+from audiodiff.tasks.editing.edit import ALGORITHMS, DEFAULT_STRENGTH, check_model, check_strength, edit
 from audiodiff.tasks.generation.labels import Interpolation, read_labels
 
 DEFAULT_OUT = Path("edited")
-_ONE_BY_ONE = "edit once for each, into its own --out"
+_ONE_BY_ONE = "run the command once for each value, with its own --out"
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What is done where nothing else is asked for."""
+    """Default options."""
 
     model: str
-    method: str
+    algorithm: str
     strength: float
 
 
@@ -43,8 +43,8 @@ def edit_command(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="What they are to become, of a model that knows labels: speaker=theo. May be given for several "
-            "labels; what is not named is left open, or stays as --source says.",
+            help="New label, for a model with labels: speaker=theo. May be given for several labels; the others keep "
+            "the value of --source, or may become any.",
             show_default="any",
         ),
     ] = None,
@@ -52,8 +52,8 @@ def edit_command(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="What they are, where that is known and the same for all: the way up of --method inversion is told "
-            "it, --guidance leads away from it, and what --label does not name is kept.",
+            help="Present label, where it is known and the same for all inputs. It is kept unless --label changes it; "
+            "--algorithm inversion and --guidance use it too.",
             show_default="any",
         ),
     ] = None,
@@ -61,18 +61,17 @@ def edit_command(
         float | None,
         typer.Option(
             metavar="S",
-            help="How far to go: 0 is the recording (of a model of mels, its mel made sound again), 1 is as far as the "
-            "model goes. It is the time on the clock of the model's sampler, from 0 to 1.",
+            help="How much to change, from 0, the recording encoded and decoded, to 1, a new sound.",
             show_default=f"{LABELLED.strength} with --label, otherwise {PLAIN.strength}",
         ),
     ] = None,
-    method: Annotated[
+    algorithm: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="sdedit: add noise, then denoise. inversion: carry the recording up to noise without adding any, and "
-            "down under other labels; it keeps more where as much is changed, and takes four times as long.",
-            show_default=f"{LABELLED.method} with --label, otherwise {PLAIN.method}",
+            help="sdedit: add noise, then denoise. inversion: map the recording to noise with its present labels, then "
+            "back with the new ones; it preserves more for the same change, and takes four times as long.",
+            show_default=f"{LABELLED.algorithm} with --label, otherwise {PLAIN.algorithm}",
         ),
     ] = None,
     model: Annotated[
@@ -93,33 +92,31 @@ def edit_command(
     float_: Float = False,
     force: Force = False,
 ) -> None:
-    """Say it again otherwise: as another speaker, another class, a little or a lot.
+    """Change the speaker, the class, or vary a recording.
 
-    A result has the length, the channels and the rate of its input; what lies above half the model's rate is lost. A
-    result above full scale is scaled to fit. Each recording is held in memory; long ones are computed in windows of
-    20 s.
+    A result has the length, the channels and the rate of its input; frequencies above half the model's rate are lost. A
+    result above full scale is scaled down to fit. Each recording is held in memory; long ones are computed in windows
+    of 20 s.
 
     \b
     Examples:
       audiodiff edit seven.wav --label speaker=theo -o theo.wav      the same word by another speaker
       audiodiff edit seven.wav --label digit=3 --strength 1          another word by the same speaker
       audiodiff edit takes/ --label speaker=theo --source speaker=george --source digit=7
-      audiodiff edit takes/ --label digit=3 --method sdedit --strength 0.85 --guidance 2
+      audiodiff edit takes/ --label digit=3 --algorithm sdedit --strength 0.85 --guidance 2
       audiodiff edit speech.wav --strength 0.3                       a variation of any speech
       audiodiff edit hits/ --model runs/mine --label class=snare -o snares
     """
     defaults = LABELLED if label else PLAIN
     strength = defaults.strength if strength is None else strength
-    method = method or defaults.method
+    algorithm = algorithm or defaults.algorithm
     check_strength(strength)
-    if method not in METHODS:
-        raise ParameterError(f"--method {method} must be one of {', '.join(METHODS)}")
+    if algorithm not in ALGORITHMS:
+        raise ParameterError(f"--algorithm {algorithm} must be one of {', '.join(ALGORITHMS)}")
     if steps is not None:
         check_whole(steps, name="--steps", least=1)
-    if method == "inversion" and not label:
-        raise ParameterError(
-            "--method inversion needs --label, what the recordings are to become: without, it gives them back"
-        )
+    if algorithm == "inversion" and not label:
+        raise ParameterError("--algorithm inversion needs --label with the new labels: without, nothing would change")
     jobs = plan_from_files(
         inputs,
         suffixes=audio_io.AUDIO_SUFFIXES,
@@ -151,7 +148,7 @@ def edit_command(
                 strength=strength,
                 labels=to,
                 source_labels=of,
-                method=method,
+                algorithm=algorithm,
                 steps=steps,
                 guidance=guidance,
                 seed=seed,
@@ -171,7 +168,7 @@ def edit_command(
 
 
 def _single_values(texts: Sequence[str], *, known: LabelSet | None, option: str) -> dict[str, str]:
-    """Read labels of which each has one value.
+    """Read labels with one value each.
 
     Raises:
         ParameterError: as `read_labels`, and for several values.

@@ -54,7 +54,7 @@ def inversion(
     return midpoint(target, latent, sigmas, process=process, on_step=on_step)
 
 
-def levels(sampler: Sampler, *, strength: float) -> Sigmas:
+def edit_sigmas(sampler: Sampler, *, strength: float) -> Sigmas:
     """Return the noise levels of an edit down to 0: as many steps as the sampler's, evenly on its own clock.
 
     Args:
@@ -64,7 +64,7 @@ def levels(sampler: Sampler, *, strength: float) -> Sigmas:
     Example:
         >>> from audiodiff.diffusion.grid import TimeUniform
         >>> flow = Sampler(midpoint, TimeUniform(Flow(), t_start=1.0 - 2**-20), n_steps=2)
-        >>> levels(flow, strength=0.5)  # sigma = t / (1 - t) at t = 1/2, 1/4, 0
+        >>> edit_sigmas(flow, strength=0.5)  # sigma = t / (1 - t) at t = 1/2, 1/4, 0
         tensor([1.0000, 0.3333, 0.0000], dtype=torch.float64)
     """
     if strength == 1.0:
@@ -74,12 +74,12 @@ def levels(sampler: Sampler, *, strength: float) -> Sigmas:
     return clock[torch.linspace(_first(strength, n), n, sampler.n_steps + 1).round().long().unique()]
 
 
-def rungs(sampler: Sampler, *, strength: float) -> Sigmas:
+def inversion_sigmas(sampler: Sampler, *, strength: float) -> Sigmas:
     """Return the noise levels of an inversion: from that of its strength to the clock's least, even in log(sigma).
 
     Args:
-        sampler: see `levels`.
-        strength: see `levels`.
+        sampler: see `edit_sigmas`.
+        strength: see `edit_sigmas`.
     """
     clock = fine_grid(sampler)
     first = clock[_first(strength, len(clock) - 1)]

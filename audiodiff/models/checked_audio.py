@@ -10,6 +10,46 @@ from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
 from audiodiff.errors import ParameterError
 
 
+def checked_recordings(audio: object, *, sample_rate: object) -> Float[Tensor, "batch channels time"]:
+    """Return independent recordings in float32, with the leading axes that were missing.
+
+    Args:
+        audio: a tensor (time,), (channels, time) or (batch, channels, time) of finite floating point numbers.
+        sample_rate: a whole number of Hz.
+
+    Raises:
+        ParameterError: if one of them is not, with a remedy.
+
+    Example:
+        >>> checked_recordings(torch.zeros(3), sample_rate=16000).shape
+        torch.Size([1, 1, 3])
+    """
+    if not isinstance(audio, Tensor) or not 1 <= audio.ndim <= 3:
+        what = f"has shape {tuple(audio.shape)}" if isinstance(audio, Tensor) else f"is a {type(audio).__name__}"
+        raise ParameterError(
+            f"audio {what}; give a torch tensor (time,), (channels, time) or (batch, channels, time), as "
+            "torch.from_numpy makes it of an array"
+        )
+    audio = audio[(None,) * (3 - audio.ndim)]
+    if 0 in audio.shape:
+        raise ParameterError(f"audio has shape {tuple(audio.shape)}, (batch, channels, time): it has no samples")
+    return checked_recording(audio.flatten(0, 1), sample_rate=sample_rate).unflatten(0, audio.shape[:2])
+
+
+def without_added_axes(
+    result: Float[Tensor, "batch *more new_time"], *, given: Float[Tensor, "*axes time"]
+) -> Float[Tensor, "*result_axes new_time"]:
+    """Remove from a result the leading axes, (batch, channels), that its input was given without.
+
+    Example:
+        >>> without_added_axes(torch.zeros(1, 4, 1, 3), given=torch.zeros(3)).shape  # (batch, copies, channels, time)
+        torch.Size([4, 3])
+    """
+    if given.ndim < 2:
+        result = result.squeeze(-2)
+    return result[0] if given.ndim < 3 else result
+
+
 def checked_recording(audio: object, *, sample_rate: object) -> Float[Tensor, "channels time"]:
     """Return a recording in float32, having refused what is none.
 

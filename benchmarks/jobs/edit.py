@@ -156,7 +156,7 @@ def edited(
             strength=strength,
             labels={task.changed: target},
             source_labels={task.changed: value(entry, task.changed)} if inverts else None,
-            method=way.method,
+            algorithm=way.method,
             steps=way.steps,
             guidance=None if way.guidance == 1.0 else way.guidance,
             items=[index],

@@ -49,7 +49,7 @@ def test_a_file_becomes_what_the_library_makes_of_it(model: Path, rate: int, n_c
         sample_rate=rate,
         labels={"speaker": "bob"},
         source_labels={"digit": "a"},
-        method="inversion",
+        algorithm="inversion",
         strength=0.95,
     )[0]
     result, result_rate = audio_io.read("out.wav")
@@ -81,7 +81,7 @@ def test_without_force_nothing_is_replaced(plain: Path):
     ("arguments", "named"),
     [
         (["--strength", "1.2"], "strength=1.2"),
-        (["--method", "magic"], "magic"),
+        (["--algorithm", "magic"], "magic"),
         (["--steps", "0"], "--steps=0"),
         (["--label", "digit=z"], "digit=z"),
         (["--label", "digit=a,b"], "digit must have one value"),
@@ -89,7 +89,7 @@ def test_without_force_nothing_is_replaced(plain: Path):
         (["--label", "digit=a", "--label", "digit=b"], "--label digit is given twice, and must have one value"),
         (["--source", "digit=a", "--source", "digit=a"], "--source digit is given twice"),
         (["--label", "colour=red"], "colour"),
-        (["--method", "inversion"], "--label"),
+        (["--algorithm", "inversion"], "--label"),
         (["--float", "-o", "out.flac"], "--float: out.flac cannot hold 32-bit float samples: give an --out that ends"),
     ],
 )

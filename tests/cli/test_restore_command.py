@@ -146,7 +146,7 @@ def test_a_damaged_file_is_named_before_anything_is_made(model: Path):
 def test_models_that_cannot_are_refused_with_a_remedy(tmp_path: Path):
     source = sounds.write(Path("in.wav"), 1000)
     deaf = tiny.save(tmp_path / "deaf", tiny.UNCONDITIONAL)
-    assert "hears degraded recordings" in refusal("enhance", source, "--model", deaf)
+    assert "takes degraded recordings" in refusal("enhance", source, "--model", deaf)
     assert "waveforms" in refusal("enhance", source, "--model", "none")
     assert "one of conditional, denoising" in refusal("enhance", source, "--model", deaf, "--posterior", "projection")
     made("enhance", source, "--model", deaf, "--posterior", "denoising", "--steps", 1)

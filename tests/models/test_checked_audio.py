@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from audiodiff.errors import ParameterError
-from audiodiff.models.checked_audio import checked_recording
+from audiodiff.models.checked_audio import checked_recording, checked_recordings, without_added_axes
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -38,6 +38,14 @@ def test_floating_point_becomes_float32_of_the_same_values(dtype: torch.dtype, r
 def test_what_is_no_recording_is_refused(audio: object, message: str):
     with pytest.raises(ParameterError, match=message):
         checked_recording(audio, sample_rate=16000)
+
+
+@pytest.mark.parametrize("shape", [(9,), (2, 9), (3, 2, 9)])
+def test_missing_axes_are_added_and_removed(shape: tuple[int, ...]):
+    audio = torch.rand(shape)
+    recordings = checked_recordings(audio, sample_rate=16000)
+    assert recordings.shape == ((1, 1, 1) + shape)[-3:]
+    assert torch.equal(without_added_axes(recordings, given=audio), audio)
 
 
 @pytest.mark.parametrize("rate", [0, -1, 7, 10**9, 16000.5, 16000.0, "16000", None, True])

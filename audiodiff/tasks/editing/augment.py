@@ -1,4 +1,4 @@
-"""Augment training data: varied copies of recordings, as a model of such sounds would have them."""
+"""Data augmentation: varied copies of recordings, drawn with a model of such sounds."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,20 +7,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.checked_audio import check_rate
+from audiodiff.models.checked_audio import check_rate, checked_recordings, without_added_axes
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import Labels, checked_items, checked_labels
-from audiodiff.tasks.editing.edit import check_audio, check_model, check_strength, edit
-from audiodiff.types import Waveform
+from audiodiff.tasks.editing.edit import check_model, check_strength, edit
+from audiodiff.types import Recordings
 
 DEFAULT_STRENGTH = 0.2
 COPIES_PER_ITEM = 1 << 20
-"""Numbers that a recording has for the noise of its copies: a copy does not depend on how many there are."""
+"""Noise keys reserved for each recording, so that a copy does not depend on how many there are."""
 
 
 def augment(
     model: Synthesizer,
-    audio: Waveform,
+    audio: Recordings,
     *,
     sample_rate: int,
     n: int,
@@ -31,34 +31,36 @@ def augment(
     seed: int = 0,
     items: Sequence[int] | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Float[Tensor, "batch copies channels time"]:
-    """Make n varied copies of each recording, by `audiodiff.tasks.editing.edit.edit`, each with noise of its own.
+) -> Float[Tensor, "*copied_axes time"]:
+    """Make n varied copies of each recording by `audiodiff.tasks.editing.edit.edit`, each with its own noise.
 
     Args:
         model: any that generates from labels or from nothing.
-        audio: the recordings.
-        sample_rate: of them, Hz.
+        audio: one recording or a batch.
+        sample_rate: of the audio, Hz.
         n: copies of each.
-        strength: from 0, the recording as the model's representation holds it, to 1, another sound altogether.
-        labels: what the recordings are, and the copies are to stay, of a model that knows labels; of all alike, or of
-            each. The stronger the edit, the more it is they alone that keep a copy's class.
-        steps: as in `edit`, and so is all that follows.
+        strength: from 0, the recording encoded and decoded, to 1, a new sound.
+        labels: of the recordings and their copies, for a model with labels: one mapping for all, or one for each. At
+            a high strength only labels preserve the class.
+        steps: as in `edit`, and so for all that follows.
         guidance: see steps.
         seed: see steps.
         items: see steps.
         on_step: see steps.
 
+    Returns: (batch, n, channels, time), without batch and channels where the audio has none.
+
     Raises:
-        ParameterError: if an argument has no meaning for this model or cannot be.
+        ParameterError: if an argument is out of its range or does not suit the model.
     """
     check_whole(n, name="n", least=1)
     model = check_model(model)
-    check_audio(audio, sample_rate=sample_rate)
-    rows = checked_labels(labels, batch=len(audio), known=model.labels)
-    numbers = checked_items(items, batch=len(audio))
+    recordings = checked_recordings(audio, sample_rate=sample_rate)
+    rows = checked_labels(labels, batch=len(recordings), known=model.labels)
+    numbers = checked_items(items, batch=len(recordings))
     copies = edit(
         model,
-        audio.repeat_interleave(n, dim=0),
+        recordings.repeat_interleave(n, dim=0),
         sample_rate=sample_rate,
         strength=strength,
         labels=[row for row in rows for _ in range(n)],
@@ -68,14 +70,14 @@ def augment(
         items=[number * COPIES_PER_ITEM + copy for number in numbers for copy in range(n)],
         on_step=on_step,
     )
-    return copies.unflatten(0, (len(audio), n))
+    return without_added_axes(copies.unflatten(0, (len(recordings), n)), given=audio)
 
 
 class DiffusionAugment(nn.Module):
-    """Replace some of a batch of recordings by varied copies: a transform for training loops, idle in evaluation.
+    """Transform for training loops that replaces random recordings by varied copies; does nothing in evaluation.
 
-    The model is no part of the module: its parameters are neither listed nor saved with it, and it stays in evaluation
-    and on its device, wherever the module goes.
+    The model is not a submodule: its parameters are neither listed nor saved, and it stays in evaluation mode and on
+    its device.
 
     Args:
         model: any that generates from labels or from nothing.
@@ -83,10 +85,10 @@ class DiffusionAugment(nn.Module):
         strength: as in `augment`.
         p: probability that a recording is replaced.
         steps: of the sampler; None is the model's number.
-        generator: says which recordings and with which noise; None is torch's own.
+        generator: chooses the recordings and the noise; None is torch's default.
 
     Raises:
-        ParameterError: if p or strength is not in [0, 1], or recordings cannot be edited with the model.
+        ParameterError: if p or strength is not in [0, 1], or the model cannot edit recordings.
 
     Example:
         >>> import audiodiff
@@ -107,10 +109,10 @@ class DiffusionAugment(nn.Module):
     ) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
-            raise ParameterError(f"p={p} must lie in [0, 1]: it is a probability")
+            raise ParameterError(f"p={p} must be a probability in [0, 1]")
         check_strength(strength)
         check_rate(sample_rate)
-        # Within a tuple it is not registered.
+        # In a tuple it is not registered as a submodule.
         self._models = (check_model(model),)
         self.sample_rate = sample_rate
         self.strength = strength
@@ -120,35 +122,35 @@ class DiffusionAugment(nn.Module):
 
     @property
     def model(self) -> Synthesizer:
-        """What makes the copies."""
+        """Model that makes the copies."""
         return self._models[0]
 
-    def forward(self, audio: Waveform, labels: Labels | None = None) -> Waveform:
-        """Return the batch with some recordings replaced.
+    def forward(self, audio: Recordings, labels: Labels | None = None) -> Recordings:
+        """Return the recordings, some of them replaced.
 
         Args:
-            audio: the recordings.
-            labels: what they are, as in `augment`.
+            audio: one recording or a batch.
+            labels: as in `augment`.
 
         Returns: audio of the same shape and dtype.
 
         Raises:
-            ParameterError: if the audio or the labels cannot be edited.
+            ParameterError: if the audio or the labels are invalid.
         """
         if not self.training:
             return audio
-        check_audio(audio, sample_rate=self.sample_rate)
+        recordings = checked_recordings(audio, sample_rate=self.sample_rate)
         generator = self.generator
         device = "cpu" if generator is None else generator.device
-        chosen = (torch.rand(len(audio), generator=generator, device=device) < self.p).nonzero()[:, 0].tolist()
+        chosen = (torch.rand(len(recordings), generator=generator, device=device) < self.p).nonzero()[:, 0].tolist()
         seed = int(torch.randint(2**62, (), generator=generator, device=device))
         if not chosen:
             return audio
-        rows = checked_labels(labels, batch=len(audio), known=self.model.labels)
-        result = audio.clone()
+        rows = checked_labels(labels, batch=len(recordings), known=self.model.labels)
+        result = audio.clone()[(None,) * (3 - audio.ndim)]
         result[chosen] = edit(
             self.model,
-            audio[chosen],
+            recordings[chosen],
             sample_rate=self.sample_rate,
             strength=self.strength,
             labels=[rows[index] for index in chosen],
@@ -156,4 +158,4 @@ class DiffusionAugment(nn.Module):
             seed=seed,
             items=chosen,
         ).to(result.dtype)
-        return result
+        return without_added_axes(result, given=audio)

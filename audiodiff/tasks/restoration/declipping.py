@@ -17,7 +17,7 @@ from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.seams import proximity, splice
 from audiodiff.tasks.restoration.windows import OnWindow, restore
-from audiodiff.types import Signal
+from audiodiff.types import Recordings, Signal
 
 DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
 """Default sampling of `declip`."""
@@ -127,14 +127,14 @@ class Declip(Repair):
 
 def declip(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"],
+    audio: Recordings,
     *,
     sample_rate: int,
     threshold: float | None = None,
     sampling: Sampling = DECLIPPING,
     seed: int = 0,
     on_window: OnWindow | None = None,
-) -> Float[Tensor, "channels time"]:
+) -> Recordings:
     """Restore peaks that were cut off; every other sample is returned as it is, to the bit.
 
     Sampling starts, at a low noise level, from a cubic spline through the samples that are not clipped; beside those it
@@ -142,12 +142,12 @@ def declip(
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
-        audio: the recording, of any length, rate and number of channels.
-        sample_rate: of the recording, in Hz.
+        audio: one recording or a batch, of any length, rate and number of channels.
+        sample_rate: of the audio, in Hz.
         threshold: magnitude of the limit; None finds it.
-        sampling: how to draw.
+        sampling: settings of the sampling.
         seed: of the noise; another gives other possible peaks.
-        on_window: called after every window of the recording.
+        on_window: called after every window.
 
     Returns: the recording with peaks that may exceed full scale.
 

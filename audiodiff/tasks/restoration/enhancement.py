@@ -1,4 +1,4 @@
-"""Speech enhancement: noise taken out of speech."""
+"""Speech enhancement: removal of noise from speech."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
-from audiodiff.types import Signal
+from audiodiff.types import Recordings, Signal
 
 ENHANCING = Sampling(steps=1)
 """Default sampling of `enhance`: one step, which gives the mean of all possible clean recordings.
@@ -97,26 +97,26 @@ def noise_power(audio: Signal, *, sample_rate: int) -> Float[Tensor, "batch chan
 
 def enhance(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"],
+    audio: Recordings,
     *,
     sample_rate: int,
     sampling: Sampling = ENHANCING,
     seed: int = 0,
     on_window: OnWindow | None = None,
-) -> Float[Tensor, "channels time"]:
-    """Take noise out of speech.
+) -> Recordings:
+    """Remove noise from speech.
 
     Args:
         model: one that takes degraded speech, `audiodiff.load("speech-prior-16k")`; with `Denoising()` any model of
             clean speech.
-        audio: noisy speech, of any length, rate and number of channels. What lies above half the model's rate is not
-            in the result.
+        audio: noisy speech, one recording or a batch, of any length, rate and number of channels. Frequencies above
+            half the model's rate are lost.
         sample_rate: of the audio, in Hz.
         sampling: settings of the sampling. With `start`, a noise level, sampling starts from the noisy speech, as in
             SGMSE and FlowSE, instead of from noise alone. With `posterior=Denoising()` the network is unconditional:
             the noise is taken as stationary, and its spectrum is estimated.
         seed: of the noise.
-        on_window: called after every window of the recording.
+        on_window: called after every window.
 
     Raises:
         ParameterError: if the model cannot, or an argument is out of its range.

@@ -15,7 +15,7 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
-from audiodiff.types import Signal
+from audiodiff.types import Recordings, Signal
 
 EXTENDING = Sampling(steps=8, temperature=0.5)
 """Default sampling of `extend`: nearer to the mean than a draw, whose high band PESQ scores as noise."""
@@ -112,24 +112,24 @@ class Extend(Repair):
 
 def extend(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"],
+    audio: Recordings,
     *,
     sample_rate: int,
     cutoff: float | None = None,
     sampling: Sampling = EXTENDING,
     seed: int = 0,
     on_window: OnWindow | None = None,
-) -> Float[Tensor, "channels new_time"]:
+) -> Float[Tensor, "*axes new_time"]:
     """Add the high frequencies that a recording has lost, up to half of the model's rate.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
-        audio: the recording, of any length, rate and number of channels.
-        sample_rate: of the recording, in Hz.
+        audio: one recording or a batch, of any length, rate and number of channels.
+        sample_rate: of the audio, in Hz.
         cutoff: in Hz, above which the recording holds nothing; None finds it.
-        sampling: how to draw.
+        sampling: settings of the sampling.
         seed: of the noise; another gives another possible high band.
-        on_window: called after every window of the recording.
+        on_window: called after every window.
 
     Returns: the recording in the full band, at its own rate or the model's, whichever is higher.
 
@@ -217,9 +217,7 @@ def intact_below(spectrum: Spectrum, cutoff: float) -> float:
     return max(0.8 * cutoff, min(frequency, cutoff) - SMOOTH_HZ)
 
 
-def above(
-    audio: Float[Tensor, "channels time"], frequency: float, *, sample_rate: int
-) -> Float[Tensor, "channels time"]:
+def above(audio: Float[Tensor, "channels time"], frequency: float, *, sample_rate: int) -> Recordings:
     """Return what lies above a frequency: all of it from there on, and nothing below nine tenths of it.
 
     A linear-phase filter of 40 ms, whose transition ends at the frequency.

@@ -17,7 +17,7 @@ from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.seams import proximity, splice
 from audiodiff.tasks.restoration.windows import OnWindow, restore
-from audiodiff.types import Signal
+from audiodiff.types import Recordings, Signal
 
 INPAINTING = Sampling(steps=6)
 """Default sampling of `inpaint`."""
@@ -133,7 +133,7 @@ class Inpaint(Repair):
 
 def inpaint(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"],
+    audio: Recordings,
     *,
     sample_rate: int,
     gaps: Sequence[tuple[float, float]] | None = None,
@@ -141,7 +141,7 @@ def inpaint(
     sampling: Sampling = INPAINTING,
     seed: int = 0,
     on_window: OnWindow | None = None,
-) -> Float[Tensor, "channels time"]:
+) -> Recordings:
     """Fill gaps in a recording; every other sample is returned as it is, to the bit.
 
     Near its edges a gap is filled as an autoregressive process would go on, and what is drawn in its middle agrees with
@@ -149,13 +149,13 @@ def inpaint(
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
-        audio: the recording, of any length, rate and number of channels.
-        sample_rate: of the recording, in Hz.
+        audio: one recording or a batch, of any length, rate and number of channels.
+        sample_rate: of the audio, in Hz.
         gaps: (start, end) of each, in seconds. Without gaps and mask, they are found.
         mask: True where a sample is known, (time,) or (channels, time).
-        sampling: how to draw.
+        sampling: settings of the sampling.
         seed: of the noise; another gives another possible filling.
-        on_window: called after every window of the recording.
+        on_window: called after every window.
 
     Raises:
         ParameterError: if the model cannot, a gap lies outside the recording, or the mask does not fit it.

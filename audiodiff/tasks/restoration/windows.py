@@ -17,11 +17,12 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import LevelMeter
 from audiodiff.dsp.resample import known_after, resample
 from audiodiff.errors import ParameterError
-from audiodiff.models.checked_audio import checked_recording
+from audiodiff.models.checked_audio import checked_recordings, without_added_axes
 from audiodiff.models.chunking import Chunk, SlidingBuffer, StepCounter, overlap_add
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
+from audiodiff.types import Recordings
 
 CORE_SECONDS = 12
 CONTEXT_SECONDS = 2
@@ -99,36 +100,38 @@ def analyze(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, mode
 
 def restore(
     model: Synthesizer,
-    audio: Float[Tensor, "channels time"],
+    audio: Recordings,
     *,
     sample_rate: int,
     repair: Repair,
     sampling: Sampling,
     seed: int = 0,
     on_window: OnWindow | None = None,
-) -> Float[Tensor, "channels new_time"]:
-    """Restore a recording that is in memory.
+) -> Float[Tensor, "*axes new_time"]:
+    """Restore recordings that are in memory, each alone.
 
     Args:
         model: of waveforms, as `check_model` asks.
-        audio: the recording, of any length and number of channels; silent channels stay silent.
-        sample_rate: of the recording, in Hz.
+        audio: one recording or a batch, of any length and number of channels; silent channels stay silent.
+        sample_rate: of the recordings, in Hz.
         repair: the kind of damage.
         sampling: how to draw.
         seed: of the noise.
         on_window: called after every window.
 
-    Returns: the result, at `repair.out_rate`; as long as the recording where that is the recording's rate.
+    Returns: audio with the same axes at `repair.out_rate`; of the same length where that is the recording's rate.
 
     Raises:
-        ParameterError: if the audio is no recording, or the model, the repair and the sampling do not fit each other or
+        ParameterError: if the audio is invalid, or the model, the repair and the sampling do not fit each other or
             the recording.
     """
     model = check_model(model, posterior=sampling.posterior)
-    audio = checked_recording(audio, sample_rate=sample_rate)
-    analysis = analyze([audio], sample_rate=sample_rate, repair=repair, model=model)
-    parts = restore_blocks(model, [audio], analysis, sampling=sampling, seed=seed, on_window=on_window)
-    return torch.cat(list(parts), dim=-1)
+    results = []
+    for recording in checked_recordings(audio, sample_rate=sample_rate):
+        analysis = analyze([recording], sample_rate=sample_rate, repair=repair, model=model)
+        stretches = restore_blocks(model, [recording], analysis, sampling=sampling, seed=seed, on_window=on_window)
+        results.append(torch.cat(list(stretches), dim=-1))
+    return without_added_axes(torch.stack(results), given=audio)
 
 
 def restore_blocks(

@@ -118,15 +118,16 @@ def test_what_cannot_be_is_refused(waves: Synthesizer, options: dict[str, float]
 WRONG = [
     (lambda audio: audio.numpy(), RATE, "audio is a ndarray; give a torch tensor"),
     (lambda audio: audio.tolist(), RATE, "audio is a list"),
-    (lambda audio: audio[0], RATE, r"shape \(1, 64\) .*give audio\[None\]"),
-    (lambda audio: audio[0, 0], RATE, r"shape \(64,\) .*give audio\[None, None\]"),
+    (lambda audio: audio[None], RATE, r"shape \(1, 2, 1, 64\); give .*\(batch, channels, time\)"),
+    (lambda audio: audio[0, 0, 0], RATE, r"shape \(\); give a torch tensor \(time,\)"),
+    (lambda audio: audio[:, :0], RATE, "no samples"),
     (lambda audio: (100 * audio).short(), RATE, "dtype torch.int16"),
     (lambda audio: audio * math.nan, RATE, "NaN"),
     (lambda audio: audio, 16000.5, "sample_rate=16000.5"),
     (lambda audio: audio, "16000", "sample_rate='16000'"),
     (lambda audio: audio, None, "sample_rate=None"),
 ]
-"""What is made of a recording, its rate, and what is said of it."""
+"""Change of a recording, its rate, and the refusal."""
 MAKERS = [
     lambda model, audio, rate: edit(model, audio, sample_rate=rate),
     lambda model, audio, rate: augment(model, audio, sample_rate=rate, n=1),
@@ -136,13 +137,25 @@ MAKERS = [
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(("wrong", "rate", "named"), WRONG)
-def test_what_is_no_batch_of_recordings_is_refused(
+def test_invalid_recordings_are_refused(
     waves: Synthesizer, monkeypatch: pytest.MonkeyPatch, make: Any, wrong: Any, rate: Any, named: str
 ):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     audio = wrong(_batch(2, 64))
     with pytest.raises(ParameterError, match=named):
         make(waves, audio, rate)
+
+
+@pytest.mark.parametrize("n_axes", [1, 2, 3])
+def test_results_have_the_axes_of_the_recording(waves: Synthesizer, n_axes: int):
+    batch = _batch(1)
+    audio = batch[(0,) * (3 - n_axes)]
+    edited = edit(waves, audio, sample_rate=RATE, strength=0.3)
+    assert torch.equal(edited, edit(waves, batch, sample_rate=RATE, strength=0.3).reshape(audio.shape))
+    copies = augment(waves, audio, sample_rate=RATE, n=2)
+    assert copies.shape == (*audio.shape[: n_axes - 2 if n_axes == 3 else 0], 2, *audio.shape[max(0, n_axes - 2) :])
+    assert torch.equal(copies.reshape(1, 2, 1, -1), augment(waves, batch, sample_rate=RATE, n=2))
+    assert _transform(waves, p=1.0)(audio).shape == audio.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

@@ -10,7 +10,7 @@ import tiny
 import torch
 from analytic import Gaussian
 
-from audiodiff.diffusion.editing import flow_of, inversion, levels, rungs, sdedit
+from audiodiff.diffusion.editing import edit_sigmas, flow_of, inversion, inversion_sigmas, sdedit
 from audiodiff.diffusion.grid import TimeUniform
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import noise_of
@@ -49,7 +49,7 @@ def _flow(n_steps: int, *, t_start: float = 0.999) -> Sampler:
 
 def test_strength_is_the_time_of_a_uniform_flow():
     for strength in (0.25, 0.5, 0.75):
-        sigmas = levels(_flow(32), strength=strength)
+        sigmas = edit_sigmas(_flow(32), strength=strength)
         times = sigmas / (1.0 + sigmas)
         expected = torch.linspace(strength, 0.0, 33, dtype=torch.float64) * 0.999
         # 32 steps are an eighth, a quarter ... of the clock's 1024 levels, exactly.
@@ -58,12 +58,12 @@ def test_strength_is_the_time_of_a_uniform_flow():
 
 def test_the_full_strength_is_the_samplers_own_grid():
     sampler = _flow(7)
-    torch.testing.assert_close(levels(sampler, strength=1.0), sampler.grid(7), rtol=0, atol=0)
+    torch.testing.assert_close(edit_sigmas(sampler, strength=1.0), sampler.grid(7), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.6, 1.0])
 def test_levels_begin_at_one_place_and_only_those_of_an_inversion_stay_above_zero(strength: float):
-    sigmas, ladder = levels(_flow(16), strength=strength), rungs(_flow(16), strength=strength)
+    sigmas, ladder = edit_sigmas(_flow(16), strength=strength), inversion_sigmas(_flow(16), strength=strength)
     for each in (sigmas, ladder):
         assert len(each) == 17
         assert bool((each.diff() < 0).all())
@@ -74,7 +74,7 @@ def test_levels_begin_at_one_place_and_only_those_of_an_inversion_stay_above_zer
 
 
 def test_sdedit_of_a_gaussian_is_shrunk_towards_its_mean_as_the_flow_has_it():
-    sigmas = levels(_flow(256), strength=0.6)
+    sigmas = edit_sigmas(_flow(256), strength=0.6)
     noise = noise_of(3, [0, 1])
     made = sdedit(TARGET.denoise, SIGNALS, sigmas, solver=heun, noise=noise)
     first = float(sigmas[0])
@@ -85,7 +85,7 @@ def test_sdedit_of_a_gaussian_is_shrunk_towards_its_mean_as_the_flow_has_it():
 def test_inversion_under_one_law_comes_back_with_order_two(strength: float):
     errors = []
     for n_steps in (32, 64, 128):
-        ladder = rungs(_flow(n_steps), strength=strength)
+        ladder = inversion_sigmas(_flow(n_steps), strength=strength)
         back = inversion(SOURCE.denoise, SOURCE.denoise, SIGNALS, ladder, process=Flow())
         errors.append(float((back - SIGNALS).abs().max()))
     assert errors[-1] < 1e-3
@@ -96,7 +96,7 @@ def test_inversion_under_one_law_comes_back_with_order_two(strength: float):
 
 def test_inversion_from_a_high_level_is_the_optimal_transport_between_gaussians():
     made = inversion(
-        SOURCE.denoise, TARGET.denoise, SIGNALS, rungs(_flow(256), strength=1.0), process=flow_of(_flow(256))
+        SOURCE.denoise, TARGET.denoise, SIGNALS, inversion_sigmas(_flow(256), strength=1.0), process=flow_of(_flow(256))
     )
     transport = TARGET.mean + (TARGET.variance / SOURCE.variance).sqrt() * (SIGNALS - SOURCE.mean)
     # What is left of both means at sigma = 999 is their difference / 999.
@@ -104,7 +104,7 @@ def test_inversion_from_a_high_level_is_the_optimal_transport_between_gaussians(
 
 
 def test_inversion_to_a_part_of_the_way_is_the_two_flows_in_closed_form():
-    ladder = rungs(_flow(256), strength=0.5)
+    ladder = inversion_sigmas(_flow(256), strength=0.5)
     high, low = float(ladder[0]), float(ladder[-1])
     expected = TARGET.flow(SOURCE.flow(SIGNALS, low, high), high, low)
     made = inversion(SOURCE.denoise, TARGET.denoise, SIGNALS, ladder, process=Flow())
@@ -114,7 +114,7 @@ def test_inversion_to_a_part_of_the_way_is_the_two_flows_in_closed_form():
 def test_guidance_away_from_the_source_goes_beyond_the_target():
     near, far = (_gaussian([mean, 0.0], [1.0, 1.0]) for mean in (0.0, 1.0))
     guided = classifier_free(far.denoise, near.denoise, scale=3.0)
-    sigmas = levels(_flow(512), strength=0.8)
+    sigmas = edit_sigmas(_flow(512), strength=0.8)
     noise = noise_of(0, [0, 1])
     # Denoisers of Gaussians of one variance are linear in the mean.
     beyond, first = _gaussian([3.0, 0.0], [1.0, 1.0]), float(sigmas[0])
@@ -196,14 +196,14 @@ def test_labels_that_are_not_to_change_stay_as_they_are(mels: Synthesizer):
 def test_inversion_is_the_flow_up_under_the_source_and_down_under_the_target(mels: Synthesizer):
     audio = _recording(256 * 16)
     source, target = {"digit": "a"}, {"digit": "b"}
-    how = {"sample_rate": RATE, "strength": 0.5, "method": "inversion", "steps": 4}
+    how = {"sample_rate": RATE, "strength": 0.5, "algorithm": "inversion", "steps": 4}
     made = edit(mels, audio, labels=target, source_labels=source, **how)
     assert mels.labels is not None
     bound = [mels.denoiser.bind(editing.Condition(vector=mels.labels.vectors([row]))) for row in (source, target)]
     with torch.no_grad():
         x0 = mels.representation.encode(audio)
         sampler = replace(mels.sampler, n_steps=4)
-        ladder = rungs(sampler, strength=0.5)
+        ladder = inversion_sigmas(sampler, strength=0.5)
         latent = midpoint(bound[0], x0, ladder.flip(0), process=flow_of(sampler))
         signal = midpoint(bound[1], latent, ladder, process=flow_of(sampler))
     expected = editing.Rendering(
@@ -294,13 +294,13 @@ def test_a_recording_above_full_scale_keeps_its_level(mels: Synthesizer):
 
 
 def test_progress_counts_every_step_once(mels: Synthesizer):
-    for method, n_steps in (("sdedit", 3), ("inversion", 6)):
+    for algorithm, n_steps in (("sdedit", 3), ("inversion", 6)):
         seen = []
         edit(
             mels,
             _recording(),
             sample_rate=RATE,
-            method=method,
+            algorithm=algorithm,
             steps=3,
             strength=0.5,
             on_step=lambda done, of, seen=seen: seen.append((done, of)),
@@ -314,7 +314,7 @@ def test_progress_counts_every_step_once(mels: Synthesizer):
     [
         ({"strength": 1.5}, "strength=1.5"),
         ({"strength": float("nan")}, "strength=nan"),
-        ({"method": "sd"}, "method='sd'"),
+        ({"algorithm": "sd"}, "algorithm='sd'"),
         ({"labels": {"digit": "z"}}, "digit=z"),
         ({"source_labels": {"colour": "red"}}, "colour"),
         ({"steps": 0}, "steps=0"),
@@ -337,7 +337,7 @@ def test_models_that_cannot_edit_are_refused_with_a_remedy(waves: Synthesizer):
 
 def test_a_solver_of_one_step_after_another_is_the_samplers_own(waves: Synthesizer):
     audio = _recording(2000)
-    sigmas = levels(waves.sampler, strength=0.4)
+    sigmas = edit_sigmas(waves.sampler, strength=0.4)
     with torch.no_grad():
         denoise = waves.denoiser.bind(waves.conditioner.null(1))
         x = waves.representation.encode(audio) + float(sigmas[0]) * noise_of(0, [0])(audio, 0)

@@ -198,8 +198,7 @@ audio = 0.1 * torch.randn(1, 2000)
 cases = {
     "numpy": lambda restore: restore(model, audio.numpy(), sample_rate=16000),
     "int16": lambda restore: restore(model, audio.short(), sample_rate=16000),
-    "1-D": lambda restore: restore(model, audio[0], sample_rate=16000),
-    "3-D": lambda restore: restore(model, audio[None], sample_rate=16000),
+    "4-D": lambda restore: restore(model, audio[None, None], sample_rate=16000),
     "nan": lambda restore: restore(model, audio * float("nan"), sample_rate=16000),
     "rate": lambda restore: restore(model, audio, sample_rate=16000.5),
     "mask": lambda _: inpaint(model, audio, sample_rate=16000, mask=np.ones(2000)),
@@ -219,7 +218,7 @@ print(json.dumps(said))
 """
 
 
-def test_recordings_of_another_shape_or_kind_are_refused_in_words():
+def test_invalid_recordings_are_refused_in_words():
     """In a process of its own, where nothing but the package checks types."""
     command = [sys.executable, "-c", SHAPES, str(Path(tiny.__file__).parent)]
     said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -227,8 +226,7 @@ def test_recordings_of_another_shape_or_kind_are_refused_in_words():
         for case, reason in {
             "numpy": "torch.from_numpy",
             "int16": "torch.int16",
-            "1-D": "audio[None]",
-            "3-D": "one by one",
+            "4-D": "(batch, channels, time)",
             "nan": "NaN",
             "rate": "sample_rate=16000.5",
             "mask": "mask is a ndarray",
@@ -239,7 +237,17 @@ def test_recordings_of_another_shape_or_kind_are_refused_in_words():
             assert reason in said[f"{name} {case}"]
 
 
-def test_the_same_does_not_depend_on_how_it_is_read():
+@pytest.mark.parametrize("rate", [None, 2 * RATE])
+def test_a_batch_is_restored_as_its_recordings_are_alone(rate: int | None):
+    batch = torch.stack([tones(RATE, sample_rate=RATE, n_channels=2, peak=peak) for peak in (0.5, 0.1)])
+    holes = Holes(((300, 700),), rate=rate)
+    results = filled(batch, holes)
+    assert torch.equal(results[1], filled(batch[1], holes))
+    assert torch.equal(results[1, :1], filled(batch[1, :1], holes))
+    assert torch.equal(results[1, 0], filled(batch[1, 0], holes))
+
+
+def test_results_do_not_depend_on_how_a_recording_is_read():
     audio = tones((2 * CORE_SECONDS + 3) * RATE, sample_rate=RATE, n_channels=2)
     model, holes = white(), Holes(((100, 200), (CORE_SECONDS * RATE, CORE_SECONDS * RATE + 10)))
     results = []
