@@ -44,7 +44,7 @@ def test_what_is_no_recording_is_refused(audio: object, message: str):
 def test_missing_axes_are_added_and_removed(shape: tuple[int, ...]):
     audio = torch.rand(shape)
     recordings = checked_recordings(audio, sample_rate=16000)
-    assert recordings.shape == ((1, 1, 1) + shape)[-3:]
+    assert recordings.shape == (1, 1, 1, *shape)[-3:]
     assert torch.equal(without_added_axes(recordings, given=audio), audio)
 
 
