@@ -18,7 +18,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress
 from audiodiff.metrics import generative
 from audiodiff.models import classifier
-from audiodiff.models.classifier import Classifier, Heard
+from audiodiff.models.classifier import Classifier, Prediction
 
 TRAIN = "train"
 TESTED = ("test", "val")
@@ -32,7 +32,7 @@ class _Sounds:
     """A set of sounds, what was heard, and which values are true or were asked for, -1 where that is not known."""
 
     name: str
-    heard: Heard
+    heard: Prediction
     asked: Int[Tensor, "n labels"]
 
     def __len__(self) -> int:
@@ -150,16 +150,16 @@ def _place(against: str) -> tuple[Path, str]:
     return Path(path).expanduser(), split
 
 
-def _heard(model: Classifier, entries: Sequence[Entry], read: Callable[[Entry], Tensor], name: str) -> Heard:
-    parts: list[Heard] = []
+def _heard(model: Classifier, entries: Sequence[Entry], read: Callable[[Entry], Tensor], name: str) -> Prediction:
+    parts: list[Prediction] = []
     with progress(f"listening to {name}", total=len(entries)) as bar:
         for first in range(0, len(entries), _FILES_AT_ONCE):
             chosen = entries[first : first + _FILES_AT_ONCE]
-            parts.append(classifier.listen(model, [read(entry) for entry in chosen]))
+            parts.append(classifier.classify(model, [read(entry) for entry in chosen]))
             for _ in chosen:
                 bar.advance()
     told = {label: torch.cat([part.log_probabilities[label] for part in parts]) for label in model.labels.names}
-    return Heard(told, torch.cat([part.embedding for part in parts]))
+    return Prediction(told, torch.cat([part.embedding for part in parts]))
 
 
 def _scores(sounds: _Sounds, *, train: _Sounds, test: _Sounds, n: int, generator: torch.Generator) -> SetScores:

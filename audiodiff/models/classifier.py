@@ -1,8 +1,8 @@
-"""A classifier of sounds: which value of each label is heard, and an embedding in which sounds are compared.
+"""Audio classifier: probabilities of the values of each label, and an embedding to compare sounds in.
 
-A small convolutional network on a log-mel spectrogram of its own: a centred Hann frame of at least 25 ms every 10 ms,
-bands from 0 Hz to half the rate, silence around the sound, which is first brought to one RMS. All that lies behind a
-sound's end is masked, so that what is heard depends neither on its level nor on what it is batched with.
+A small convolutional network on its own log-mel spectrogram: a centred Hann frame of at least 25 ms every 10 ms, bands
+from 0 Hz to half the sample rate, zeros around the sound, which is first scaled to a fixed RMS. Padding is masked, so
+that the result depends neither on the level of a sound nor on the other sounds of the batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 
 TARGET = "audiodiff.models.classifier.Classifier"
-"""What config.yaml calls a classifier."""
+"""`_target_` of a classifier in config.yaml."""
 MIN_RATE = 1000
 _FRAME_SECONDS, _HOP_SECONDS = 0.025, 0.01
 _RMS = 0.1
 _LOG_RANGE = 3.0
-_SMALLEST = 1e-8
+_MIN_RMS = 1e-8
 
 
-class Heard(NamedTuple):
-    """What was heard in sounds.
+class Prediction(NamedTuple):
+    """Output of a classifier.
 
     Args:
         log_probabilities: of the values of each label.
-        embedding: the features that they are linear functions of, not negative.
+        embedding: nonnegative features, from which the heads compute the logits.
     """
 
     log_probabilities: Mapping[str, Float[Tensor, "batch _"]]
@@ -42,24 +42,24 @@ class Heard(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Log-mel, four convolutions of 3 x 3, mean and maximum over time, one hidden layer, and a linear head per label.
+    """Log-mel spectrogram, 3 x 3 convolutions, mean and maximum over time, a hidden layer, a linear head per label.
 
     Args:
         sample_rate: of the sounds, Hz.
         vocabularies: the values of each label.
-        columns: the column of the manifest that told each label's value in training.
+        columns: column of the manifest with each label's values, in training.
         n_mels: bands of the spectrogram.
-        channels: of the convolutions; time and frequency are halved behind each but the last.
+        channels: of the convolutions; time and frequency are halved after each but the last.
         n_features: length of the embedding.
-        dropout: on what the hidden layer and the heads see, in training.
+        dropout: on the inputs of the hidden layer and the heads, in training.
 
     Raises:
         ParameterError: if an argument is out of range.
 
     Example:
         >>> classifier = Classifier(sample_rate=8000, vocabularies={"digit": ["0", "1"]}, columns={"digit": "label"})
-        >>> heard = classifier.eval()(torch.randn(3, 1, 4000), torch.tensor([4000, 3000, 100]))
-        >>> heard.log_probabilities["digit"].shape, heard.embedding.shape
+        >>> prediction = classifier.eval()(torch.randn(3, 1, 4000), torch.tensor([4000, 3000, 100]))
+        >>> prediction.log_probabilities["digit"].shape, prediction.embedding.shape
         (torch.Size([3, 2]), torch.Size([3, 64]))
     """
 
@@ -116,36 +116,36 @@ class Classifier(nn.Module):
         """Length of the embedding."""
         return self.hidden.out_features
 
-    def forward(self, audio: Float[Tensor, "batch 1 time"], n_valid: Int[Tensor, "batch"]) -> Heard:
-        """Listen to sounds, the first n_valid samples of each, which zeros follow."""
+    def forward(self, audio: Float[Tensor, "batch 1 time"], n_valid: Int[Tensor, "batch"]) -> Prediction:
+        """Classify sounds of n_valid samples each, followed by zeros."""
         n_frames = n_valid // self.front.hop_length + 1
         x = self._log_mel(audio, n_valid)
-        # The windows of the first frames behind the end reach back into the sound.
+        # The windows of the first frames after the end overlap the sound.
         x = x * _mask(n_frames, n=x.shape[-1])[:, None, None]
         for index, block in enumerate(self.blocks):
             x = block(x, _mask(n_frames, n=x.shape[-1]))
             if index + 1 < len(self.blocks):
-                # Nothing is negative, so that the zeros behind the end change no maximum.
+                # Values are nonnegative, so that the zeros after the end change no maximum.
                 x = F.max_pool2d(x, 2, ceil_mode=True)
                 n_frames = (n_frames + 1) // 2
         mean = x.sum(-1) / n_frames[:, None, None]
         pooled = torch.cat([mean, x.amax(-1)], dim=1).flatten(1)
         embedding = F.relu(self.hidden(self.dropout(pooled)))
-        seen = self.dropout(embedding)
-        told = {name: self.heads[_key(name)](seen).log_softmax(-1) for name in self.labels.names}
-        return Heard(told, embedding)
+        dropped = self.dropout(embedding)
+        logits = {name: self.heads[_key(name)](dropped) for name in self.labels.names}
+        return Prediction({name: each.log_softmax(-1) for name, each in logits.items()}, embedding)
 
     def _log_mel(
         self, audio: Float[Tensor, "batch 1 time"], n_valid: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch 1 n_mels frames"]:
-        """Return the spectrogram, 0 where nothing is to be heard."""
+        """Return the spectrogram, scaled so that silence is 0."""
         energy = audio.square().sum((-2, -1)) / n_valid
-        loud = audio * (_RMS / energy.sqrt().clamp(min=_SMALLEST))[:, None, None]
+        loud = audio * (_RMS / energy.sqrt().clamp(min=_MIN_RMS))[:, None, None]
         return (self.front.mel(loud) - self.front.floor) / _LOG_RANGE  # (batch, 1, n_mels, frames)
 
 
 class _Block(nn.Module):
-    """A convolution, normalised per channel over the frames that hold sound; 0 in all others."""
+    """A convolution with batch normalisation over the frames that are not padding; 0 in the padding."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def _mask(n_frames: Int[Tensor, "batch"], *, n: int) -> Bool[Tensor, "batch fram
 
 
 def _key(name: str) -> str:
-    """Return a name that torch takes for a module: any label's, with no dot in it."""
+    """Return a valid module name for a label: without dots."""
     return "label_" + name.replace(".", "_dot_")
 
 
@@ -195,12 +195,12 @@ def _front(sample_rate: int, *, n_mels: int) -> MelDialect:
 
 
 def save(classifier: Classifier, folder: Path, *, metrics: Mapping[str, Any], card: str) -> None:
-    """Write a classifier into a folder, whole or not at all: config.yaml, model.safetensors, metrics.json, README.md.
+    """Write a classifier to a folder: config.yaml, model.safetensors, metrics.json, README.md.
 
     Args:
         classifier: the model.
-        folder: made new; an older one stays until the new one is whole.
-        metrics: what is known of its quality.
+        folder: replaced as a whole.
+        metrics: of its quality.
         card: the model card, Markdown.
     """
     checkpoint.save(
@@ -215,14 +215,14 @@ def save(classifier: Classifier, folder: Path, *, metrics: Mapping[str, Any], ca
 
 
 def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
-    """Load a classifier for use; nothing but this class is built, whatever its config.yaml says.
+    """Load a classifier for use; no class but `Classifier` is built, whatever config.yaml names.
 
     Args:
         where: its folder, or the run that trained it.
         device: as torch names it, or "auto": the GPU if there is one.
 
     Raises:
-        CheckpointError: if it is missing, damaged or no classifier.
+        CheckpointError: if it is missing, damaged or not a classifier.
     """
     folder = checkpoint.find(where)
     config = checkpoint.read_config(folder)
@@ -241,12 +241,14 @@ def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier
     return classifier.to(device_named(device)).eval()
 
 
-def listen(classifier: Classifier, clips: Sequence[Float[Tensor, "_ _"]], *, batch_seconds: float = 30.0) -> Heard:
-    """Listen to sounds of any lengths, in batches of little padding.
+def classify(
+    classifier: Classifier, clips: Sequence[Float[Tensor, "_ _"]], *, batch_seconds: float = 30.0
+) -> Prediction:
+    """Classify sounds of any lengths, in batches with little padding.
 
     Args:
         clips: at the classifier's rate; channels are averaged.
-        batch_seconds: of sound and padding that are held at once.
+        batch_seconds: sound and padding per batch.
 
     Raises:
         ParameterError: if there are no clips, or one is empty.
@@ -255,7 +257,7 @@ def listen(classifier: Classifier, clips: Sequence[Float[Tensor, "_ _"]], *, bat
         raise ParameterError(f"{len(clips)} clips must be at least one, and none empty")
     device = classifier.hidden.weight.device
     order = sorted(range(len(clips)), key=lambda index: clips[index].shape[-1])
-    parts: list[Heard] = []
+    parts: list[Prediction] = []
     first = 0
     with torch.inference_mode():
         while first < len(order):
@@ -270,11 +272,11 @@ def listen(classifier: Classifier, clips: Sequence[Float[Tensor, "_ _"]], *, bat
             n_valid = torch.tensor([clip.shape[-1] for clip in chosen], device=device)
             parts.append(classifier(audio, n_valid))
             first = last
-    back = torch.tensor(order).argsort()
-    return Heard(
+    original = torch.tensor(order).argsort()
+    return Prediction(
         {
-            name: torch.cat([part.log_probabilities[name] for part in parts]).cpu().double()[back]
+            name: torch.cat([part.log_probabilities[name] for part in parts]).cpu().double()[original]
             for name in classifier.labels.names
         },
-        torch.cat([part.embedding for part in parts]).cpu().double()[back],
+        torch.cat([part.embedding for part in parts]).cpu().double()[original],
     )

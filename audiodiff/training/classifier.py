@@ -204,7 +204,7 @@ def accuracy(
             rate = model.sample_rate
             clips.append(load_whole(entry, sample_rate=rate, n_channels=1, max_seconds=_MAX_SECONDS_HEARD))
             bar.advance()
-    heard = classifier.listen(model, clips)
+    heard = classifier.classify(model, clips)
     result: dict[str, tuple[int, int]] = {}
     for index, label in enumerate(model.labels.names):
         known = truth[:, index] >= 0

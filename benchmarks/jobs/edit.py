@@ -129,7 +129,7 @@ def outcome(
     task: Task,
 ) -> Outcome:
     """Compare results with their recordings, and listen to them."""
-    heard = classifier.listen(judge, made).log_probabilities
+    heard = classifier.classify(judge, made).log_probabilities
     names = {
         label: [judge.labels.vocabularies[label][place] for place in told.argmax(-1).tolist()]
         for label, told in heard.items()

@@ -1,4 +1,4 @@
-"""The classifier: what it may not depend on, what it learns in seconds, its folder, its training as a command."""
+"""The classifier: invariances, files, training on tones, and refusals."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ import yaml
 from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint, classifier
-from audiodiff.models.classifier import Classifier, Heard
+from audiodiff.models.classifier import Classifier, Prediction
 from audiodiff.training import config as compose
 from audiodiff.training.classifier import ClassifierTraining, Outcome
 
@@ -37,10 +37,10 @@ def clips(*seconds: float) -> list[torch.Tensor]:
     return [0.1 * torch.randn(1, round(RATE * each), generator=generator) for each in seconds]
 
 
-def assert_alike(first: Heard, second: Heard, *, atol: float) -> None:
+def assert_alike(first: Prediction, second: Prediction, *, atol: float) -> None:
     assert torch.allclose(first.embedding, second.embedding, atol=atol)
-    for name, told in first.log_probabilities.items():
-        assert torch.allclose(told, second.log_probabilities[name], atol=atol)
+    for name, expected in first.log_probabilities.items():
+        assert torch.allclose(expected, second.log_probabilities[name], atol=atol)
 
 
 def tones(folder: Path, *, n: int = 24) -> Path:
@@ -81,28 +81,30 @@ def trained(root: Path, run: Path, *overrides: str) -> Outcome:
     return compose.instantiate(config["task"], name="task")(config, run=run)
 
 
-def test_what_is_heard_does_not_depend_on_the_batch():
+def test_predictions_do_not_depend_on_the_batch():
     model, some = made(), clips(0.31, 0.05, 0.5, 0.011, 0.4003)
-    together = classifier.listen(model, some)
-    alone = [classifier.listen(model, [clip]) for clip in some]
-    # Rounding of float32 alone: convolutions of another batch sum in another order.
+    together = classifier.classify(model, some)
+    alone = [classifier.classify(model, [clip]) for clip in some]
+    # Rounding of float32: convolutions of another batch sum in another order.
     assert_alike(
         together,
-        Heard(
+        Prediction(
             {name: torch.cat([each.log_probabilities[name] for each in alone]) for name in together.log_probabilities},
             torch.cat([each.embedding for each in alone]),
         ),
         atol=1e-4,
     )
-    assert together.embedding.std(0).max() > 1e-2  # or nothing would be shown
+    assert together.embedding.std(0).max() > 1e-2  # else the comparison would be trivial
 
 
-def test_what_is_heard_does_not_depend_on_the_level():
+def test_predictions_do_not_depend_on_the_level():
     model, some = made(), clips(0.3, 0.2)
-    assert_alike(classifier.listen(model, some), classifier.listen(model, [clip * 0.013 for clip in some]), atol=1e-4)
+    assert_alike(
+        classifier.classify(model, some), classifier.classify(model, [clip * 0.013 for clip in some]), atol=1e-4
+    )
 
 
-def test_padding_does_not_move_the_statistics_of_training():
+def test_padding_does_not_change_batch_statistics():
     model, [clip] = made(dropout=0.0).train(), clips(0.3)
     again = made(dropout=0.0).train()
     n_valid = torch.tensor([clip.shape[-1]])
@@ -112,27 +114,27 @@ def test_padding_does_not_move_the_statistics_of_training():
         assert torch.allclose(first.double(), second.double(), atol=1e-4), name
 
 
-def test_probabilities_sum_to_one_and_silence_has_some():
-    heard = classifier.listen(made(), [torch.zeros(1, 800), *clips(0.1), torch.randn(2, 900)])
-    for told in heard.log_probabilities.values():
-        assert torch.allclose(told.exp().sum(-1), torch.ones(3, dtype=torch.float64), atol=1e-5)
-    assert bool(torch.isfinite(heard.embedding).all())
+def test_probabilities_sum_to_one_for_silence_too():
+    prediction = classifier.classify(made(), [torch.zeros(1, 800), *clips(0.1), torch.randn(2, 900)])
+    for log_probabilities in prediction.log_probabilities.values():
+        assert torch.allclose(log_probabilities.exp().sum(-1), torch.ones(3, dtype=torch.float64), atol=1e-5)
+    assert bool(torch.isfinite(prediction.embedding).all())
     with pytest.raises(ParameterError, match="at least one"):
-        classifier.listen(made(), [])
+        classifier.classify(made(), [])
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
-def test_any_rate_has_a_front_end(rate: int):
+def test_any_sample_rate_has_a_spectrogram(rate: int):
     model = Classifier(sample_rate=rate, vocabularies={"a": ["x", "y"]}, columns={"a": "folder"}).eval()
     assert model.front.n_fft >= 0.025 * rate > model.front.n_fft / 4
     assert model(torch.randn(1, 1, rate // 4), torch.tensor([rate // 4])).embedding.shape == (1, 64)
 
 
-def test_a_classifier_comes_back_from_its_folder_bit_by_bit(tmp_path: Path):
+def test_a_saved_classifier_is_loaded_bit_by_bit(tmp_path: Path):
     model = made()
     classifier.save(model, tmp_path / "it", metrics={"accuracy": {}}, card="card")
     back = classifier.load(tmp_path / "it")
-    first, second = classifier.listen(model, clips(0.2, 0.3)), classifier.listen(back, clips(0.2, 0.3))
+    first, second = classifier.classify(model, clips(0.2, 0.3)), classifier.classify(back, clips(0.2, 0.3))
     assert_alike(first, second, atol=0.0)
     assert (back.labels, back.columns) == (model.labels, model.columns)
     assert {path.name for path in (tmp_path / "it").iterdir()} == {
@@ -144,7 +146,7 @@ def test_a_classifier_comes_back_from_its_folder_bit_by_bit(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"_target_": "os.system"}, "holds no classifier"),
         ({"_target_": "audiodiff.models.synthesizer.Synthesizer"}, "holds no classifier"),
@@ -154,37 +156,37 @@ def test_a_classifier_comes_back_from_its_folder_bit_by_bit(tmp_path: Path):
         ({"n_mels": 20}, "dialect.n_mels"),
     ],
 )
-def test_a_folder_that_is_not_as_it_was_saved_is_refused(tmp_path: Path, change: dict[str, object], said: str):
+def test_a_changed_folder_is_refused(tmp_path: Path, change: dict[str, object], message: str):
     classifier.save(made(), tmp_path, metrics={}, card="")
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     config["model"] |= change
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         classifier.load(tmp_path)
 
 
-def test_a_classifier_is_no_synthesizer_and_is_not_built_as_one(tmp_path: Path):
+def test_a_classifier_is_not_loaded_as_a_synthesizer(tmp_path: Path):
     classifier.save(made(), tmp_path, metrics={}, card="")
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"dropout": 1.0}, "dropout"),
         ({"n_features": 1}, "n_features"),
         ({"channels": (0, 3)}, "channels"),
     ],
 )
-def test_arguments_out_of_range_are_refused(wrong: dict[str, object], said: str):
-    with pytest.raises(ParameterError, match=said):
+def test_arguments_out_of_range_are_refused(wrong: dict[str, object], message: str):
+    with pytest.raises(ParameterError, match=message):
         made(**wrong)
     with pytest.raises(ParameterError, match="column for each label"):
         Classifier(sample_rate=RATE, vocabularies={"a": ["x"]}, columns={"b": "label"})
 
 
-def test_augmentation_moves_sounds_whole_and_adds_noise_within_its_range():
+def test_augmentation_shifts_whole_sounds_and_adds_noise_in_range():
     training = ClassifierTraining(40, (8, 8), 8, 0.0, shift_seconds=0.1, least_snr_db=20.0, most_snr_db=30.0)
     generator = torch.Generator().manual_seed(0)
     audio = torch.zeros(64, 1, 5000)
@@ -201,14 +203,14 @@ def test_augmentation_moves_sounds_whole_and_adds_noise_within_its_range():
         first = int(sound.int().argmax())
         assert bool(sound[first : first + before].all())
         noise_db = 10 * math.log10(float((row[:after] - sound[:after].float()).square().mean()))
-        # Of 2000 samples and more the power is known to 3 % (0.14 dB); four of these.
+        # The power of 2000 samples or more has a standard error of 3 % (0.14 dB); four of these.
         assert -30.6 < noise_db < -19.4
     again = training.augmented(audio, n_valid, sample_rate=RATE, generator=torch.Generator().manual_seed(5))
     once_more = training.augmented(audio, n_valid, sample_rate=RATE, generator=torch.Generator().manual_seed(5))
     assert torch.equal(again[0], once_more[0])
 
 
-def test_two_labels_of_tones_are_learnt_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_two_labels_of_tones_are_learnt_in_60_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = tones(tmp_path / "tones", n=96)
     outcome = trained(root, tmp_path / "run", "train.steps=60")
     for split in ("val", "test"):
@@ -220,11 +222,11 @@ def test_two_labels_of_tones_are_learnt_in_seconds(tmp_path: Path, capsys: pytes
     assert "| test | timbre | 100.0 %" in (folder / "README.md").read_text()
     model = classifier.load(tmp_path / "run")
     tone = 0.2 * torch.sin(2 * math.pi * 320 * torch.arange(2000) / RATE)
-    told = classifier.listen(model, [tone[None]]).log_probabilities["pitch"]
-    assert model.labels.vocabularies["pitch"][int(told.argmax())] == "low"
+    scores = classifier.classify(model, [tone[None]]).log_probabilities["pitch"]
+    assert model.labels.vocabularies["pitch"][int(scores.argmax())] == "low"
 
 
-def test_training_is_a_function_of_its_seed(tmp_path: Path):
+def test_training_is_determined_by_its_seed(tmp_path: Path):
     root = tones(tmp_path / "tones")
     weights = []
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -235,7 +237,7 @@ def test_training_is_a_function_of_its_seed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (("data.root=null",), "data.root=null"),
         (("train.resume=/somewhere",), "trained anew"),
@@ -246,20 +248,20 @@ def test_training_is_a_function_of_its_seed(tmp_path: Path):
         (("task.shift_seconds=-1.0",), "shift_seconds"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path: Path, overrides: tuple[str, ...], said: str):
-    with pytest.raises(AudiodiffError, match=said):
+def test_invalid_training_is_refused_before_any_work(tmp_path: Path, overrides: tuple[str, ...], message: str):
+    with pytest.raises(AudiodiffError, match=message):
         trained(tones(tmp_path / "tones", n=16), tmp_path / "run", *overrides)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_written_over(tmp_path: Path):
+def test_an_earlier_run_is_not_overwritten(tmp_path: Path):
     root = tones(tmp_path / "tones", n=16)
     trained(root, tmp_path / "run", "train.steps=1")
     with pytest.raises(AudiodiffError, match="earlier run"):
         trained(root, tmp_path / "run", "train.steps=1")
 
 
-def test_the_recipe_of_spoken_digits_hears_digits_and_speakers(tmp_path: Path):
+def test_the_recipe_of_spoken_digits_trains_both_labels(tmp_path: Path):
     """Two steps of it on the miniature of its layout."""
     root, generator = tmp_path / "fsdd", torch.Generator().manual_seed(3)
     rows = []
@@ -272,7 +274,7 @@ def test_the_recipe_of_spoken_digits_hears_digits_and_speakers(tmp_path: Path):
     overrides = ["recipes=fsdd/classifier", f"data.root={root}", "train.steps=2", "train.batch_size=4"]
     config = compose.plain(compose.compose(overrides))
     outcome = compose.instantiate(config["task"], name="task")(config, run=tmp_path / "run")
-    assert {split: set(told) for split, told in outcome.accuracies.items()} == {
+    assert {split: set(labels) for split, labels in outcome.accuracies.items()} == {
         "val": {"digit", "speaker"},
         "test": {"digit", "speaker"},
     }
