@@ -1,4 +1,4 @@
-"""A recording's spectrogram, with the score of every frame under it."""
+"""Picture of a recording: its spectrogram, and the anomaly score of each frame below it."""
 
 import io
 import math
@@ -11,18 +11,18 @@ from audiodiff.tasks.anomaly.detector import Verdict
 
 _RANGE_DB = 80.0
 _WINDOW_SECONDS = 0.032
-_MOST_COLUMNS = 1500
+_MAX_COLUMNS = 1500
 _FRAMES_AT_ONCE = 1024
 
 
 def picture(audio: Float[Tensor, "channels time"], verdict: Verdict, *, sample_rate: int, title: str) -> bytes:
-    """Draw the spectrogram in dB under its maximum, and the frames' scores under it.
+    """Draw the spectrogram in dB relative to its maximum, and the frame scores below it.
 
     Args:
         audio: the recording.
-        verdict: of a detector on it.
+        verdict: of a detector.
         sample_rate: of the audio, Hz.
-        title: what stands above.
+        title: of the picture.
 
     Returns: a PNG.
     """
@@ -55,9 +55,9 @@ def picture(audio: Float[Tensor, "channels time"], verdict: Verdict, *, sample_r
 
 
 def _spectrogram(mono: Float[Tensor, "time"], *, sample_rate: int) -> Float[Tensor, "bins columns"]:
-    """Return columns in dB, as many as a picture can show."""
+    """Compute a spectrogram in dB with at most as many columns as a picture shows."""
     n_fft = 2 ** max(4, round(math.log2(_WINDOW_SECONDS * sample_rate)))
-    hop = max(n_fft // 4, math.ceil(mono.shape[-1] / _MOST_COLUMNS))
+    hop = max(n_fft // 4, math.ceil(mono.shape[-1] / _MAX_COLUMNS))
     padded = torch.nn.functional.pad(mono, (n_fft // 2, n_fft // 2 + hop))
     frames = padded.unfold(0, n_fft, hop)
     window = torch.hann_window(n_fft)

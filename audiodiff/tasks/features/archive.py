@@ -1,4 +1,4 @@
-"""Feature files: vectors of recordings with what their manifest says of them, as an .npz file."""
+"""Feature files: vectors of recordings with the columns of their manifest, as an .npz file."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ class Features:
 
     Args:
         vectors: one row per recording.
-        entries: the recordings, with what their manifest says of them.
+        entries: the recordings, with the columns of their manifest.
         model: name or folder of the model.
         extracted_at: layer and noise level.
     """

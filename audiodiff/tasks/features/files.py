@@ -30,7 +30,7 @@ _N_NAMED = 10
 
 
 def list_recordings(inputs: Sequence[str], *, split: str | None = None) -> list[Entry]:
-    """List recordings with what their manifest says of them, and read their headers.
+    """List recordings with the columns of their manifest, and read their headers.
 
     Args:
         inputs: folders (their manifest.csv or manifest.jsonl is followed), manifests, files and globs.

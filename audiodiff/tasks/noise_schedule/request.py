@@ -20,12 +20,12 @@ DEFAULT_METRIC = "mr_stft"
 
 @dataclass(frozen=True)
 class ScheduleRequest:
-    """What schedule to find, and how.
+    """A noise schedule to find, and the way to find it.
 
     Args:
         steps: of the sampler.
         strategy: one of STRATEGIES, or TABLE for given levels.
-        given: the levels of a table; None finds some.
+        given: the levels of a table; None searches for levels.
         metric: a metric's name, CONVERGENCE, or None.
         data: folder or manifest of the recordings; None uses none.
         split: of the recordings.
