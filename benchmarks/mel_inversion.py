@@ -16,7 +16,7 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from audiodiff.dsp import excitation, inversion
+from audiodiff.dsp import excitation, mel_constraint
 from audiodiff.dsp.inversion import constrain, griffin_lim, invert
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.io import audio as audio_io
@@ -55,11 +55,11 @@ def at_one_rate(method: Method, **options: float) -> Method:
     """Return a method without the iterations on the low bands alone."""
 
     def invert_at_one_rate(start: Tensor, mel: Tensor, d: MelDialect, n_iterations: int) -> Tensor:
-        kept, inversion._low_bands = inversion._low_bands, lambda *_: None
+        kept, mel_constraint.low_bands = mel_constraint.low_bands, lambda *_: None
         try:
             return method(start, mel, d, n_iterations, **options)
         finally:
-            inversion._low_bands = kept
+            mel_constraint.low_bands = kept
 
     return invert_at_one_rate
 

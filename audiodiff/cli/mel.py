@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.dsp.dialect_checks import ensure_same, explain
 from audiodiff.dsp.dialect_text import parse_dialect
-from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, ensure_same, explain
+from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.io import audio as audio_io

@@ -1,4 +1,4 @@
-"""Sound as an autoregressive process, and gaps interpolated as one."""
+"""Linear prediction: autoregressive models of audio, and gaps that they interpolate."""
 
 import numpy as np
 import scipy.linalg
@@ -9,14 +9,14 @@ ORDER = 512
 CONTEXT_SECONDS = 0.25
 N_ITERATIONS = 8
 LONG_SECONDS = 0.35
-"""From here on the two sides of a gap hardly matter to each other, and each is predicted from alone."""
+"""In longer gaps, the two sides hardly influence each other, and each is extrapolated alone."""
 _NOISE_DB = -90.0
 
 
 def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Float[np.ndarray, "{order}+1"], float]:
-    """Return the whitening filter 1, a_1, ..., a_p of the autocorrelation method, and the power of what it leaves.
+    """Return the whitening filter 1, a_1, ..., a_p of the autocorrelation method, and the power of the residual.
 
-    White noise 90 dB below the sound, and a floor, keep it definite in silence as well.
+    White noise 90 dB below the signal, and a floor, keep the equations definite in silence as well.
 
     Args:
         order: p, below the number of samples.
@@ -33,7 +33,7 @@ def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Flo
     return whitening, max(float(whitening @ correlation), 0.0)
 
 
-def interpolated(
+def interpolate_gaps(
     audio: Float[np.ndarray, "time"],
     known: Float[np.ndarray, "time"],
     *,
@@ -41,24 +41,24 @@ def interpolated(
     order: int = ORDER,
     n_iterations: int = N_ITERATIONS,
 ) -> Float[np.ndarray, "time"]:
-    """Interpolate gaps: the samples of least prediction error, and the model that predicts, in turn.
+    """Interpolate gaps: solve in turn for the samples of least prediction error and for the model.
 
-    Gaps of more than 0.35 s are predicted from either side instead, by a model of that side, and the two predictions
-    fade into each other: what the interpolation nears as a gap grows, and in a time that grows no faster than the gap.
+    Gaps of more than 0.35 s are extrapolated from either side instead, by a model of that side, with a crossfade. The
+    interpolation approaches this as a gap grows, and the time it takes grows only as fast as the gap.
 
     Args:
         audio: the recording; its values in gaps do not matter.
         known: 1 where a sample is known, otherwise 0.
         sample_rate: in Hz.
         order: of the model, at most 3 m + 2 for a gap of m samples.
-        n_iterations: of the two turns.
+        n_iterations: of the two steps.
 
     Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method; Kauppinen and
         Roth 2002, for long gaps.
     """
     result = np.where(known == 1, audio, 0.0)
     context = round(CONTEXT_SECONDS * sample_rate)
-    for first, last in stretches(known):
+    for first, last in find_gaps(known):
         n_lost, start = last - first, max(0, first - context)
         part = result[start : last + context].copy()
         gap = slice(first - start, last - start)
@@ -67,33 +67,33 @@ def interpolated(
         if n_lost > LONG_SECONDS * sample_rate:
             before, after = part[: gap.start], part[gap.stop :]
             fade = (np.arange(n_lost) + 0.5) / n_lost
-            ahead = predicted(before, n_lost, order=order)
-            back = predicted(after[::-1], n_lost, order=order)[::-1]
+            ahead = extrapolate(before, n_lost, order=order)
+            back = extrapolate(after[::-1], n_lost, order=order)[::-1]
             result[first:last] = (1.0 - fade) * ahead + fade * back
             continue
         for _ in range(n_iterations):
             whitening, _ = autoregression(part, order=min(order, 3 * n_lost + 2, max(1, len(part) // 3)))
             b = np.correlate(whitening, whitening, "full")[len(whitening) - 1 :]
             part[gap] = 0.0
-            pull = scipy.signal.fftconvolve(part, np.concatenate([b[:0:-1], b]), "same")[gap]
+            correlated = scipy.signal.fftconvolve(part, np.concatenate([b[:0:-1], b]), "same")[gap]
             column = np.zeros(n_lost)
             column[: min(n_lost, len(b))] = b[:n_lost]
-            part[gap] = scipy.linalg.solve_toeplitz(column, -pull)
+            part[gap] = scipy.linalg.solve_toeplitz(column, -correlated)
         result[first:last] = part[gap]
     return result
 
 
-def predicted(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int) -> Float[np.ndarray, "{n_samples}"]:
-    """Continue a sound as its autoregressive model foretells, x[n] = -a_1 x[n - 1] - ... - a_p x[n - p].
+def extrapolate(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int) -> Float[np.ndarray, "{n_samples}"]:
+    """Extrapolate audio by its autoregressive model, x[n] = -a_1 x[n - 1] - ... - a_p x[n - p].
 
     Args:
-        n_samples: to be predicted.
-        order: p, at most a third of the number of samples of the sound.
+        n_samples: to extrapolate.
+        order: p, limited to a third of the number of samples.
 
-    Returns: silence where the sound is silent, or shorter than three samples.
+    Returns: zeros for audio that is silent or shorter than three samples.
 
     Example:
-        >>> predicted(0.5 ** np.arange(50.0), 3, order=1) / 0.5 ** np.arange(50.0, 53.0)
+        >>> extrapolate(0.5 ** np.arange(50.0), 3, order=1) / 0.5 ** np.arange(50.0, 53.0)
         array([1., 1., 1.])
     """
     order = min(order, len(audio) // 3)
@@ -104,11 +104,11 @@ def predicted(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int) -
     return scipy.signal.lfilter([1.0], whitening, np.zeros(n_samples), zi=state)[0]
 
 
-def stretches(known: Float[np.ndarray, "time"]) -> list[tuple[int, int]]:
-    """Return the first sample, and the one after the last, of every stretch where this is 0.
+def find_gaps(known: Float[np.ndarray, "time"]) -> list[tuple[int, int]]:
+    """Return the first sample, and the one after the last, of every run of zeros.
 
     Example:
-        >>> stretches(np.array([0.0, 1.0, 0.0, 0.0]))
+        >>> find_gaps(np.array([0.0, 1.0, 0.0, 0.0]))
         [(0, 1), (2, 4)]
     """
     edges = np.diff(np.concatenate([[0], (known == 0).astype(int), [0]]))

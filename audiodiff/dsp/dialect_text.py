@@ -1,4 +1,4 @@
-"""A mel dialect in one word of a command line."""
+"""Mel dialects as text, for command-line options: NAME or NAME:field=value,field=value."""
 
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.errors import ParameterError
@@ -18,7 +18,7 @@ def parse_dialect(text: str) -> MelDialect:
     """Read `NAME` or `NAME:field=value,field=value`.
 
     Raises:
-        ParameterError: if the name, a field or a value is unknown, or they cannot be together.
+        ParameterError: if the name, a field or a value is unknown, or they do not fit together.
 
     Example:
         >>> parse_dialect("hifigan:sample_rate=16000,hop_length=200").hop_length
@@ -29,7 +29,9 @@ def parse_dialect(text: str) -> MelDialect:
     for part in filter(None, rest.split(",")):
         field, _, value = part.partition("=")
         if field not in _NUMBERS:
-            raise ParameterError(f"{text!r}: {field!r} is no field of a dialect; there are {', '.join(_NUMBERS)}")
+            raise ParameterError(
+                f"{text!r}: {field!r} is not a field of a dialect; the fields are {', '.join(_NUMBERS)}"
+            )
         try:
             fields[field] = _NUMBERS[field](value)
         except ValueError:

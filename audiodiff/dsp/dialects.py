@@ -1,7 +1,13 @@
-"""The numbers of the eight mel dialects, as their projects' own code has them; dsp/mel.py says what the fields mean."""
+"""Fields of the eight mel dialects, taken from their projects' code, and derived at other rates, hops and sizes.
+
+`audiodiff.dsp.mel.MelDialect` documents the fields.
+"""
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+from audiodiff.errors import ParameterError
 
 # f_max None is half the rate, at any rate.
 _NATURAL_LOG: dict[str, Any] = {"amplitude_max": math.inf, "log_gain": 1.0, "log_offset": 0.0}
@@ -67,3 +73,34 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "speechbrain": _COMMON,
 }
+
+DIALECT_NAMES: tuple[str, ...] = tuple(DIALECTS)
+
+
+def dialect_fields(name: str, changes: Mapping[str, int | float]) -> dict[str, Any]:
+    """Return the fields of a dialect with changes, from which dependent fields follow as `mel.dialect` describes.
+
+    Raises:
+        ParameterError: if the name is unknown.
+    """
+    if name not in DIALECTS:
+        raise ParameterError(f"dialect {name!r} is unknown; there are {', '.join(DIALECT_NAMES)}")
+    base = DIALECTS[name]
+    values = {**base, **changes}
+    hop, n_fft, win_length = values["hop_length"], changes.get("n_fft"), changes.get("win_length")
+    window_fills_frame = base["n_fft"] == base["win_length"]
+    if n_fft is None and win_length is None:
+        if 2 * hop > base["win_length"]:
+            values["n_fft"] = _power_of_two(4 * hop)
+            values["win_length"] = values["n_fft"] if window_fills_frame else 4 * hop
+    elif n_fft is not None and win_length is None:
+        values["win_length"] = n_fft if window_fills_frame else round(base["win_length"] * n_fft / base["n_fft"])
+    elif win_length is not None and n_fft is None:
+        values["n_fft"] = base["n_fft"] if win_length <= base["n_fft"] else _power_of_two(int(win_length))
+    if values["f_max"] is None:
+        values["f_max"] = values["sample_rate"] / 2
+    return values | {"f_min": float(values["f_min"]), "f_max": float(values["f_max"])}
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

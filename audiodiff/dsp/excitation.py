@@ -1,4 +1,4 @@
-"""What a mel constraint starts from: the harmonics of a voice where the mel tells its pitch, and noise elsewhere."""
+"""Excitation, the first guess of mel inversion: harmonics where the mel shows a pitch, and noise elsewhere."""
 
 import math
 from functools import lru_cache
@@ -8,16 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.dsp.pitch import LOWEST_HZ, REACH_FRAMES, track_pitch
-from audiodiff.errors import ParameterError
+from audiodiff.dsp.pitch import CONTEXT_FRAMES, LOWEST_HZ, track_pitch
 from audiodiff.types import ReceptiveField
 
-_UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no harmonics, and nothing but them and breath
+_UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no harmonics, and full harmonics
 _BREATH = 0.2  # noise beside harmonics, in amplitude
 _TOP_HZ = 4000.0  # of the harmonics
-_BLOCK_SECONDS = 0.18  # after which the phase begins anew, so that a sample depends on little before it
-_TURN = 1 << 40  # of the phase, counted in whole numbers so that sums do not round
-_PLACES = 1 << 12  # of a period, where harmonics are looked up
+_BLOCK_SECONDS = 0.18  # after which the phase restarts, which bounds the receptive field
+_CYCLE = 1 << 40  # of the phase, in integers so that sums do not round
+_N_PHASES = 1 << 12  # of the table of harmonics, in a period
 _SPREAD = 15.0  # of the harmonics' phases: N in Schroeder's -pi k^2 / N
 
 
@@ -30,73 +29,69 @@ def excite(
 ) -> Float[Tensor, "batch time"]:
     """Turn white noise of variance 1 into a first guess for `constrain`, with its flat spectrum.
 
-    Griffin-Lim and its kin move phases slowly, so that harmonics that begin as such save iterations. Phases that fall
-    with the square of a harmonic's number keep them from adding up to pulses, whose peaks would stay:
+    Griffin-Lim and similar iterations change phases slowly, so starting from harmonics saves iterations. Phases that
+    fall with the square of the harmonic number keep them from adding up to pulses, whose peaks would remain:
     docs/mel-inversion.md.
 
-    Every 0.18 s the phases begin anew, which costs nothing that could be measured, so that a window of a long sound
-    gets what the whole gets: see `excitation_reach`.
+    Every 0.18 s the phases restart, at no measurable cost, so that a window of a long signal gets the same excitation
+    as the whole: see `excitation_receptive_field`.
 
     Args:
         noise: white, of variance 1.
         mel: in the compressed scale of the dialect.
-        first_frame: number of the first frame in the longer sound that this is a window of.
+        first_frame: number of the first frame in the longer signal that this is a window of.
 
     Raises:
-        ParameterError: if the shapes do not belong together.
+        ParameterError: if the shapes do not fit together.
 
     Source: Schroeder 1970, "Synthesis of low-peak-factor signals", for the phases.
     """
     n_samples, n_frames, hop = noise.shape[-1], mel.shape[-1], dialect.hop_length
-    if dialect.n_frames(n_samples) != n_frames:
-        raise ParameterError(
-            f"noise of {n_samples} samples has {dialect.n_frames(n_samples)} frames, but mel has {n_frames}; "
-            f"give {dialect.n_samples(n_frames)} samples"
-        )
-    # In float64, and then to a grid: what a window's size changes in the last digits is not to change the pitch.
+    dialect.check_length(n_samples, n_frames, name="noise")
+    # In float64, and rounded to a grid: the last digits, which depend on the window's size, must not change the pitch.
     pitch = track_pitch(mel.double(), dialect=dialect)
-    turns = (pitch.frequency / dialect.sample_rate * 2.0**16).round() * 2.0**-16
+    cycles = (pitch.frequency / dialect.sample_rate * 2.0**16).round() * 2.0**-16
     voiced = ((pitch.salience - _UNVOICED) / (_VOICED - _UNVOICED)).clamp(0.0, 1.0)
     voiced = (voiced * 2.0**10).round() * 2.0**-10
 
-    # Sample i lies so many half samples after the centre of the first frame.
-    place = 2 * torch.arange(n_samples, device=mel.device) + 1 - 2 * (dialect.n_fft // 2 - dialect.stft.padding)
-    place = place.clamp(0, 2 * hop * (n_frames - 1))
-    low, between = place.div(2 * hop, rounding_mode="floor"), (place % (2 * hop)) / (2.0 * hop)
+    # Distance of sample i from the centre of the first frame, in half samples.
+    position = 2 * torch.arange(n_samples, device=mel.device) + 1 - 2 * (dialect.n_fft // 2 - dialect.stft.padding)
+    position = position.clamp(0, 2 * hop * (n_frames - 1))
+    low, fraction = position.div(2 * hop, rounding_mode="floor"), (position % (2 * hop)) / (2.0 * hop)
     high = (low + 1).clamp(max=n_frames - 1)
-    leap = (turns[:, high] / turns[:, low]).log2().abs() > 0.25
-    along = torch.where(leap, between.round(), between.double())
-    own_turns = torch.lerp(turns[:, low], turns[:, high], along)
-    counted = (own_turns * _TURN).round().long().cumsum(dim=-1)
-    # Of the whole sound, so that a window counts from the same samples.
-    n_block = hop * _block(dialect)
+    is_jump = (cycles[:, high] / cycles[:, low]).log2().abs() > 0.25
+    weight = torch.where(is_jump, fraction.round(), fraction.double())
+    frequency = torch.lerp(cycles[:, low], cycles[:, high], weight)  # in cycles per sample
+    phase = (frequency * _CYCLE).round().long().cumsum(dim=-1)
+    # Blocks are those of the whole signal, so that in a window the phase restarts at the same samples.
+    n_block = hop * _block_frames(dialect)
     skipped = first_frame * hop % n_block
-    begun = (torch.arange(n_samples, device=mel.device) + skipped) // n_block * n_block - skipped
-    turned = ((counted - counted[:, begun.clamp(min=0)]) % _TURN) // (_TURN // _PLACES)
+    restart = (torch.arange(n_samples, device=mel.device) + skipped) // n_block * n_block - skipped
+    entry = ((phase - phase[:, restart.clamp(min=0)]) % _CYCLE) // (_CYCLE // _N_PHASES)
 
     top = min(_TOP_HZ, dialect.sample_rate / 2.0)
-    n_harmonics = (top / dialect.sample_rate / own_turns).long().clamp(min=1)
+    n_harmonics = (top / dialect.sample_rate / frequency).long().clamp(min=1)
     # Harmonics f apart, of power 2 f / (rate / 2) / 2 each, have the spectral density of white noise of variance 1.
-    voice = 2.0 * own_turns.sqrt() * _harmonics(math.ceil(top / LOWEST_HZ), mel.device)[n_harmonics, turned]
-    share = torch.lerp(voiced[:, low], voiced[:, high], between.double())
+    voice = 2.0 * frequency.sqrt() * _harmonics(math.ceil(top / LOWEST_HZ), mel.device)[n_harmonics, entry]
+    share = torch.lerp(voiced[:, low], voiced[:, high], fraction.double())
     return torch.lerp(noise, voice.to(noise) + _BREATH * noise, share.to(noise))
 
 
-def excitation_reach(dialect: MelDialect) -> ReceptiveField:
+def excitation_receptive_field(dialect: MelDialect) -> ReceptiveField:
     """Return how many frames before and after it a sample of `excite` depends on."""
-    return ReceptiveField(_block(dialect) + REACH_FRAMES + 1, REACH_FRAMES + 1)
+    return ReceptiveField(_block_frames(dialect) + CONTEXT_FRAMES + 1, CONTEXT_FRAMES + 1)
 
 
 @lru_cache(maxsize=16)
-def _harmonics(most: int, device: torch.device) -> Float[Tensor, "harmonics places"]:
-    """Return one period of so many harmonics of amplitude 1, up to most, in each row."""
+def _harmonics(n_max: int, device: torch.device) -> Float[Tensor, "harmonics phases"]:
+    """Return a table: row n is one period of the sum of n harmonics of amplitude 1, for n up to n_max."""
     with torch.inference_mode(False):
-        k = torch.arange(most + 1, dtype=torch.float64)[:, None]
-        period = 2.0 * math.pi / _PLACES * torch.arange(_PLACES, dtype=torch.float64)
+        k = torch.arange(n_max + 1, dtype=torch.float64)[:, None]
+        period = 2.0 * math.pi / _N_PHASES * torch.arange(_N_PHASES, dtype=torch.float64)
         cosines = torch.cos(k * period - math.pi / _SPREAD * k.square())
         cosines[0] = 0.0
         return cosines.cumsum(dim=0).to(device)
 
 
-def _block(dialect: MelDialect) -> int:
+def _block_frames(dialect: MelDialect) -> int:
     return max(1, round(_BLOCK_SECONDS * dialect.sample_rate / dialect.hop_length))

@@ -27,7 +27,7 @@ def mel_filters(
     area_normalised: bool,
     gain: float,
 ) -> Float[Tensor, "n_mels bins"]:
-    """Make triangular filters times gain; the tensor is shared and must not be changed.
+    """Return triangular filters times gain. The tensor is shared: do not change it.
 
     Raises:
         ParameterError: if a filter is so narrow that it covers no bin.
@@ -35,7 +35,7 @@ def mel_filters(
 
     def librosa_filters(n: int) -> np.ndarray:
         require("librosa")
-        import librosa.filters  # imported here: `import audiodiff` loads nothing heavier than torch
+        import librosa.filters  # lazy: `import audiodiff` loads nothing heavier than torch
 
         norm = "slaney" if area_normalised else None
         with warnings.catch_warnings():
@@ -59,5 +59,5 @@ def mel_filters(
             f"n_mels={n_mels} leaves band {empty[0]} without a bin at n_fft={n_fft} and sample_rate={sample_rate}; "
             f"give n_mels={fits} or less, or a longer n_fft"
         )
-    with torch.inference_mode(False):  # the filters are kept, and may be used in training later on
+    with torch.inference_mode(False):  # the cached filters may be used in training later
         return torch.from_numpy(filters * gain)

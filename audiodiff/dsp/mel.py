@@ -1,26 +1,28 @@
-"""The mel contract: eight named dialects of log-mel, most of which say "80 bands, hop 256" and mean other numbers.
+"""Mel spectrograms in eight named dialects, most of which say "80 bands, hop 256" and mean other numbers.
 
-A dialect is the whole recipe from audio to numbers: frame, window, padding, filters, compression. Two mels are
-interchangeable only if every field but the name agrees.
+A dialect is the complete recipe from audio to numbers: frame, window, padding, filters, compression. Two mels are
+interchangeable only if every field except the name agrees.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.dsp.dialects import DIALECTS
+from audiodiff.dsp.dialects import DIALECT_NAMES, dialect_fields
 from audiodiff.dsp.filters import MelScale, mel_filters
 from audiodiff.dsp.stft import PadMode, Stft
 from audiodiff.errors import MelError, ParameterError
 from audiodiff.types import Spectrum
 
-# A network's mel may leave the range of real audio a little, and audio in float may pass full scale: 5 % of the range.
+__all__ = ["DIALECT_NAMES", "MelDialect", "dialect"]
+
+# A network's mel may leave the range of real audio a little, and float audio may exceed full scale: 5 % of the range.
 _RANGE_SLACK = 0.05
-# A frame is impossible if audio in [-1, 1] lacks the energy for it; 2 dB are left for audio that passes full scale.
+# A frame is impossible if it needs more energy than audio in [-1, 1] has; 2 dB are allowed for audio above full scale.
 _ENERGY_SLACK_DB = 2.0
 _FRAMES_AT_ONCE = 4096
 
@@ -30,23 +32,23 @@ class MelDialect:
     """mel = log_gain * ln(clip(W |STFT(audio)|, amplitude_min, amplitude_max)) + log_offset, for audio in [-1, 1].
 
     Args:
-        name: the dialect that this one is, or was derived from.
+        name: of the dialect, or of the one that it was derived from.
         sample_rate: rate of the audio, in Hz.
         n_fft, hop_length, win_length: of the STFT, in samples.
         n_mels: number of bands.
         f_min, f_max: lowest and highest frequency that a filter covers, in Hz.
-        scale: formula of the mel scale, HTK's or Slaney's.
+        scale: mel scale, "htk" or "slaney".
         area_normalised: divide each filter by half its width in Hz (librosa's norm="slaney"), or leave its peak at 1.
         window_normalised: divide the STFT by sqrt(sum of the squared window), as torchaudio's normalized=True.
         centred: pad n_fft / 2 on either side, so that frame m is centred on sample m hop_length; otherwise
             (n_fft - hop_length) / 2, rounded up, so that T samples make T / hop_length frames.
-        pad_mode: what stands in the padding, see Stft.
+        pad_mode: content of the padding, see `Stft`.
         power_offset: added to |STFT|^2 before the square root.
         amplitude_min, amplitude_max: range that band amplitudes are clipped to before the logarithm.
         log_gain, log_offset: of the compression; 1 and 0 are the natural logarithm.
 
     Raises:
-        ParameterError: if the fields do not fit together; the message names the field and the remedy.
+        ParameterError: if the fields do not fit together.
     """
 
     name: str
@@ -90,12 +92,12 @@ class MelDialect:
 
     @property
     def stft(self) -> Stft:
-        """The dialect's analysis, before filters and compression."""
+        """The STFT of the dialect."""
         padding = self.n_fft // 2 if self.centred else max(0, -((self.hop_length - self.n_fft) // 2))
         return Stft(self.n_fft, self.hop_length, self.win_length, padding, self.pad_mode)
 
     def filters(self) -> Float[Tensor, "n_mels bins"]:
-        """Make the filters, float64, any window normalisation included.
+        """Return the filters in float64, with the window normalisation.
 
         Raises:
             ParameterError: if a filter is so narrow that it covers no bin.
@@ -103,7 +105,7 @@ class MelDialect:
         return _filters(self).clone()
 
     def amplitude_bands(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch n_mels frames"]:
-        """Measure the amplitude in each band, neither clipped nor compressed."""
+        """Return the amplitude of each band, neither clipped nor compressed."""
         return self._bands(self.stft.forward(audio))
 
     def _bands(self, spectrum: Spectrum) -> Float[Tensor, "*batch n_mels frames"]:
@@ -114,7 +116,7 @@ class MelDialect:
         return _filters(self).to(magnitude) @ magnitude
 
     def mel(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch n_mels frames"]:
-        """Analyse audio.
+        """Compute the mel of audio.
 
         Example:
             >>> dialect("hifigan").mel(torch.randn(1, 256 * 20)).shape
@@ -123,28 +125,28 @@ class MelDialect:
         return self.compress(self.amplitude_bands(audio))
 
     def mel_of_padded(self, padded: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch n_mels frames"]:
-        """Analyse audio, at least one frame of it, that has its padding or is the middle of a longer signal."""
+        """Compute the mel of audio, at least one frame, that is already padded or the middle of a longer signal."""
         return self.compress(self._bands(replace(self.stft, padding=0).forward(padded)))
 
     def compress(self, amplitude: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Turn band amplitudes into mel values."""
+        """Convert band amplitudes to mel values."""
         clipped = amplitude.clamp(self.amplitude_min, self.amplitude_max)
-        # Rounding must not lead out of the range either.
+        # Clamped again, since rounding can leave the range.
         return (clipped.log() * self.log_gain + self.log_offset).clamp(self.floor, self._value(self.amplitude_max))
 
     def amplitude(self, mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Undo the compression: band amplitudes, within the range that the dialect clips to."""
+        """Convert mel values to band amplitudes, within the range that the dialect clips to."""
         amplitude = ((mel - self.log_offset) / self.log_gain).exp()
         return amplitude.clamp(self.amplitude_min, self.amplitude_max)
 
     @property
     def floor(self) -> float:
-        """The value of silence, the least that audio can reach."""
+        """The mel value of silence, the smallest possible."""
         return self._value(self.amplitude_min)
 
     @property
     def ceil(self) -> float:
-        """A value that no band of audio in [-1, 1] can pass."""
+        """An upper bound of the mel values of audio in [-1, 1]."""
         # Cauchy-Schwarz in each band, and Parseval: sum_k |X_k|^2 <= n_fft sum w^2 / 2 over the bins above 0 Hz.
         energy = self.n_fft * _squared_window(self) / 2
         amplitude = float(_filters(self).norm(dim=1).max()) * math.sqrt(energy)
@@ -155,9 +157,9 @@ class MelDialect:
         return self.stft.n_frames(n_samples)
 
     def n_samples(self, n_frames: int) -> int:
-        """Count the samples that a mel stands for, the inverse of n_frames for multiples of hop_length.
+        """Count the samples of a mel, the inverse of n_frames for multiples of hop_length.
 
-        hop_length * n_frames, or hop_length * (n_frames - 1) where the dialect is centred; a single frame is one hop.
+        hop_length * n_frames, or hop_length * (n_frames - 1) if the dialect is centred; a single frame is one hop.
         """
         if n_frames < 1:
             raise ParameterError(f"n_frames={n_frames} must be positive")
@@ -175,32 +177,23 @@ class MelDialect:
         return n_samples if self.n_frames(n_samples) == n_frames else n_samples - 1
 
     def check(self, mel: Float[Tensor, "*batch bands frames"], *, name: str) -> None:
-        """Refuse an array that is provably not a mel of this dialect.
+        """Refuse an array that cannot be a mel of this dialect.
 
         Args:
-            name: what to call the array in the message: a file, an argument.
+            name: of the array in the message: a file, an argument.
 
         Raises:
-            MelError: naming the field that does not fit, and the remedy.
+            MelError: with the field that does not fit, and the remedy.
         """
-        reason = self._objection(mel)
+        reason = self.objection(mel)
         if reason is None:
             return
-        others = [other for other in DIALECT_NAMES if other != self.name and _named(other)._objection(mel) is None]
+        others = [other for other in DIALECT_NAMES if other != self.name and _named(other).objection(mel) is None]
         remedy = f"; it could be of dialect {' or '.join(others)}" if others else ""
         raise MelError(f"{name} is no mel of dialect {self.name}: {reason}{remedy}")
 
-    def limited(self, mel: Float[Tensor, "*batch n_mels frames"]) -> Float[Tensor, "*batch n_mels frames"]:
-        """Bring what a network made into the dialect: values into the range, impossibly loud frames to full scale."""
-        mel = mel.clamp(self.floor, self.ceil)
-        too_loud = self._excess(mel).clamp(min=1.0).sqrt().to(mel).unsqueeze(-2)
-        return self.compress(self.amplitude(mel) / too_loud)
-
-    def _value(self, amplitude: float) -> float:
-        # Rounded, so that the floor of a dialect on [0, 1] is 0 and not 1e-16.
-        return round(self.log_gain * math.log(amplitude) + self.log_offset, 9)
-
-    def _objection(self, mel: Tensor) -> str | None:
+    def objection(self, mel: Float[Tensor, "*batch bands frames"]) -> str | None:
+        """Return why an array cannot be a mel of this dialect, or None if it can."""
         if mel.ndim < 2:
             return f"its shape is {tuple(mel.shape)}; give (n_mels, frames)"
         bands, n_frames = mel.shape[-2:]
@@ -215,15 +208,33 @@ class MelDialect:
         slack = _RANGE_SLACK * (self.ceil - self.floor)
         if low < self.floor - slack or high > self.ceil + slack:
             return f"its values span {low:.2f} to {high:.2f}, but audio spans {self.floor:.2f} to {self.ceil:.2f}"
-        # In doubles, so a part of a long mel at a time.
+        # In float64, so a long mel is checked in parts.
         excess = max(float(self._excess(part).max()) for part in mel.split(_FRAMES_AT_ONCE, dim=-1))
         excess_db = 10 * math.log10(excess)
         if excess_db > _ENERGY_SLACK_DB:
             return f"its values, {float(mel.mean()):.2f} in the mean, are of audio {excess_db:.1f} dB above full scale"
         return None
 
+    def check_length(self, n_samples: int, n_frames: int, *, name: str) -> None:
+        """Refuse audio (called name in the message) whose number of frames is not n_frames."""
+        if self.n_frames(n_samples) != n_frames:
+            raise ParameterError(
+                f"{name} of {n_samples} samples has {self.n_frames(n_samples)} frames, but mel has {n_frames}; "
+                f"give {self.n_samples(n_frames)} samples"
+            )
+
+    def limited(self, mel: Float[Tensor, "*batch n_mels frames"]) -> Float[Tensor, "*batch n_mels frames"]:
+        """Return a network's output within the dialect: values in its range, impossibly loud frames at full scale."""
+        mel = mel.clamp(self.floor, self.ceil)
+        too_loud = self._excess(mel).clamp(min=1.0).sqrt().to(mel).unsqueeze(-2)
+        return self.compress(self.amplitude(mel) / too_loud)
+
+    def _value(self, amplitude: float) -> float:
+        # Rounded, so that the floor of a dialect on [0, 1] is 0 and not 1e-16.
+        return round(self.log_gain * math.log(amplitude) + self.log_offset, 9)
+
     def _excess(self, mel: Tensor) -> Tensor:
-        """Compare the least energy that each frame needs with the most that audio in [-1, 1] has."""
+        """Return the least energy that each frame needs, divided by the most that audio in [-1, 1] can have."""
         # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.
         filters = _filters(self)
         norms = filters.norm(dim=1, keepdim=True)
@@ -232,14 +243,6 @@ class MelDialect:
         energy = (self.amplitude(mel.double().cpu()) / norms).square().sum(-2) / largest
         bound = self.n_fft * _squared_window(self) / 2 + self.power_offset * (self.n_fft // 2 + 1)
         return energy / bound
-
-
-def _squared_window(dialect: MelDialect) -> float:
-    # The squares of a periodic Hann window of N > 2 samples sum to 3 N / 8.
-    return 3 * dialect.win_length / 8
-
-
-DIALECT_NAMES: tuple[str, ...] = tuple(DIALECTS)
 
 
 def dialect(
@@ -253,13 +256,13 @@ def dialect(
     f_min: float | None = None,
     f_max: float | None = None,
 ) -> MelDialect:
-    """Look up a dialect by name, or derive it at another rate, hop or size; None keeps what the name stands for.
+    """Return a dialect by name, or derive it at another rate, hop or size; None keeps the value of the name.
 
-    What the name ties together stays tied: an f_max of half the rate follows the rate, a window as long as the frame
-    follows n_fft, and a hop too long for the frame (over half a window) brings a frame of at least four hops.
+    Dependent values follow: an f_max of half the rate follows the rate, a window as long as the frame follows n_fft,
+    and a hop too long for the frame (over half a window) gives a frame of at least four hops.
 
     Raises:
-        ParameterError: if the name is unknown, or the values cannot fit together.
+        ParameterError: if the name is unknown, or the values do not fit together.
 
     Example:
         >>> dialect("hifigan").f_max
@@ -269,66 +272,12 @@ def dialect(
         >>> dialect("vocos", sample_rate=16000, hop_length=1000).win_length
         4096
     """
-    if name not in DIALECTS:
-        raise ParameterError(f"dialect {name!r} is unknown; there are {', '.join(DIALECT_NAMES)}")
-    values = dict(DIALECTS[name])
-    base_n_fft, base_win_length = values["n_fft"], values["win_length"]
-    given = {"sample_rate": sample_rate, "n_mels": n_mels, "f_min": f_min, "f_max": f_max}
-    values.update({key: value for key, value in given.items() if value is not None})
-    hop = values["hop_length"] if hop_length is None else hop_length
-    whole = base_n_fft == base_win_length
-    if n_fft is None and win_length is None:
-        fits = 2 * hop <= base_win_length
-        n_fft = base_n_fft if fits else _power_of_two(4 * hop)
-        win_length = base_win_length if fits else n_fft if whole else 4 * hop
-    elif win_length is None:
-        assert n_fft is not None
-        win_length = n_fft if whole else round(base_win_length * n_fft / base_n_fft)
-    elif n_fft is None:
-        n_fft = base_n_fft if win_length <= base_n_fft else _power_of_two(win_length)
-    values |= {"n_fft": n_fft, "hop_length": hop, "win_length": win_length}
-    if values["f_max"] is None:
-        values["f_max"] = values["sample_rate"] / 2
-    values |= {"f_min": float(values["f_min"]), "f_max": float(values["f_max"])}
+    changes: dict[str, int | float | None] = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
+    changes |= {"sample_rate": sample_rate, "n_mels": n_mels, "f_min": f_min, "f_max": f_max}
+    values = dialect_fields(name, {key: value for key, value in changes.items() if value is not None})
     result = MelDialect(name=name, **values)
-    _filters(result)
+    _filters(result)  # refuses filters without a bin
     return result
-
-
-def explain(mel: Float[Tensor, "*batch bands frames"]) -> dict[str, str | None]:
-    """Say of each dialect why an array cannot be a mel of it, or None where it can.
-
-    Example:
-        >>> [name for name, objection in explain(torch.full((80, 10), 0.4)).items() if objection is None]
-        ['diffwave']
-    """
-    return {name: _named(name)._objection(mel) for name in DIALECT_NAMES}
-
-
-def ensure_same(
-    stated: MelDialect, wanted: MelDialect, *, name: str, remedy: str = "make the mel again with that dialect"
-) -> None:
-    """Refuse a mel made in another dialect than the one it is used in.
-
-    Args:
-        name: what to call the mel, or what takes it, in the message.
-        remedy: what to do about it.
-
-    Raises:
-        MelError: naming the first field that differs.
-    """
-    for field in fields(MelDialect):
-        a, b = getattr(stated, field.name), getattr(wanted, field.name)
-        # tacotron2 and speechbrain are one set of numbers under two names.
-        if field.name != "name" and a != b:
-            raise MelError(
-                f"{name} has {field.name}={a} (dialect {stated.name}), but {field.name}={b} (dialect {wanted.name}) is "
-                f"wanted; {remedy}"
-            )
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()
 
 
 @lru_cache(maxsize=32)
@@ -347,3 +296,8 @@ def _filters(dialect: MelDialect) -> Tensor:
         area_normalised=dialect.area_normalised,
         gain=1 / math.sqrt(_squared_window(dialect)) if dialect.window_normalised else 1.0,
     )
+
+
+def _squared_window(dialect: MelDialect) -> float:
+    # The squares of a periodic Hann window of N > 2 samples sum to 3 N / 8.
+    return 3 * dialect.win_length / 8

@@ -1,4 +1,4 @@
-"""The pitch of a voice, heard in its mel spectrogram alone and without training."""
+"""Pitch tracking from a mel spectrogram, without training."""
 
 import math
 from dataclasses import dataclass
@@ -13,27 +13,26 @@ from audiodiff.dsp.mel import MelDialect
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 420.0
 _PER_OCTAVE = 36
-_TOP_HZ = 2200.0  # above it, bands are too wide to tell harmonics apart
-_N_SMOOTH = 6  # of the cosines over those bands: what formants and tilt move
-_FLOOR = 7.0  # nepers below a frame's loudest band, under which a band is noise
-_SOFT = 0.5  # contrast, in nepers over all bands, below which a frame says little
+_TOP_HZ = 2200.0  # above it, bands are too wide to resolve harmonics
+_N_SMOOTH = 6  # cosines over those bands that are removed: formants and spectral tilt
+_FLOOR = 7.0  # nepers below a frame's loudest band, below which a band is noise
+_SOFT = 0.5  # contrast, in nepers over all bands, below which a frame has little weight
 
-# Beliefs pass between neighbouring frames, at each a little weaker.
-_REACH = 8
+# Messages pass between neighbouring frames and decay with each step.
 _DECAY = 0.8
-_GLIDE = 2  # places that pitch moves from one frame to the next, at most
+_MAX_STEP = 2  # candidates that the pitch moves from one frame to the next, at most
 
-REACH_FRAMES = _REACH
+CONTEXT_FRAMES = 8
 """Frames on either side that a frame's pitch depends on."""
 
 
 @dataclass(frozen=True)
 class Pitch:
-    """What is heard in every frame.
+    """Hold the pitch of every frame.
 
     Args:
-        frequency: fundamental, in Hz; the best guess where there is none.
-        salience: how well it explains the bands, here and in the frames around: at most 1, about 0 in noise.
+        frequency: fundamental, in Hz; the best guess in frames without a pitch.
+        salience: how well it explains the bands of the frame and its neighbours: at most 1, about 0 in noise.
     """
 
     frequency: Float[Tensor, "*batch frames"]
@@ -43,14 +42,14 @@ class Pitch:
 def track_pitch(mel: Float[Tensor, "*batch n_mels frames"], *, dialect: MelDialect) -> Pitch:
     """Find the fundamental frequency of every frame from 60 to 420 Hz.
 
-    The logarithms of the bands below 2.2 kHz, less their smooth part, are correlated with those of pulse trains, and
-    neighbouring frames agree on a path by max-sum messages over 8 frames on either side (Viterbi's recursion, cut off,
-    so that a window of a long mel gives what the whole gives). Where harmonics lie closer than a band's filter and
-    the window can tell, for instance with windows below about 25 ms, the salience is low.
+    The logarithms of the bands below 2.2 kHz, less their smooth part, are correlated with those of pulse trains. A path
+    over frames is found by max-sum messages over 8 frames on either side (Viterbi's recursion, truncated, so that a
+    window of a long mel gives the same result as the whole). Where filters and window do not resolve the harmonics, for
+    example with windows below about 25 ms, the salience is low.
 
     Args:
         mel: in the compressed scale of the dialect.
-        dialect: what it is.
+        dialect: of the mel.
 
     Example:
         >>> from audiodiff.dsp.mel import dialect
@@ -70,35 +69,35 @@ def track_pitch(mel: Float[Tensor, "*batch n_mels frames"], *, dialect: MelDiale
     bands = torch.maximum(bands, bands.amax(dim=-1, keepdim=True) - _FLOOR)
     match = (_contrast(bands) @ templates.T).reshape(-1, mel.shape[-1], len(templates))
     past, future = torch.zeros_like(match), torch.zeros_like(match)
-    for _ in range(_REACH):
-        past = pad(_DECAY * _glided(match + past)[:, :-1], (0, 0, 1, 0))
-        future = pad(_DECAY * _glided(match + future)[:, 1:], (0, 0, 0, 1))
-    best, place = (past + match + future).max(dim=-1, keepdim=True)
-    place = place.clamp(1, match.shape[-1] - 2)
-    below, here, above = (match.gather(-1, place + k)[..., 0] for k in (-1, 0, 1))
-    # The vertex of the parabola through three places.
-    between = (0.5 * (below - above) / (below - 2.0 * here + above).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    frequency = LOWEST_HZ * torch.exp2((place[..., 0] + between) / _PER_OCTAVE)
-    heard = 2.0 * (1.0 - _DECAY ** (_REACH + 1)) / (1.0 - _DECAY) - 1.0
-    return Pitch(frequency.reshape(shape), (best[..., 0] / heard).reshape(shape))
+    for _ in range(CONTEXT_FRAMES):
+        past = pad(_DECAY * _max_over_steps(match + past)[:, :-1], (0, 0, 1, 0))
+        future = pad(_DECAY * _max_over_steps(match + future)[:, 1:], (0, 0, 0, 1))
+    best, index = (past + match + future).max(dim=-1, keepdim=True)
+    index = index.clamp(1, match.shape[-1] - 2)
+    below, here, above = (match.gather(-1, index + k)[..., 0] for k in (-1, 0, 1))
+    # The vertex of the parabola through three candidates.
+    offset = (0.5 * (below - above) / (below - 2.0 * here + above).clamp(max=-1e-6)).clamp(-0.5, 0.5)
+    frequency = LOWEST_HZ * torch.exp2((index[..., 0] + offset) / _PER_OCTAVE)
+    total_weight = 2.0 * (1.0 - _DECAY ** (CONTEXT_FRAMES + 1)) / (1.0 - _DECAY) - 1.0
+    return Pitch(frequency.reshape(shape), (best[..., 0] / total_weight).reshape(shape))
 
 
 def pulse_train(
     phase: Float[Tensor, "*batch time"], n_harmonics: Float[Tensor, "*batch time"]
 ) -> Float[Tensor, "*batch time"]:
-    """Sum the cosines of so many harmonics of a phase, in radians: Dirichlet's kernel, less its constant."""
+    """Sum the cosines of n_harmonics multiples of a phase in radians: Dirichlet's kernel without its constant."""
     half = torch.sin(phase / 2.0)
     at_pulse = half.abs() < 1e-3
     ratio = (torch.sin((n_harmonics + 0.5) * phase) - half) / torch.where(at_pulse, 1.0, 2.0 * half)
     return torch.where(at_pulse, n_harmonics, ratio)
 
 
-def _glided(belief: Float[Tensor, "batch frames places"]) -> Float[Tensor, "batch frames places"]:
-    return max_pool1d(belief, 2 * _GLIDE + 1, 1, _GLIDE)
+def _max_over_steps(score: Float[Tensor, "batch frames candidates"]) -> Float[Tensor, "batch frames candidates"]:
+    return max_pool1d(score, 2 * _MAX_STEP + 1, 1, _MAX_STEP)
 
 
 def _contrast(bands: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch bands"]:
-    """Take away what formants and tilt make of log bands, and bring the rest to a length of at most 1."""
+    """Remove formants and spectral tilt from log bands, and scale the rest to a norm of at most 1."""
     n = bands.shape[-1]
     angle = math.pi * (torch.arange(n, dtype=bands.dtype, device=bands.device) + 0.5) / n
     smooth = torch.cos(torch.arange(min(_N_SMOOTH, n), device=bands.device)[:, None] * angle)
@@ -108,14 +107,14 @@ def _contrast(bands: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch ban
 
 
 @lru_cache(maxsize=16)
-def _templates(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "places bands"]:
-    """Return the contrast of pulse trains at every place of the scale."""
+def _templates(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "candidates bands"]:
+    """Return the contrast of pulse trains at every candidate frequency."""
     with torch.inference_mode(False):
         filters = dialect.filters()
         hz = torch.linspace(0.0, dialect.sample_rate / 2.0, filters.shape[1], dtype=torch.float64)
         n_bands = int(((filters @ hz) / filters.sum(dim=1) < _TOP_HZ).sum())
-        n_places = int(math.log2(HIGHEST_HZ / LOWEST_HZ) * _PER_OCTAVE) + 1
-        frequency = LOWEST_HZ * torch.exp2(torch.arange(n_places, dtype=torch.float64) / _PER_OCTAVE)[:, None]
+        n_candidates = int(math.log2(HIGHEST_HZ / LOWEST_HZ) * _PER_OCTAVE) + 1
+        frequency = LOWEST_HZ * torch.exp2(torch.arange(n_candidates, dtype=torch.float64) / _PER_OCTAVE)[:, None]
         n_samples = 2 * dialect.n_fft + 8 * dialect.hop_length
         time = torch.arange(n_samples, dtype=torch.float64) / dialect.sample_rate
         top = min(1.3 * _TOP_HZ, dialect.sample_rate / 2.0)

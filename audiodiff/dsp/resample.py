@@ -29,11 +29,11 @@ MAX_RATE = 768_000
 _FILTER_WIDTH = 64
 _ROLLOFF = 0.9476
 _KAISER_BETA = 14.77
-# Rates that share no factor (44 100 and 16 001, for example) need a filter for each of to_rate phases.
+# Rates without a common factor (44 100 and 16 001, for example) need a filter for each of to_rate phases.
 _MAX_KERNEL = 50_000_000
 _LEAST_FILTERS = 32
 _KERNEL_BLOCK = 1 << 20
-"""Weights that are computed at once, in float64: bounds the memory beyond the kernel's own."""
+"""Weights that are computed at once, in float64; bounds the memory on top of the kernel's own."""
 
 
 def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: int) -> Float[Tensor, "*batch new_time"]:
@@ -44,8 +44,8 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         to_rate: rate of the result, in Hz. Where it equals from_rate, the input itself is returned.
 
     Raises:
-        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or the two share so small a factor that the filter is
-            too long.
+        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or their greatest common divisor is so small that
+            the filter is too long.
 
     Example:
         >>> resample(torch.zeros(1, 22050), from_rate=22050, to_rate=16000).shape
@@ -56,33 +56,33 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         return audio
     if audio.shape[-1] == 0:
         raise ParameterError("audio has no samples, so it cannot be resampled")
-    period, made = _in_lowest_terms(from_rate, to_rate)
-    receptive_field = _reach(period, made)
+    period, n_phases = _in_lowest_terms(from_rate, to_rate)
+    half_width = _half_width(period, n_phases)
     # Filters repeated over several periods: a convolution to few channels is slower (at 2:1, 7 times).
-    n_periods = max(1, _LEAST_FILTERS // made)
-    period, made = period * n_periods, made * n_periods
-    kernel = _kernel(period, made, audio.device, audio.dtype)
+    n_periods = max(1, _LEAST_FILTERS // n_phases)
+    period, n_phases = period * n_periods, n_phases * n_periods
+    kernel = _kernel(period, n_phases, audio.device, audio.dtype)
     n_samples = audio.shape[-1]
     signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
     phases = F.conv1d(
-        F.pad(signals, (receptive_field, receptive_field + period)), kernel, stride=period
-    )  # (signals, made, periods)
-    result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * made // period)]
+        F.pad(signals, (half_width, half_width + period)), kernel, stride=period
+    )  # (signals, phases, periods)
+    result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * n_phases // period)]
     return result.reshape(*audio.shape[:-1], result.shape[-1])
 
 
-def known_after(
+def resample_mask(
     known: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: int
 ) -> Float[Tensor, "*batch new_time"]:
-    """Return 1 for each sample of `resample` all of whose samples under the filter's main lobe are known, otherwise 0.
+    """Resample a mask of known samples: 1 if all input samples under the filter's main lobe are known, otherwise 0.
 
     Args:
-        known: 1 where a sample is known, otherwise 0; what lies outside is.
+        known: 1 where a sample is known, otherwise 0; samples outside count as known.
         from_rate: rate of the input, in Hz.
         to_rate: rate of the result, in Hz. Where it equals from_rate, the input itself is returned.
 
     Example:
-        >>> known_after(torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0]), from_rate=8000, to_rate=16000)
+        >>> resample_mask(torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0]), from_rate=8000, to_rate=16000)
         tensor([1., 1., 1., 1., 0., 0., 0., 0., 0., 1., 1., 1.])
     """
     if from_rate == to_rate:
@@ -97,11 +97,11 @@ def known_after(
 
 
 class ResampleStream:
-    """Resample audio as it comes: what `resample` makes of the whole.
+    """Resample audio that arrives in blocks, with the same result as `resample` of the whole.
 
     Args:
-        from_rate: rate of what comes, in Hz.
-        to_rate: rate of what is given, in Hz.
+        from_rate: rate of the input, in Hz.
+        to_rate: rate of the result, in Hz.
 
     Raises:
         ParameterError: as in `resample`.
@@ -115,51 +115,51 @@ class ResampleStream:
     def __init__(self, *, from_rate: int, to_rate: int) -> None:
         _check_rates(from_rate, to_rate)
         self._from_rate, self._to_rate = from_rate, to_rate
-        # A period of the input makes a whole number of samples; around it lies what the filter reaches.
-        self._period, self._made = _in_lowest_terms(from_rate, to_rate)
-        self._reach = 0 if from_rate == to_rate else _reach(self._period, self._made)
-        self._held: Tensor | None = None
-        self._before = 0  # periods that are held and were resampled already
-        self._n_came = self._n_given = 0
+        # A period of the input gives a whole number of samples; the filter needs half_width samples around it.
+        self._period, self._n_phases = _in_lowest_terms(from_rate, to_rate)
+        self._half_width = 0 if from_rate == to_rate else _half_width(self._period, self._n_phases)
+        self._buffer: Tensor | None = None
+        self._before = 0  # periods in the buffer that were already resampled
+        self._n_in = self._n_out = 0
 
     @property
-    def reach_seconds(self) -> float:
-        """How far behind what came the samples lie that are given."""
-        return 0.0 if self._reach == 0 else (self._reach + self._period) / self._from_rate
+    def latency_seconds(self) -> float:
+        """How far the output lags behind the input."""
+        return 0.0 if self._half_width == 0 else (self._half_width + self._period) / self._from_rate
 
     def push(self, audio: Float[Tensor, "*batch _"]) -> Float[Tensor, "*batch _"]:
-        """Take samples; return those that are ready."""
-        self._n_came += audio.shape[-1]
+        """Add samples and return the resampled ones that are ready."""
+        self._n_in += audio.shape[-1]
         if self._from_rate == self._to_rate:
             return audio
-        held = audio if self._held is None else torch.cat([self._held, audio], dim=-1)
-        periods = max(0, (held.shape[-1] - self._reach) // self._period - self._before)
-        given = self._resampled(held, periods * self._made)
+        buffer = audio if self._buffer is None else torch.cat([self._buffer, audio], dim=-1)
+        periods = max(0, (buffer.shape[-1] - self._half_width) // self._period - self._before)
+        output = self._resampled(buffer, periods * self._n_phases)
         done = self._before + periods
-        kept = min(done, -(-self._reach // self._period))
-        self._held, self._before = held[..., (done - kept) * self._period :].clone(), kept
-        self._n_given += given.shape[-1]
-        return given
+        kept = min(done, -(-self._half_width // self._period))
+        self._buffer, self._before = buffer[..., (done - kept) * self._period :].clone(), kept
+        self._n_out += output.shape[-1]
+        return output
 
     def close(self) -> Float[Tensor, "*batch _"] | None:
-        """End the stream; return the samples that are left, or None where nothing came or nothing is held back."""
-        if self._held is None:
+        """End the stream and return the remaining samples, or None if there was no audio or nothing is held back."""
+        if self._buffer is None:
             return None
-        return self._resampled(self._held, math.ceil(self._n_came * self._made / self._period) - self._n_given)
+        return self._resampled(self._buffer, math.ceil(self._n_in * self._n_phases / self._period) - self._n_out)
 
     def over(self, blocks: Iterable[Float[Tensor, "*batch _"]]) -> Iterator[Float[Tensor, "*batch _"]]:
-        """Push every block and yield what is ready, then the rest."""
+        """Push every block and yield the samples that are ready, then the rest."""
         for block in blocks:
             yield self.push(block)
         rest = self.close()
         if rest is not None:
             yield rest
 
-    def _resampled(self, held: Tensor, n_samples: int) -> Tensor:
+    def _resampled(self, buffer: Tensor, n_samples: int) -> Tensor:
         if n_samples == 0:
-            return held[..., :0]
-        first = self._before * self._made
-        return resample(held, from_rate=self._from_rate, to_rate=self._to_rate)[..., first : first + n_samples]
+            return buffer[..., :0]
+        first = self._before * self._n_phases
+        return resample(buffer, from_rate=self._from_rate, to_rate=self._to_rate)[..., first : first + n_samples]
 
 
 def _in_lowest_terms(from_rate: int, to_rate: int) -> tuple[int, int]:
@@ -168,22 +168,22 @@ def _in_lowest_terms(from_rate: int, to_rate: int) -> tuple[int, int]:
     return from_rate // factor, to_rate // factor
 
 
-def _reach(period: int, made: int) -> int:
-    """Return how many samples of the input the filter reaches to each side."""
-    return math.ceil(_FILTER_WIDTH * period / (min(period, made) * _ROLLOFF))
+def _half_width(period: int, n_phases: int) -> int:
+    """Return how many samples of the input the filter covers on each side."""
+    return math.ceil(_FILTER_WIDTH * period / (min(period, n_phases) * _ROLLOFF))
 
 
 @lru_cache(maxsize=8)  # making a kernel takes longer than resampling a second
-def _kernel(period: int, made: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "made 1 taps"]:
-    """Compute the weights of `made` filters on samples -reach to reach + period, in float64, rounded to dtype."""
-    receptive_field = _reach(period, made)
-    cutoff = min(period, made) * _ROLLOFF
+def _kernel(period: int, n_phases: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "phases 1 taps"]:
+    """Compute n_phases filters on samples -half_width to half_width + period, in float64, rounded to dtype."""
+    half_width = _half_width(period, n_phases)
+    cutoff = min(period, n_phases) * _ROLLOFF
     with torch.inference_mode(False), torch.no_grad():
-        places = torch.arange(-receptive_field, receptive_field + period, dtype=torch.float64) / period
+        places = torch.arange(-half_width, half_width + period, dtype=torch.float64) / period
         beta = torch.tensor(_KAISER_BETA, dtype=torch.float64)
         blocks: list[Tensor] = []
-        for phases in torch.arange(made, dtype=torch.float64).split(max(1, _KERNEL_BLOCK // len(places))):
-            t = (cutoff * (places - phases[:, None] / made)).clamp(-_FILTER_WIDTH, _FILTER_WIDTH)
+        for phases in torch.arange(n_phases, dtype=torch.float64).split(max(1, _KERNEL_BLOCK // len(places))):
+            t = (cutoff * (places - phases[:, None] / n_phases)).clamp(-_FILTER_WIDTH, _FILTER_WIDTH)
             window = torch.i0(beta * (1 - (t / _FILTER_WIDTH).square()).sqrt()) / torch.i0(beta)
             blocks.append((cutoff / period * torch.sinc(t) * window).to(dtype))
         return torch.cat(blocks)[:, None].to(device)

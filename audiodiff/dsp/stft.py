@@ -18,8 +18,8 @@ from audiodiff.errors import ParameterError
 
 PadMode = Literal["reflect", "constant"]
 
-# Samples whose summed squared windows lie below this share of the window's peak carry no evidence worth dividing by: a
-# spectrum that is no STFT of a signal would click there. They are divided by the threshold and so fade out.
+# Below this share of the window's peak, dividing by the sum of squared windows would make a spectrum that is not the
+# STFT of a signal click. Such samples are divided by this threshold instead, and so fade out.
 _MIN_ENVELOPE = 1e-3
 
 
@@ -30,9 +30,9 @@ class Stft:
     Args:
         n_fft: length of a frame and of its transform, in samples; bins = n_fft // 2 + 1.
         hop_length: samples from one frame to the next.
-        win_length: length of the window, at most n_fft; it stands in the middle of the frame.
-        padding: samples put on either side of the signal; n_fft // 2 is what others call center=True.
-        pad_mode: "reflect" mirrors the signal, as often as it takes if it is short; "constant" is silence.
+        win_length: length of the window, at most n_fft, centred in the frame.
+        padding: samples added on either side of the signal; n_fft // 2 corresponds to center=True elsewhere.
+        pad_mode: "reflect" mirrors the signal, repeatedly if it is short; "constant" is silence.
 
     Raises:
         ParameterError: if the lengths do not fit together.
@@ -82,12 +82,12 @@ class Stft:
             length: number of samples of the result; its n_frames must be the spectrum's.
 
         Raises:
-            ParameterError: if the spectrum's shape and length do not belong together.
+            ParameterError: if the spectrum's shape and length do not fit together.
         """
         return self.synthesise(spectrum.mT, length=length)
 
     def analyse(self, audio: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch frames bins"]:
-        """Transform audio, frame by frame: forward with the last two dimensions swapped, as they lie in memory."""
+        """Transform audio: forward with the last two dimensions swapped, as they lie in memory."""
         frames = self.pad(audio).unfold(-1, self.n_fft, self.hop_length)
         return torch.fft.rfft(frames * _window(self, audio.dtype, audio.device))
 
@@ -107,7 +107,7 @@ class Stft:
         return total * _gain(self, length, frames.dtype, frames.device)
 
     def unpadded_gain(self, real: Bool[Tensor, "batch frames"], *, length: int) -> Float[Tensor, "batch time"]:
-        """Return the factor that makes of `synthesise` what it gives when only the real frames are there.
+        """Return the gain that makes `synthesise` of a batch with added frames equal that of the real frames alone.
 
         Args:
             real: False for frames that were added, and are zero.
@@ -127,12 +127,12 @@ class Stft:
         n_frames_at_once: int = 256,
         first_frame: int = 0,
     ) -> Float[Tensor, "time"]:
-        """Analyse audio, change the spectra, and synthesise, a few frames at a time: what is worked on stays in cache.
+        """Analyse audio, change the spectra and synthesise, a few frames at a time so that the data stays in cache.
 
         Args:
-            change: called with the spectra (frames, bins) to be changed in place, and which frames they are.
-            n_frames_at_once: a matter of speed, and of rounding.
-            first_frame: number of the first frame in a longer signal, whose groups of frames are kept.
+            change: called with spectra (frames, bins), to be changed in place, and the slice of frames that they are.
+            n_frames_at_once: affects only speed and rounding.
+            first_frame: number of the first frame in a longer signal, which is then processed in the same groups.
         """
         length, hop = audio.shape[-1], self.hop_length
         window = _window(self, audio.dtype, audio.device)
@@ -150,7 +150,7 @@ class Stft:
         return result.mul_(_gain(self, length, audio.dtype, audio.device))
 
     def pad(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch padded"]:
-        """Pad either side, and the right side further where the signal would not fill one frame."""
+        """Pad both sides, and the right side further if the signal would not fill one frame."""
         n_samples = audio.shape[-1]
         right = self.padding + max(0, self.n_fft - n_samples - 2 * self.padding)
         self.n_frames(n_samples)
@@ -166,7 +166,7 @@ class Stft:
         return audio[..., torch.where(position < n_samples, position, period - position)]
 
     def overlap_add(self, frames: Float[Tensor, "*batch frames n_fft"]) -> Float[Tensor, "*batch padded"]:
-        """Add frames, each hop_length samples after the one before: whole segments of a hop at a time."""
+        """Add frames at steps of hop_length samples, one segment of a hop at a time."""
         n_frames, hop = frames.shape[-2], self.hop_length
         n_segments = -(-self.n_fft // hop)
         total = frames.new_zeros(*frames.shape[:-2], n_frames + n_segments - 1, hop)
@@ -186,7 +186,7 @@ class Stft:
 
 @lru_cache(maxsize=32)
 def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A tensor made in inference mode could not be used in training later on, and it is kept.
+    # The cached tensor may be used in training later, which a tensor made in inference mode could not.
     with torch.inference_mode(False):
         left = (stft.n_fft - stft.win_length) // 2
         window = torch.hann_window(stft.win_length, periodic=True, dtype=torch.float64)
@@ -200,6 +200,6 @@ def _gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> 
         envelope = stft.overlap_add(squared.expand(stft.n_frames(length), stft.n_fft))
         envelope = envelope[stft.padding : stft.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
-        # Silent where no frame reaches at all; the numerator is zero there.
+        # Samples that no frame covers are silent: the numerator is zero there.
         threshold = _MIN_ENVELOPE * float(squared.max())
         return envelope.clamp(min=threshold).reciprocal().to(device, dtype)

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.dsp.mel import MelDialect, ensure_same
+from audiodiff.dsp.dialect_checks import ensure_same
+from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.io import audio as audio_io

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import audiodiff
 from audiodiff import compat
+from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.dialect_text import parse_dialect
-from audiodiff.dsp.mel import MelDialect, dialect, ensure_same
+from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.errors import CheckpointError, MelError, ParameterError
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter

@@ -2,7 +2,7 @@
 
 import torch
 
-from audiodiff.dsp.mel import ensure_same
+from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.errors import ParameterError
 from audiodiff.models.window_sampler import Parts
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.diffusion.noise import Seed, noise_of
-from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, invert, invert_reach
+from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, inversion_receptive_field, invert
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
@@ -49,7 +49,7 @@ def _griffin_lim(
     return griffin_lim(mel, noise, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
 
 
-CONSTRAINT = Inversion("none", invert, invert_reach)
+CONSTRAINT = Inversion("none", invert, inversion_receptive_field)
 INVERSIONS = {each.name: each for each in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
 """The algorithms, by the names that `audiodiff.load` takes."""
 

@@ -15,7 +15,8 @@ from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
-from audiodiff.dsp.mel import MelDialect, ensure_same
+from audiodiff.dsp.dialect_checks import ensure_same
+from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks

@@ -16,7 +16,7 @@ from audiodiff.diffusion.guidance import Interval, classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler, Start
 from audiodiff.diffusion.solvers import evaluations_in_a_row
-from audiodiff.dsp.inversion import constrain, invert, invert_reach, margin_frames, settle
+from audiodiff.dsp.inversion import constrain, constrain_low_band, inversion_receptive_field, invert, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.labels import LabelValue
 from audiodiff.models.chunking import ChunkPlan
@@ -169,8 +169,10 @@ class Rendering:
             return audio
         first_frame = first_sample // dialect.hop_length
         if self.parts.warm_start:
-            n = self.n_iterations
-            return settle(audio[:, 0], target, dialect=dialect, n_iterations=n, first_frame=first_frame)[:, None]
+            mono = constrain_low_band(
+                audio[:, 0], target, dialect=dialect, n_iterations=self.n_iterations, first_frame=first_frame
+            )
+            return mono[:, None]
         finish = constrain if made is None else invert
         return finish(
             audio[:, 0],
@@ -213,9 +215,9 @@ def plan_of(parts: Parts, *, sampler: Sampler, n_iterations: int, guide: Parts |
     elif parts.dialect is not None:
         frames = [ReceptiveField(margin_frames(n_iterations), margin_frames(n_iterations))]
         if parts.warm_start:
-            frames.append(invert_reach(parts.dialect, n_iterations))
+            frames.append(inversion_receptive_field(parts.dialect, n_iterations))
         elif parts.representation.makes_mel:
-            frames = [invert_reach(parts.dialect, n_iterations)]
+            frames = [inversion_receptive_field(parts.dialect, n_iterations)]
         hop_of_mel = parts.dialect.hop_length
         before += hop_of_mel * sum(receptive_field.before for receptive_field in frames)
         after += hop_of_mel * sum(receptive_field.after for receptive_field in frames)

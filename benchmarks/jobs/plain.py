@@ -7,7 +7,7 @@ import numpy as np
 import scipy.interpolate
 import scipy.signal
 
-from audiodiff.dsp.autoregression import autoregression, interpolated, stretches
+from audiodiff.dsp.autoregression import autoregression, find_gaps, interpolate_gaps
 
 RATE = 16000
 Audio = np.ndarray
@@ -27,7 +27,7 @@ def shaped_noise(
 ) -> Audio:
     """Fill gaps with noise through the all-pole filter of the context, at the level of what the filter leaves of it."""
     result = audio * known
-    for first, last in stretches(known):
+    for first, last in find_gaps(known):
         around = result[max(0, first - context) : last + context][known[max(0, first - context) : last + context] == 1]
         poles, power = autoregression(around, order=order)
         excitation = math.sqrt(power) * rng.standard_normal(context + last - first)
@@ -37,7 +37,7 @@ def shaped_noise(
 
 def janssen(audio: Audio, known: Audio) -> Audio:
     """Interpolate gaps as an autoregressive process."""
-    return interpolated(audio, known, sample_rate=RATE)
+    return interpolate_gaps(audio, known, sample_rate=RATE)
 
 
 class MeanBand:

@@ -1,4 +1,4 @@
-"""Autoregressive interpolation, of what is autoregressive."""
+"""Linear prediction, tested on autoregressive signals."""
 
 import time
 
@@ -7,10 +7,10 @@ import pytest
 import scipy.linalg
 import scipy.signal
 
-from audiodiff.dsp.autoregression import autoregression, interpolated, predicted
+from audiodiff.dsp.autoregression import autoregression, extrapolate, interpolate_gaps
 
 
-def test_a_process_is_found_again():
+def test_the_coefficients_of_a_process_are_recovered():
     """Five standard errors of the coefficients of 40000 samples, about 1 / sqrt(n)."""
     whitening = np.array([1.0, -1.6, 0.9])
     excitation = np.random.default_rng(0).standard_normal(40000)
@@ -25,7 +25,7 @@ def test_a_gap_in_tones_is_filled_with_the_tones():
     audio = np.sin(2 * np.pi * 300 * time) + 0.5 * np.sin(2 * np.pi * 1234 * time + 1.0)
     known = np.ones(6000)
     known[3000:3160] = 0.0
-    filled = interpolated(np.where(known == 1, audio, 99.0), known, sample_rate=16000)
+    filled = interpolate_gaps(np.where(known == 1, audio, 99.0), known, sample_rate=16000)
     assert np.array_equal(filled[known == 1], audio[known == 1])
     error = filled[3000:3160] - audio[3000:3160]
     assert np.square(error).mean() < 0.01 * np.square(audio[3000:3160]).mean()
@@ -37,46 +37,46 @@ def test_the_samples_in_a_gap_are_those_of_least_prediction_error():
     audio = scipy.signal.lfilter([1.0], [1.0, -1.6, 0.9], rng.standard_normal(600))
     known = np.ones(600)
     known[300:310] = 0.0
-    filled = interpolated(audio, known, sample_rate=16000, order=2, n_iterations=1)
+    filled = interpolate_gaps(audio, known, sample_rate=16000, order=2, n_iterations=1)
     whitening, _ = autoregression(audio * known, order=2)
     rows = scipy.linalg.convolution_matrix(whitening, 600, mode="full")
     least = np.linalg.lstsq(rows[:, 300:310], -rows @ (audio * known), rcond=None)[0]
     np.testing.assert_allclose(filled[300:310], least, rtol=1e-8, atol=1e-8)
 
 
-def test_silence_and_gaps_at_the_ends_are_no_trouble():
+def test_silence_and_gaps_at_the_ends_are_handled():
     assert np.array_equal(
-        interpolated(np.zeros(500), np.r_[np.zeros(9), np.ones(491)], sample_rate=8000), np.zeros(500)
+        interpolate_gaps(np.zeros(500), np.r_[np.zeros(9), np.ones(491)], sample_rate=8000), np.zeros(500)
     )
     audio = np.sin(np.arange(500.0))
     for lost in (slice(0, 50), slice(450, 500)):
         known = np.ones(500)
         known[lost] = 0.0
-        assert np.isfinite(interpolated(audio, known, sample_rate=8000)).all()
-    assert np.array_equal(interpolated(audio, np.zeros(500), sample_rate=8000), np.zeros(500))
+        assert np.isfinite(interpolate_gaps(audio, known, sample_rate=8000)).all()
+    assert np.array_equal(interpolate_gaps(audio, np.zeros(500), sample_rate=8000), np.zeros(500))
 
 
-def test_a_prediction_is_the_mean_of_what_may_follow():
+def test_an_extrapolation_is_the_conditional_mean():
     """That of a process of order two is its recursion without excitation; five standard errors of the coefficients."""
     whitening = np.array([1.0, -1.6, 0.9])
     audio = np.asarray(scipy.signal.lfilter([1.0], whitening, np.random.default_rng(2).standard_normal(40000)))
     expected = list(audio[-2:])
     for _ in range(20):
         expected.append(1.6 * expected[-1] - 0.9 * expected[-2])
-    found = predicted(audio, 20, order=2)
+    found = extrapolate(audio, 20, order=2)
     # What an error of the coefficients makes of step n grows as n at first, and falls with 0.9^(n/2).
     receptive_field = np.abs(audio[-2:]).max() * (1 + np.arange(20)) * 0.9 ** (np.arange(20) / 2) / np.sqrt(0.1)
     assert (np.abs(found - expected[2:]) < 5.0 / np.sqrt(40000) * 2.0 * receptive_field).all()
 
 
-def test_long_gaps_begin_and_end_with_the_tones_beside_them_and_take_no_longer_than_they_are():
+def test_long_gaps_continue_the_tones_at_both_ends_in_linear_time():
     """Interpolated as a whole, 10 s of 160000 samples took minutes."""
     moment = np.arange(180000) / 16000
     audio = np.sin(2 * np.pi * 300 * moment) + 0.5 * np.sin(2 * np.pi * 1234 * moment + 1.0)
     known = np.ones(180000)
     known[10000:170000] = 0.0
     began = time.process_time()
-    filled = interpolated(np.where(known == 1, audio, 99.0), known, sample_rate=16000)
+    filled = interpolate_gaps(np.where(known == 1, audio, 99.0), known, sample_rate=16000)
     assert time.process_time() - began < 10.0
     assert np.array_equal(filled[known == 1], audio[known == 1])
     for edge in (slice(10000, 10160), slice(169840, 170000)):
@@ -84,10 +84,10 @@ def test_long_gaps_begin_and_end_with_the_tones_beside_them_and_take_no_longer_t
     assert np.abs(filled).max() < 2.0
 
 
-def test_long_gaps_at_the_ends_are_predicted_from_the_other_side():
+def test_long_gaps_at_the_ends_are_extrapolated_from_the_other_side():
     audio = np.sin(np.arange(8000.0))
     for lost, edge in ((slice(0, 4000), slice(3960, 4000)), (slice(4000, 8000), slice(4000, 4040))):
         known = np.ones(8000)
         known[lost] = 0.0
-        filled = interpolated(audio * known, known, sample_rate=8000)
+        filled = interpolate_gaps(audio * known, known, sample_rate=8000)
         assert np.square(filled[edge] - audio[edge]).mean() < 0.01 * np.square(audio[edge]).mean()

@@ -1,4 +1,4 @@
-"""Mel inversion: its fixed point, its convergence, its independence of the batch, its calm where no filter looks."""
+"""Mel inversion: fixed point, convergence, independence of the batch, and level outside the filters."""
 
 import csv
 from pathlib import Path
@@ -8,9 +8,9 @@ import soundfile
 import torch
 from peers import torchaudio
 
-from audiodiff.dsp import inversion
-from audiodiff.dsp.inversion import constrain, griffin_lim, invert, invert_reach
+from audiodiff.dsp.inversion import constrain, griffin_lim, inversion_receptive_field, invert
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
+from audiodiff.dsp.mel_bands import low_bands
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import MelError, ParameterError
 
@@ -131,7 +131,7 @@ def test_silence_gives_near_silence(name):
 
 
 @pytest.mark.parametrize("f_max", [2000.0, 4000.0, 8000.0])
-def test_nothing_runs_away_above_f_max(f_max):
+def test_the_level_above_f_max_stays_bounded(f_max):
     d = dialect("hifigan", f_max=f_max, n_mels=40)
     audio = voice(d)
     result = constrain(noise(1, audio.shape[-1]), d.mel(audio), dialect=d, n_iterations=100)
@@ -211,7 +211,7 @@ def test_constants_out_of_range_are_refused(options, message):
         constrain(audio, d.mel(audio), dialect=d, **options)
 
 
-def test_audio_and_mel_that_do_not_belong_together_are_refused():
+def test_audio_and_mel_that_do_not_fit_together_are_refused():
     d = dialect("hifigan")
     audio = 0.1 * noise(2, 2560)
     mel = d.mel(audio)
@@ -221,10 +221,10 @@ def test_audio_and_mel_that_do_not_belong_together_are_refused():
         griffin_lim(mel + 20, audio, dialect=d)
 
 
-def test_every_few_samples_have_the_stft_of_what_lies_low_in_all_of_them():
+def test_decimated_samples_have_the_stft_of_the_low_band():
     """Iterations at a lower rate rest on it: of a signal without a high band it is the same, but for a factor."""
     d = dialect("hifigan")
-    low = inversion._low_bands(d, torch.float32, torch.device("cpu"))
+    low = low_bands(d, torch.float32, torch.device("cpu"))
     assert low is not None
     factor = d.stft.hop_length // low.stft.hop_length
     assert factor == 8
@@ -239,16 +239,16 @@ def test_every_few_samples_have_the_stft_of_what_lies_low_in_all_of_them():
 
 
 @pytest.mark.parametrize("changes", [{"hop_length": 255}, {"sample_rate": 4000, "f_max": 2000.0}], ids=["odd", "slow"])
-def test_without_a_lower_rate_all_iterations_are_at_the_full_one(changes):
+def test_without_a_lower_rate_all_iterations_run_at_the_full_rate(changes):
     d = dialect("hifigan", **changes)
-    assert inversion._low_bands(d, torch.float32, torch.device("cpu")) is None
+    assert low_bands(d, torch.float32, torch.device("cpu")) is None
     audio = voice(d)
     mel = d.mel(audio)
     assert distance(d, constrain(noise(1, audio.shape[-1]), mel, dialect=d, n_iterations=24), mel) < 1.0
 
 
 @pytest.mark.parametrize("name", DIALECT_NAMES)
-def test_a_window_of_a_long_sound_is_inverted_as_the_whole_is(name):
+def test_a_window_is_inverted_as_the_whole_signal_is(name):
     d = dialect(name)
     audio = torch.cat([voice(d), 0.3 * voice(d).flip(-1)], dim=-1).repeat(1, 4)
     mel = d.mel(audio)
@@ -258,14 +258,14 @@ def test_a_window_of_a_long_sound_is_inverted_as_the_whole_is(name):
     first = 40
     start = white[:, first * d.hop_length :]
     window = invert(start, mel[..., first:], dialect=d, n_iterations=8, first_frame=first)
-    before, _ = invert_reach(d, 8)
+    before, _ = inversion_receptive_field(d, 8)
     assert first + before < n_frames - 20
     kept = slice((first + before) * d.hop_length, None)
     difference = whole[:, kept] - window[:, before * d.hop_length :]
     assert difference.abs().max() < 1e-4
 
 
-def test_pulses_leave_less_to_do_than_noise():
+def test_harmonics_are_a_better_first_guess_than_noise():
     """Of the true waveform's own magnitudes, at four times the resolution of the mel, which no mel tells."""
     d = dialect("hifigan")
     time = torch.arange(256 * 60) / d.sample_rate

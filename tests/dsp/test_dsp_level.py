@@ -31,6 +31,6 @@ def test_a_gain_is_a_power_of_two_within_three_decibels(loud: float):
     assert torch.equal(audio * gain / gain, audio)
 
 
-def test_silence_and_no_level_ask_for_no_gain():
+def test_silence_or_no_level_gives_a_gain_of_one():
     assert gain_to(0.07, torch.zeros(100), sample_rate=RATE) == 1.0
     assert gain_to(None, torch.ones(100), sample_rate=RATE) == 1.0

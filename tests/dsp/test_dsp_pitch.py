@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from audiodiff.dsp.dialects import DIALECTS
-from audiodiff.dsp.excitation import excitation_reach, excite
+from audiodiff.dsp.excitation import excitation_receptive_field, excite
 from audiodiff.dsp.mel import MelDialect, dialect
-from audiodiff.dsp.pitch import REACH_FRAMES, pulse_train, track_pitch
+from audiodiff.dsp.pitch import CONTEXT_FRAMES, pulse_train, track_pitch
 from audiodiff.errors import ParameterError
 
 NAMES = sorted(DIALECTS)
@@ -62,7 +62,7 @@ def test_noise_and_silence_have_no_pitch(name: str):
 
 
 @pytest.mark.parametrize("changes", [{"f_min": 3000.0}, {"n_mels": 8}], ids=["above_speech", "few_bands"])
-def test_bands_that_cannot_tell_harmonics_apart_have_no_pitch(changes: dict[str, float]):
+def test_bands_that_do_not_resolve_harmonics_have_no_pitch(changes: dict[str, float]):
     d = dialect("hifigan", **changes)
     pitch = track_pitch(d.mel(pulses(d, torch.full((1, 20000), 200.0))), dialect=d)
     assert pitch.salience.max() < 0.25
@@ -81,19 +81,19 @@ def test_a_window_of_a_mel_has_the_pitch_of_the_whole():
     d = dialect("hifigan")
     mel = d.mel(pulses(d, torch.linspace(100.0, 300.0, 40000)[None]) + 0.01 * noise(1, 40000)).double()
     whole = track_pitch(mel, dialect=d).frequency[:, 40:80]
-    window = track_pitch(mel[..., 40 - REACH_FRAMES : 80 + REACH_FRAMES], dialect=d)
-    torch.testing.assert_close(window.frequency[:, REACH_FRAMES:-REACH_FRAMES], whole)
+    window = track_pitch(mel[..., 40 - CONTEXT_FRAMES : 80 + CONTEXT_FRAMES], dialect=d)
+    torch.testing.assert_close(window.frequency[:, CONTEXT_FRAMES:-CONTEXT_FRAMES], whole)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_where_there_is_no_pitch_the_excitation_is_the_noise(name: str):
+def test_without_a_pitch_the_excitation_is_the_noise(name: str):
     d = dialect(name)
     white = noise(1, d.n_samples(20))
     assert torch.equal(excite(white, torch.full((1, d.n_mels, 20), d.floor), dialect=d), white)
 
 
 @pytest.mark.parametrize("name", ["hifigan", "tacotron2", "vocos"])
-def test_where_there_is_a_pitch_the_excitation_has_it_and_a_flat_spectrum(name: str):
+def test_an_excitation_has_the_pitch_and_a_flat_spectrum(name: str):
     d = dialect(name)
     hz = 200.0
     mel = d.mel(pulses(d, torch.full((1, d.n_samples(120)), hz)))
@@ -115,7 +115,7 @@ def test_where_there_is_a_pitch_the_excitation_has_it_and_a_flat_spectrum(name: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_window_gets_the_excitation_of_the_whole_to_the_bit(name: str):
+def test_the_excitation_of_a_window_is_that_of_the_whole_to_the_bit(name: str):
     d = dialect(name)
     n_frames, first = 200, 53
     n_samples = n_frames * d.hop_length
@@ -132,14 +132,14 @@ def test_a_window_gets_the_excitation_of_the_whole_to_the_bit(name: str):
     last = 160
     n_window = d.n_samples(last - first)
     window = excite(white[:, first * d.hop_length :][:, :n_window], mel[..., first:last], dialect=d, first_frame=first)
-    before, after = excitation_reach(d)
+    before, after = excitation_receptive_field(d)
     kept = slice((first + before) * d.hop_length, (last - after - 2) * d.hop_length)
     inside = slice(before * d.hop_length, (last - after - 2 - first) * d.hop_length)
     assert kept.stop > kept.start
     assert torch.equal(window[:, inside], whole[:, kept])
 
 
-def test_noise_that_is_not_as_long_as_the_mel_is_refused():
+def test_noise_of_another_length_than_the_mel_is_refused():
     d = dialect("hifigan")
     with pytest.raises(ParameterError, match="give 5120 samples"):
         excite(noise(1, 4000), torch.full((1, 80, 20), d.floor), dialect=d)

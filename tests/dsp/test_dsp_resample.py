@@ -1,3 +1,5 @@
+"""Resampling against torchaudio, SciPy and soxr, its pass band, stop band and refusals."""
+
 import math
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import torch
 from peers import torchaudio
 
 from audiodiff.dsp.resample import resample
+from audiodiff.errors import ParameterError
 
 RATES = [(44100, 22050), (48000, 22050), (16000, 22050), (22050, 16000), (8000, 16000)]
 WIDTH, ROLLOFF, BETA = 64, 0.9476, 14.77  # librosa's kaiser_best
@@ -86,7 +89,7 @@ def test_the_pass_band_is_flat_to_a_hundredth_of_a_decibel(rates: tuple[int, int
 
 
 @pytest.mark.parametrize("rates", [(44100, 22050), (48000, 22050), (22050, 16000)])
-def test_what_lies_above_the_new_nyquist_frequency_is_gone(rates: tuple[int, int]):
+def test_frequencies_above_the_new_nyquist_frequency_are_removed(rates: tuple[int, int]):
     from_rate, to_rate = rates
     for share in (STOPBAND, 1.1, 0.95 * from_rate / to_rate):
         sine = tone(share * to_rate / 2, rate=from_rate, n_samples=from_rate // 4)
@@ -94,7 +97,7 @@ def test_what_lies_above_the_new_nyquist_frequency_is_gone(rates: tuple[int, int
 
 
 @pytest.mark.parametrize("rates", [(16000, 22050), (8000, 16000)])
-def test_resampling_upwards_makes_no_images(rates: tuple[int, int]):
+def test_upsampling_makes_no_images(rates: tuple[int, int]):
     from_rate, to_rate = rates
     sine = tone(0.45 * from_rate, rate=from_rate, n_samples=from_rate)
     result = resample(sine, from_rate=from_rate, to_rate=to_rate)
@@ -147,3 +150,27 @@ def test_the_package_resamples_without_torchaudio():
         "print(resample(torch.ones(100), from_rate=8000, to_rate=16000).shape[-1])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "200\n"
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(22050, 16000), (16000, 22050), (44100, 48000), (8000, 8000)])
+def test_a_resampled_tone_is_the_tone(from_rate, to_rate):
+    def tone(rate):
+        return torch.sin(2 * torch.pi * 1000 * torch.arange(rate // 2, dtype=torch.float64) / rate)[None]
+
+    audio = tone(from_rate)[:, :-1]
+    result = resample(audio, from_rate=from_rate, to_rate=to_rate)
+    assert result.shape[-1] == -(-audio.shape[-1] * to_rate // from_rate)
+    inner = slice(1000, 3000)  # the filter sees silence outside the signal
+    assert (result[:, inner] - tone(to_rate)[:, inner]).abs().max() < 1e-4
+
+
+def test_a_tone_above_half_the_new_rate_vanishes():
+    audio = torch.sin(2 * torch.pi * 9000 * torch.arange(22050, dtype=torch.float64) / 22050)[None]
+    result = resample(audio, from_rate=22050, to_rate=16000)
+    assert result[:, 500:-500].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(22, 16000), (16000, 0), (16000, 10_000_000), (440_999, 441_001)])
+def test_impossible_rates_are_refused(from_rate, to_rate):
+    with pytest.raises(ParameterError, match="rate"):
+        resample(torch.zeros(1, 100), from_rate=from_rate, to_rate=to_rate)

@@ -28,14 +28,14 @@ def test_resampling_in_blocks_is_resampling_the_whole(rates: tuple[int, int], n_
         assert (blocks - whole).abs().max() < ROUNDING
 
 
-def test_resampled_samples_come_as_early_as_is_said():
-    """Each block gives all but the last `reach_seconds` of what came."""
+def test_resampled_samples_arrive_within_the_latency():
+    """Each block gives all but the last `latency_seconds` of the input."""
     stream = ResampleStream(from_rate=44100, to_rate=16000)
     given = 0
     for n in range(1, 40):
         given += stream.push(noise(1, 441)).shape[-1]
-        assert given / 16000 > n * 0.01 - stream.reach_seconds
-    assert stream.reach_seconds < 0.02
+        assert given / 16000 > n * 0.01 - stream.latency_seconds
+    assert stream.latency_seconds < 0.02
 
 
 def test_an_equal_rate_passes_through_and_a_wrong_one_is_refused():
@@ -61,7 +61,7 @@ def test_a_mel_in_blocks_is_the_mel_of_the_whole(name: str, n_samples: int):
 
 @pytest.mark.parametrize("hop_length", [200, 500, 1024])
 @pytest.mark.parametrize("name", ["hifigan", "vocos"])
-def test_hops_up_to_a_whole_frame_are_no_special_case(name: str, hop_length: int):
+def test_hops_up_to_a_whole_frame_are_streamed(name: str, hop_length: int):
     own = dialect(name, hop_length=hop_length, n_fft=1024, win_length=1024)
     audio = noise(1, 9999)
     blocks = torch.cat(list(MelStream(own).over(audio.split(777, dim=-1))), dim=-1)
@@ -69,7 +69,7 @@ def test_hops_up_to_a_whole_frame_are_no_special_case(name: str, hop_length: int
 
 
 @pytest.mark.parametrize("name", ["hifigan", "vocos"])
-def test_a_frame_comes_with_its_last_sample(name: str):
+def test_a_frame_is_emitted_with_its_last_sample(name: str):
     """The first one also waits for what is mirrored."""
     own = dialect(name)
     padding = own.stft.padding
@@ -80,6 +80,6 @@ def test_a_frame_comes_with_its_last_sample(name: str):
     assert came == [n + 1 in ends for n in range(ends[-1])]
 
 
-def test_no_audio_has_no_mel():
-    with pytest.raises(ParameterError, match="no audio came"):
+def test_a_stream_without_audio_is_refused():
+    with pytest.raises(ParameterError, match="no audio was pushed"):
         MelStream(dialect("hifigan")).close()

@@ -11,7 +11,7 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.objective import MultiResolution
 from audiodiff.diffusion.preconditioning import Scalings
-from audiodiff.dsp.inversion import invert, settle
+from audiodiff.dsp.inversion import constrain_low_band, invert
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.models.mel_inverter import MelInverter
@@ -204,7 +204,7 @@ def test_what_the_model_gives_is_mended_from_what_none_gives():
         parameter.data.zero_()
     made = model.generate(mel, iterations=3, seed=5)
     none = MelInverter(dialect=d).generate(mel, iterations=3, seed=5)
-    settled = settle(none[:, 0], mel, dialect=d, n_iterations=3)
+    settled = constrain_low_band(none[:, 0], mel, dialect=d, n_iterations=3)
     # Noise of -74 dB beside it, and 1 - t of the flow, which the iterations that end it take for a start.
     assert (d.mel(made[:, 0]) - d.mel(settled))[..., 4:-4].abs().mean() < 0.1
     above = [torch.fft.rfft(audio)[..., audio.shape[-1] // 8 :] for audio in (made[:, 0], none[:, 0])]

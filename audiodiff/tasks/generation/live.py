@@ -71,7 +71,7 @@ def run_live(
     latency = stream.latency_seconds + output.reach_seconds
     if pcm:
         stft = dialect.stft
-        latency += (stft.n_fft - stft.padding - hop) / rate + resampler.reach_seconds
+        latency += (stft.n_fft - stft.padding - hop) / rate + resampler.latency_seconds
     takes = f"s16le mono at {in_rate} Hz" if pcm else f"float32 frames of {dialect.n_mels} bands ({dialect.name})"
     say(
         f"takes {takes}, gives s16le mono at {out_rate} Hz {1000.0 * latency:.0f} ms later (chunks of "
@@ -167,7 +167,7 @@ class _Output:
 
     @property
     def reach_seconds(self) -> float:
-        return self._resampler.reach_seconds
+        return self._resampler.latency_seconds
 
     def end_after(self, n_samples: int) -> None:
         """Give as many samples in all."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.diffusion.operators import Mask
-from audiodiff.dsp.autoregression import interpolated
+from audiodiff.dsp.autoregression import interpolate_gaps
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
@@ -175,7 +175,7 @@ def inpaint(
 def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signal:
     """Return the recording with its gaps interpolated autoregressively."""
     filled = [
-        interpolated(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
+        interpolate_gaps(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
         for signal, mask in zip(measured, known, strict=True)
     ]
     return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)

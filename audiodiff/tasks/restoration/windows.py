@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import LevelMeter
-from audiodiff.dsp.resample import known_after, resample
+from audiodiff.dsp.resample import resample, resample_mask
 from audiodiff.errors import ParameterError
 from audiodiff.models.checked_audio import checked_recordings, without_added_axes
 from audiodiff.models.chunking import Chunk, SlidingBuffer, StepCounter, overlap_add
@@ -201,12 +201,12 @@ class _Windows:
         rate = self.model.sample_rate
         restored = self._draw(
             self._inside(resample(repair.measured(audio, known), from_rate=own_rate, to_rate=rate), number, rate),
-            self._inside(known_after(known, from_rate=own_rate, to_rate=rate), number, rate),
+            self._inside(resample_mask(known, from_rate=own_rate, to_rate=rate), number, rate),
             silent=~audio.any(dim=-1),
             first_sample=self.span(number, rate, around=CONTEXT_SECONDS).start,
         )
         restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
-        known = self._inside(known_after(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
+        known = self._inside(resample_mask(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
         return repair.blend(recording, restored, known, sample_rate=self.out_rate), True
 
     def chunk(self, number: int) -> Chunk:

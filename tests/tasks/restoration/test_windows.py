@@ -22,7 +22,7 @@ from audiodiff.diffusion.process import Flow
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import euler
 from audiodiff.dsp.level import LevelMeter, gain_to
-from audiodiff.dsp.resample import known_after, resample
+from audiodiff.dsp.resample import resample, resample_mask
 from audiodiff.errors import ParameterError
 from audiodiff.models.conditioners.none import NoConditioner
 from audiodiff.models.representations.waveform import WaveformRepresentation
@@ -332,5 +332,5 @@ def test_what_is_known_after_resampling_is_what_no_lost_sample_reaches_with_the_
                 if not positive[place]:
                     break
                 reached[place] = True
-        known = known_after(1.0 - pulse, from_rate=from_rate, to_rate=to_rate)[0]
+        known = resample_mask(1.0 - pulse, from_rate=from_rate, to_rate=to_rate)[0]
         assert torch.equal(known == 0, reached)

@@ -1,0 +1,44 @@
+"""Checks of mel dialects: which ones an array fits, and whether two are the same."""
+
+from dataclasses import fields
+
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, dialect
+from audiodiff.errors import MelError
+
+
+def explain(mel: Float[Tensor, "*batch bands frames"]) -> dict[str, str | None]:
+    """Return for each dialect why an array cannot be a mel of it, or None if it can.
+
+    Example:
+        >>> import torch
+        >>> [name for name, objection in explain(torch.full((80, 10), 0.4)).items() if objection is None]
+        ['diffwave']
+    """
+    return {name: dialect(name).objection(mel) for name in DIALECT_NAMES}
+
+
+def ensure_same(
+    stated: MelDialect, wanted: MelDialect, *, name: str, remedy: str = "make the mel again with that dialect"
+) -> None:
+    """Refuse a mel of another dialect than the wanted one.
+
+    Args:
+        stated: the dialect of the mel.
+        wanted: the dialect that it must have.
+        name: of the mel, or of what takes it, in the message.
+        remedy: how to correct it.
+
+    Raises:
+        MelError: with the first field that differs.
+    """
+    for field in fields(MelDialect):
+        a, b = getattr(stated, field.name), getattr(wanted, field.name)
+        # tacotron2 and speechbrain are two names of the same values.
+        if field.name != "name" and a != b:
+            raise MelError(
+                f"{name} has {field.name}={a} (dialect {stated.name}), but {field.name}={b} (dialect {wanted.name}) is "
+                f"wanted; {remedy}"
+            )

@@ -1,0 +1,58 @@
+"""The fast Griffin-Lim algorithm on mels, the baseline of mel inversion."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.mel_constraint import check_inputs
+from audiodiff.errors import ParameterError
+
+
+def griffin_lim(
+    mel: Float[Tensor, "batch n_mels frames"],
+    start: Float[Tensor, "batch time"],
+    *,
+    dialect: MelDialect,
+    n_iterations: int = 64,
+    momentum: float = 0.99,
+    on_step: Callable[[int], None] | None = None,
+) -> Float[Tensor, "batch time"]:
+    """Invert a mel by pseudo-inverse magnitudes and torchaudio's Griffin-Lim (Perraudin et al. 2013).
+
+    c <- |target| t / |t| with t = G(c) - momentum / (1 + momentum) * G(c_previous), G the STFT of the inverse STFT.
+    torchaudio.functional.griffinlim draws the first phases itself and centres every frame, which hifigan does not: this
+    is its iteration, with its meaning of momentum, on the dialect's own STFT and from the phases of start.
+
+    Args:
+        start: audio whose phases to begin with; its level does not matter.
+        n_iterations: 0 gives the magnitudes of the mel and the phases of start.
+        on_step: called after every iteration of the batch with the number of iterations done, 1 to n_iterations.
+
+    Raises:
+        MelError: if the mel is not of the dialect.
+        ParameterError: if the shapes do not fit together.
+    """
+    check_inputs(start, mel, dialect=dialect, n_iterations=n_iterations)
+    if not 0 <= momentum < 1:
+        raise ParameterError(f"momentum={momentum} must lie in [0, 1)")
+    stft, length = dialect.stft, start.shape[-1]
+    with torch.no_grad():
+        inverse = torch.linalg.pinv(dialect.filters()).to(mel)
+        magnitudes = [(inverse @ dialect.amplitude(target)).clamp_(min=0).mT.contiguous() for target in mel]
+        spectra = [
+            torch.polar(magnitude, stft.analyse(signal).angle())
+            for magnitude, signal in zip(magnitudes, start, strict=True)
+        ]
+        previous = [torch.zeros_like(spectrum) for spectrum in spectra]
+        for step in range(n_iterations):
+            for item, magnitude in enumerate(magnitudes):
+                rebuilt = stft.analyse(stft.synthesise(spectra[item], length=length))
+                spectrum = rebuilt - momentum / (1 + momentum) * previous[item]
+                spectra[item] = spectrum.mul_(magnitude / spectrum.abs().clamp_(min=1e-16))
+                previous[item] = rebuilt
+            if on_step is not None:
+                on_step(step + 1)
+        return torch.stack([stft.synthesise(spectrum, length=length) for spectrum in spectra])

@@ -1,0 +1,78 @@
+"""Files of mels: what is written comes back, and what is not a mel is refused."""
+
+import re
+
+import numpy as np
+import pytest
+import sounds
+import torch
+
+from audiodiff.dsp.mel import DIALECT_NAMES, dialect
+from audiodiff.errors import AudioFileError, MelError, ParameterError
+from audiodiff.io.mel import load_mel, save_mel
+
+pytestmark = pytest.mark.numeric
+
+SOUND = sounds.tones(12345, sample_rate=22050)[0]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".pt"])
+def test_a_saved_mel_comes_back_and_leaves_no_other_file(tmp_path, suffix):
+    d = dialect("diffwave", sample_rate=16000, hop_length=200)
+    mel = d.mel(SOUND)
+    path = tmp_path / "new" / f"a{suffix}"
+    save_mel(path, mel, d)
+    loaded, stated = load_mel(path)
+    torch.testing.assert_close(loaded, mel, rtol=0, atol=0)
+    assert stated == (d if suffix == ".npz" else None)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_every_dialect_is_saved_and_loaded(tmp_path):
+    for name in DIALECT_NAMES:
+        d = dialect(name)
+        save_mel(tmp_path / "a.npz", d.mel(SOUND), d)
+        assert load_mel(tmp_path / "a.npz")[1] == d
+
+
+def test_leading_ones_and_dictionaries_are_read(tmp_path):
+    mel = dialect("hifigan").mel(SOUND)
+    np.save(tmp_path / "a.npy", mel[None].numpy())
+    torch.save({"mel": mel}, tmp_path / "b.pt")
+    np.savez(tmp_path / "c.npz", mel=mel.numpy())
+    for name in ("a.npy", "b.pt", "c.npz"):
+        loaded, stated = load_mel(tmp_path / name)
+        assert torch.equal(loaded, mel)
+        assert stated is None
+
+
+def test_files_that_are_not_mels_are_refused_by_name(tmp_path):
+    np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    torch.save(re.compile("pickled"), tmp_path / "object.pt")
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.pt").write_text("no tensor")
+    for name in ("object.npy", "object.pt", "text.npy", "text.npz", "text.pt", "missing.npy", "missing.pt"):
+        with pytest.raises(AudioFileError, match=name) as refused:
+            load_mel(tmp_path / name)
+        assert "allow_pickle" not in str(refused.value)
+    np.save(tmp_path / "flat.npy", np.zeros(80))
+    np.savez(tmp_path / "other.npz", spectrum=np.zeros((80, 3)))
+    np.save(tmp_path / "words.npy", np.array([["a"]]))
+    for name in ("flat.npy", "other.npz", "words.npy"):
+        with pytest.raises(MelError, match=name):
+            load_mel(tmp_path / name)
+    with pytest.raises(ParameterError, match="must end in"):
+        load_mel(tmp_path / "a.wav")
+
+
+def test_a_mel_that_belies_its_stated_dialect_is_refused(tmp_path):
+    d = dialect("hifigan")
+    save_mel(tmp_path / "a.npz", d.mel(SOUND), d)
+    with np.load(tmp_path / "a.npz") as content:
+        np.savez(tmp_path / "b.npz", mel=content["mel"][:40], dialect=content["dialect"])
+    with pytest.raises(MelError, match=r"b.npz is no mel of dialect hifigan: n_mels=40"):
+        load_mel(tmp_path / "b.npz")
+    with pytest.raises(MelError, match=r"x\.npy"):
+        save_mel(tmp_path / "x.npy", d.mel(SOUND).T.contiguous(), d)
+    assert not (tmp_path / "x.npy").exists()
