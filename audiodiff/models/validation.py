@@ -1,6 +1,5 @@
 """What every model checks of what it is given: a mel, audio, a length, the numbers of the examples, how to sample."""
 
-import contextlib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor
 from audiodiff.diffusion.grid import GRIDS, Grid, grid_named
 from audiodiff.diffusion.guidance import check as check_guidance
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import REGISTRY, Solver
+from audiodiff.diffusion.solvers import REGISTRY, Solver, check_solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
@@ -159,24 +158,8 @@ def checked_sampler(
             f"give a grid within them, or the name of one that is cut to them ({', '.join(GRIDS)})"
         )
     solve = solver_named(solver) if isinstance(solver, str) else own.solver if solver is None else solver
-    # A guided denoiser is a function: it neither learns a variance nor jumps.
-    stand_in = _Reached().__call__ if guided else _Reached()
-    with contextlib.suppress(_ReachedError):
-        solve(stand_in, torch.zeros(1, 1, 1), sigmas, noise=lambda like, _: like)
+    check_solver(solve, sigmas, guided=guided)
     return replace(own, solver=solve, grid=chosen, n_steps=n_steps)
-
-
-class _ReachedError(Exception):
-    """Raised by the first evaluation."""
-
-
-class _Reached:
-    """Stand for a denoiser in a solver that is only to check its options: every evaluation ends it."""
-
-    def __call__(self, *_: Tensor) -> Tensor:
-        raise _ReachedError
-
-    predict = predict_jump = __call__
 
 
 def solver_options(name: str, texts: Sequence[str]) -> dict[str, float | int | str]:

@@ -78,7 +78,7 @@ def test_of_a_gaussian_each_term_exceeds_the_entropy_by_its_own_divergence(varia
     torch.testing.assert_close(parts.total[0], entropy + excess, rtol=0.0, atol=1e-12)
 
 
-def test_of_a_mixture_the_bound_tightens_with_steps_towards_its_limit_above_the_entropy():
+def test_the_bound_of_a_mixture_falls_with_steps_to_a_limit_above_entropy():
     nodes, mass, entropy = entropy_of_mixture()
     x0, eps, weight = product(nodes, mass, 20)
     mean_square = float(mass @ nodes**2)
@@ -127,7 +127,7 @@ def test_the_limits_diffusion_is_the_integral_over_the_noise():
     assert expected(bound, weight).diffusion.sum().item() == pytest.approx(exact, rel=1e-9)
 
 
-def test_on_the_steps_of_a_process_a_term_is_ddpms_weighted_error_of_the_noise():
+def test_a_term_of_the_bound_is_ddpms_weighted_error_of_the_noise():
     process = DiscreteVP(linear_betas(1e-3, 0.2, 12))
     generator = torch.Generator().manual_seed(0)
     x0, eps, guess = torch.randn(3, 2, 1, 50, generator=generator, dtype=torch.float64)
@@ -182,7 +182,7 @@ def test_the_probabilities_of_all_bins_sum_to_one(bin_width):
     assert torch.exp(-decoder_nats(centres, log_variance, bin_width)).sum().item() == pytest.approx(1.0, abs=1e-9)
 
 
-def test_the_probability_of_a_bin_is_the_difference_of_the_distribution_function_also_far_out():
+def test_the_probability_of_a_bin_is_exact_also_far_out():
     errors = number([0.0, 0.2, -0.2, 3.0, -7.0], dtype=torch.float64).reshape(1, 1, -1).requires_grad_()
     std, bin_width = 0.2, 0.1
     nats = decoder_nats(errors, torch.full_like(errors, 2.0 * math.log(std)), bin_width)

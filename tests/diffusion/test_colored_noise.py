@@ -53,7 +53,7 @@ def test_with_white_noise_it_is_the_posterior_mean(sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.1, 30.0])
-def test_with_coloured_noise_it_comes_near_the_posterior_mean_by_the_square_of_the_distance_of_levels(sigma):
+def test_the_error_with_colored_noise_falls_as_the_square_of_level_spacing(sigma):
     x, y = drawn(1, SPEECH + sigma**2), drawn(2, SPEECH + COLOURED)
     exact = mean_by_precisions(x, sigma, y, COLOURED)
     errors = []

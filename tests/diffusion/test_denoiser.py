@@ -57,7 +57,7 @@ def test_edm_gives_the_exact_denoiser(data):
     assert error.max() < 1e-12
 
 
-def test_edm_keeps_the_input_and_the_target_of_the_network_at_unit_variance():
+def test_edm_keeps_input_and_target_of_the_network_at_unit_variance():
     sigma = torch.logspace(-3, 3, 31, dtype=torch.float64)
     scalings = EDM(sigma_data=0.3)(sigma)
     ones = torch.ones_like(sigma)
@@ -101,7 +101,7 @@ def test_gradients_reach_the_network_through_bind():
     assert network.inner.weight.grad is not None
 
 
-def test_activations_are_the_outputs_of_the_named_modules_and_leave_no_hook():
+def test_activations_are_outputs_of_named_modules_and_leave_no_hook():
     network = Counting()
     denoiser = Denoiser(network, Epsilon(VPCosine()))
     x, sigma = torch.randn(1, 1, 8), torch.ones(1)

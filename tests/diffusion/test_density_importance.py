@@ -135,7 +135,7 @@ def test_bins_that_hold_whole_steps_are_taken(n_bins):
         (lambda: LossSecondMoment(BASES["flow"], share=0.0), "share=0.0"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
 

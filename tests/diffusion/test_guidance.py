@@ -45,13 +45,13 @@ def gaussian(mean: float, variance: float) -> Gaussian:
 
 
 @pytest.mark.parametrize("k", range(3))
-def test_the_exact_classifier_at_scale_1_makes_the_exact_conditional_denoiser(k):
+def test_the_exact_classifier_gives_the_exact_conditional_denoiser(k):
     x = points(6)
     guided = classifier_guidance(ALL.denoise, classifier(k), scale=1.0)(x, SIGMA)
     torch.testing.assert_close(guided, CLASSES[k].denoise(x, SIGMA), rtol=1e-10, atol=1e-10)
 
 
-def test_classifier_guidance_and_classifier_free_guidance_are_one_where_the_denoisers_are_exact():
+def test_both_kinds_of_guidance_are_equal_for_exact_denoisers():
     """Its gradient is the difference of the two scores."""
     x = points(6)
     for scale in (0.0, 0.5, 3.0):
@@ -60,7 +60,7 @@ def test_classifier_guidance_and_classifier_free_guidance_are_one_where_the_deno
         torch.testing.assert_close(by_classifier, without, rtol=1e-10, atol=1e-10)
 
 
-def test_classifier_guidance_works_where_gradients_are_off_and_leaves_none_behind():
+def test_classifier_guidance_works_with_gradients_off_and_leaves_none():
     x = points(6)
     with torch.no_grad():
         guided = classifier_guidance(ALL.denoise, classifier(0), scale=1.0)(x, SIGMA)
@@ -81,7 +81,7 @@ def test_classifier_free_guidance_has_the_score_of_the_tilted_density(scale):
 
 
 @pytest.mark.parametrize("scale", [2.0, 5.0])
-def test_sampling_two_gaussians_of_one_variance_ends_at_the_extrapolated_mean(scale):
+def test_guided_samples_of_equal_variances_have_the_extrapolated_mean(scale):
     """Both denoisers have one gain, so that the guided one is exact for N(m_u + scale (m_c - m_u), v)."""
     told, untold = gaussian(0.7, 0.2), gaussian(-0.2, 0.2)
     start, sigmas = points(3, spread=10.0), torch.logspace(1.0, -2.0, 400, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_sampling_two_gaussians_of_one_variance_ends_at_the_extrapolated_mean(sc
     assert (result - exact).abs().max() < 1e-3  # the solver's error at this step, of order two
 
 
-def test_sampling_two_gaussians_of_different_variance_follows_their_closed_form_flow():
+def test_guided_samples_of_two_gaussians_follow_their_closed_form_flow():
     """dx / d sigma = sigma sum_i s_i (x - m_i) / (v_i + sigma^2), solved with the integrating factor prod (v_i +
     sigma^2)^(s_i / 2)."""
     scale, parts = 3.0, ((3.0, 0.7, 0.1), (-2.0, -0.2, 0.5))
@@ -121,7 +121,7 @@ def test_scale_1_is_the_conditional_function_itself_and_calls_nothing_else():
     assert autoguidance(told, CLASSES[0].denoise, scale=1.0) is told
 
 
-def test_outside_the_interval_one_evaluation_gives_the_conditional_denoiser():
+def test_outside_the_interval_it_is_the_conditional_denoiser():
     told, untold, x = counted(CLASSES[0].denoise), counted(ALL.denoise), points(1)
     guided = classifier_free(told, untold, scale=3.0, interval=(0.4, 3.0))
     for sigma, acts in ((0.1, False), (0.4, False), (0.41, True), (3.0, True), (3.01, False)):

@@ -62,7 +62,7 @@ def density_of_mixture(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("integrate", [Adaptive(rtol=1e-8, atol=1e-8), RungeKutta(120)], ids=["adaptive", "fixed"])
 @pytest.mark.parametrize("probes", [basis, rademacher(BlockNoise(seed=3, items=range(5)), 1)], ids=["basis", "signs"])
-def test_of_a_gaussian_it_is_the_density_with_either_trace_the_jacobian_being_diagonal(integrate, probes):
+def test_the_likelihood_of_a_gaussian_is_its_density_with_either_trace(integrate, probes):
     variance = 0.3
     x = 2.0 * torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = Normal(number(0.0), number(variance + 0.1**2).sqrt()).log_prob(x).sum(dim=(1, 2))

@@ -45,7 +45,7 @@ except ValueError as error:
 """
 
 
-def test_an_integer_of_any_type_is_the_same_seed_and_other_numbers_are_refused():
+def test_integers_of_any_type_are_the_same_seed_and_others_are_refused():
     done = subprocess.run([sys.executable, "-c", NUMBERS], check=True, capture_output=True, text=True)
     assert done.stdout == "seed=1.5 must be a whole number\n"
 

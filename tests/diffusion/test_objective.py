@@ -73,7 +73,7 @@ def test_the_plain_loss_of_epsilon_is_the_error_of_the_noise(example, power, exp
     )
 
 
-def test_the_plain_loss_of_velocity_is_the_error_of_the_difference_of_noise_and_signal(example):
+def test_the_plain_loss_of_velocity_is_the_error_of_noise_minus_signal(example):
     x0, eps, x, sigma = example
     denoised = torch.randn_like(x0)
     # x fixed, an error of x0 is an error of eps: eps_hat = (x - denoised) / sigma.
@@ -208,7 +208,7 @@ def test_spectral_weights_undo_the_root_of_the_level(example):
     torch.testing.assert_close(loud, quiet / 10.0, rtol=1e-6, atol=0.0)
 
 
-def test_spectral_weights_of_silence_are_the_highest_and_count_the_energy_of_the_error(example):
+def test_spectral_weights_of_silence_are_the_highest(example):
     x0, eps, x, sigma = example
     objective = SpectrallyWeighted(n_fft=256, hop_length=64, n_bands=64, highest_weight=100.0)
     silence = torch.zeros_like(x0)

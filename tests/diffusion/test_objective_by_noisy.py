@@ -35,7 +35,7 @@ def test_weighed_by_x_the_best_gain_is_wieners() -> None:
     assert abs(_best_gain(objective, loud=0.3, quiet=0.3, sigma=0.3) - 0.5) < 0.005
 
 
-def test_the_weight_of_the_truth_draws_an_ignorant_denoiser_to_quiet_sounds() -> None:
+def test_weights_of_x0_bias_an_unconditional_denoiser_to_quiet_sounds() -> None:
     # Drowned in noise, x does not tell loud from quiet, and the posterior mean is Wiener's gain of the mean power.
     loud, quiet, sigma = 1.0, 0.01, 10.0
     power = (loud**2 + quiet**2) / 2

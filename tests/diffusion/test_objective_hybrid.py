@@ -71,7 +71,7 @@ def test_the_hybrid_teaches_the_true_variance_of_gaussian_data(variance):
 
 
 @pytest.mark.parametrize("variance", [0.01, 0.3, 1.0])
-def test_with_the_true_variance_the_bound_of_gaussian_data_is_its_entropy_but_for_the_prior(variance):
+def test_with_the_true_variance_the_bound_is_the_entropy_and_the_prior(variance):
     data = Gaussian(torch.zeros(1, 1).double(), torch.full((1, 1), variance, dtype=torch.float64))
     nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(3))
     weights = weights / weights.sum()
@@ -96,7 +96,7 @@ def test_with_the_true_variance_the_bound_of_gaussian_data_is_its_entropy_but_fo
     assert of_fraction(torch.zeros(N_STEPS).double()) > exact + 1e-3
 
 
-def test_a_steps_term_is_the_divergence_of_ddpms_two_normals_with_the_variance_of_diffusers():
+def test_a_steps_term_is_the_divergence_of_ddpms_two_normals():
     generator = torch.Generator().manual_seed(0)
     x0, denoised, x_t, learned = torch.randn(4, N_STEPS - 1, 1, 30, generator=generator, dtype=torch.float64)
     scheduler = DDPMScheduler(trained_betas=np.array(PROCESS.betas), variance_type="learned_range")

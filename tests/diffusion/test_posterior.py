@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from analytic import Law, decimation, matrix
+from helpers import noise, white
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from audiodiff.diffusion.posterior import (
     reconstruction_guidance,
     replacement,
 )
-from audiodiff.diffusion.repaint import repaint, repaint_path
 from audiodiff.diffusion.solvers import adaptive, dpmpp_2m, euler, euler_ancestral
 from audiodiff.errors import ParameterError
 
@@ -28,14 +28,6 @@ N = 8
 KNOWN = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
 OPERATORS: dict[str, LinearOperator] = {"mask": Mask(KNOWN), "low_pass": LowPass(0.25), "decimate": decimation(2)}
 GRID = Karras(sigma_min=0.01, sigma_max=20.0)
-
-
-def white(step: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1000 + step), dtype=torch.float64)
-
-
-def noise(like: Tensor, step: int) -> Tensor:
-    return white(step, tuple(like.shape))
 
 
 def isotropic(std: float = 0.5) -> Law:
@@ -97,7 +89,7 @@ def test_pigdm_samples_the_mean_and_the_covariance_of_the_posterior():
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_a_projected_estimate_measures_as_y_and_is_untouched_where_nothing_was_measured(name):
+def test_projection_changes_only_the_measured_part_of_the_estimate(name):
     operator, law = OPERATORS[name], correlated()
     y, x, sigma = measured(operator, law), white(3, (1, 1, N)), torch.tensor([0.7], dtype=torch.float64)
     estimate, free = projection(law.denoise, operator, y)(x, sigma), law.denoise(x, sigma)
@@ -143,14 +135,14 @@ def test_known_samples_are_kept_to_the_bit(name):
 
 
 @pytest.mark.parametrize("solve", [euler, dpmpp_2m])
-def test_a_projected_estimate_keeps_known_samples_to_the_bit_with_other_solvers(solve):
+def test_projection_keeps_known_samples_to_the_bit_with_other_solvers(solve):
     law, y = correlated(), measured(Mask(KNOWN), correlated())
     result = solve(projection(law.denoise, Mask(KNOWN), y), 20.0 * white(0, (1, 1, N)), GRID(12))
     assert torch.equal(result[..., KNOWN == 1], y[..., KNOWN == 1])
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)
-def test_where_nothing_is_known_the_result_is_the_unconditional_one_to_the_bit(name):
+def test_with_nothing_known_the_result_is_the_unconditional_one(name):
     law, sigmas, start = correlated(), GRID(12), 20.0 * white(0, (2, 1, N))
     free = euler_ancestral(law.denoise, start, sigmas, noise=noise)
     nothing = Mask(torch.zeros(N, dtype=torch.bool))
@@ -221,7 +213,7 @@ def guided_mean(share, *, mean: float, variance: float, y: float) -> float:
     return mean + solve_ivp(rate, (20.0, 0.01), [0.0], rtol=1e-9, atol=1e-9).y[0, -1]
 
 
-def test_the_bias_of_reconstruction_guidance_is_the_derived_one_and_pigdm_has_none():
+def test_reconstruction_guidance_has_the_derived_bias_and_pigdm_none():
     """Of isotropic data reconstruction guidance pulls by g sigma^2 / (sigma^2 + sigma_y^2), pigdm by g sigma^2 / (g
     sigma^2 + sigma_y^2), which is more: g < 1."""
     mean, variance, sigma_y, value = 0.4, 0.25, 0.3, 1.5
@@ -268,68 +260,17 @@ def test_dps_brings_the_error_below_the_length_of_one_step():
 
 
 @pytest.mark.parametrize(
-    ("n_steps", "jump_length", "n_resamples", "n_calls"),
-    # The first is the paper's own: 4570 levels on the path, 2410 of them by an evaluation.
-    [(250, 10, 10, 2410), (7, 3, 4, 25), (5, 1, 3, 13), (5, 5, 9, 5), (9, 2, 1, 9)],
-)
-def test_repaint_makes_the_evaluations_that_it_states(n_steps, jump_length, n_resamples, n_calls):
-    path = repaint_path(n_steps, jump_length=jump_length, n_resamples=n_resamples)
-    assert path[0] == n_steps
-    assert path[-1] == 0
-    steps = [after - before for before, after in pairwise(path)]
-    assert set(steps) <= {-1, jump_length}
-    assert steps.count(-1) == n_calls
-    assert n_calls == n_steps + (n_resamples - 1) * jump_length * math.ceil((n_steps - jump_length) / jump_length)
-    if n_steps > 9:
-        return
-    calls: list[float] = []
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        calls.append(sigma.item())
-        return 0.0 * x
-
-    seen: list[int] = []
-    solve = repaint(
-        Mask(KNOWN), torch.zeros(1, 1, N, dtype=torch.float64), jump_length=jump_length, n_resamples=n_resamples
-    )
-    solve(denoise, white(0, (1, 1, N)), GRID(n_steps), noise=noise, on_step=lambda step, _: seen.append(step))
-    assert len(calls) == n_calls
-    assert seen == list(range(n_calls))
-
-
-def test_resampling_brings_repaint_to_the_posterior():
-    """The chain is linear, so that its mean is what it makes of no noise at all."""
-    law = correlated()
-    y = measured(Mask(KNOWN), law)
-    exact = law.posterior(Mask(KNOWN), y, 0.0)
-    start = law.mean.expand(1, 1, N).clone()
-
-    def bias(jump_length: int, n_resamples: int) -> float:
-        solve = repaint(Mask(KNOWN), y, jump_length=jump_length, n_resamples=n_resamples)
-        mean = solve(law.denoise, start, GRID(20), noise=lambda like, _: torch.zeros_like(like))
-        return (mean[0, 0] - exact.mean).norm().item()
-
-    replaced, some, many = bias(1, 1), bias(1, 5), bias(1, 20)
-    assert replaced > 2.0 * some > 4.0 * many
-
-
-@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda mask, y: pigdm(isotropic().denoise, mask, y, sigma_data=0.0), "sigma_data=0.0"),
         (lambda mask, y: pigdm(isotropic().denoise, mask, y, sigma_data=0.5, sigma_y=-1.0), "sigma_y=-1.0"),
         (lambda mask, y: reconstruction_guidance(isotropic().denoise, mask, y, weight=-1.0), "weight=-1.0"),
         (lambda mask, y: dps(mask, y, scale=math.nan), "scale=nan"),
-        (lambda mask, y: repaint(mask, y, jump_length=0), "jump_length=0"),
-        (lambda mask, y: repaint(mask, y, n_resamples=0), "n_resamples=0"),
-        (lambda mask, y: repaint(mask, y)(isotropic().denoise, y, GRID(9), noise=noise), "exceed the 9 steps"),
-        (lambda mask, y: repaint(mask, y)(isotropic().denoise, y, GRID(12)), "repaint"),
         (lambda mask, y: projection(isotropic().denoise, Linear(mask, mask), y), "has no gain"),
         (lambda mask, y: replacement(Linear(mask, mask), y, noise=noise), "has no gain"),
-        (lambda mask, y: repaint(Linear(mask, mask), y), "has no gain"),
         (lambda mask, y: pigdm(isotropic().denoise, Linear(mask, mask), y, sigma_data=0.5), "has no gain"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(ParameterError, match=message):
         call(Mask(KNOWN), torch.zeros(1, 1, N, dtype=torch.float64))

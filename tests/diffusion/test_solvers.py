@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from analytic import Gaussian, Mixture
+from helpers import noise, white
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -41,13 +42,6 @@ class Toy:
         return self(x, sigma)
 
 
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
-
-
 @pytest.fixture(scope="module")
 def ends() -> dict[float, Tensor]:
     """Where the mixture's probability flow carries 10 z: to sigma = 0.1 and 0.002."""
@@ -61,14 +55,6 @@ def ends() -> dict[float, Tensor]:
     span = (math.log(10.0), math.log(0.002))
     solution = solve_ivp(slope, span, start, t_eval=np.log(levels), method="DOP853", rtol=1e-12, atol=1e-12)
     return {level: torch.from_numpy(end).reshape(4, 2, 1) for level, end in zip(levels, solution.y.T, strict=True)}
-
-
-def white(step: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1000 + step), dtype=torch.float64)
-
-
-def noise(like: Tensor, step: int) -> Tensor:
-    return white(step, tuple(like.shape)).to(like.dtype)
 
 
 def graded(n_steps: int) -> Tensor:
@@ -116,7 +102,7 @@ def test_a_solver_that_goes_to_zero_ends_at_the_flows_end(name, data, ends):
 
 @pytest.mark.parametrize("name", [name for name in FLOW if REGISTRY[name].order > 1])
 @pytest.mark.parametrize(("n_steps", "share"), [(12, 0.5), (24, 0.1)])
-def test_a_higher_order_has_a_fraction_of_the_squared_error_of_euler_in_as_many_steps(name, n_steps, share, data):
+def test_a_higher_order_has_a_smaller_error_than_euler_in_as_many_steps(name, n_steps, share, data):
     start, sigmas = 80.0 * white(0, (1, 1, 32)), Karras()(n_steps)
     exact = data.flow(start, 80.0, 0.0)
     error, of_euler = (
@@ -184,7 +170,7 @@ def test_the_first_step_reports_the_denoiser_at_the_first_level(name, data):
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_an_example_is_solved_alike_in_any_batch_and_the_start_is_left_as_it_was(name):
+def test_a_solution_does_not_depend_on_the_batch_and_keeps_the_start(name):
     start, sigmas = 80.0 * white(0, (3, 2, 1)), Karras()(6)
     before = start.clone()
 

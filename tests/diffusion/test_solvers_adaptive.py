@@ -3,7 +3,7 @@ import threading
 
 import pytest
 import torch
-from analytic import Gaussian, Mixture
+from analytic import Mixture
 from torch import Tensor
 
 from audiodiff.diffusion.grid import Karras
@@ -17,13 +17,6 @@ MIXTURE = Mixture(
     torch.tensor([[-1.0, 0.5], [1.0, -0.2]], dtype=torch.float64),
     torch.tensor([0.2, 0.02], dtype=torch.float64),
 )
-
-
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
 
 
 def white(shape: tuple[int, ...]) -> Tensor:
@@ -72,7 +65,7 @@ def test_inner_levels_change_nothing_but_where_the_hooks_look(data):
     torch.testing.assert_close(few, many, rtol=0.0, atol=1e-4)
 
 
-def test_an_example_takes_its_own_steps_and_the_batch_is_evaluated_together():
+def test_examples_take_their_own_steps_and_share_evaluations():
     start = torch.cat([80.0 * white((1, 2, 1)), torch.full((1, 2, 1), 1e-3, dtype=torch.float64)])
     calls: list[Tensor] = []
 

@@ -38,13 +38,6 @@ DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
-
-
 def white() -> Tensor:
     return torch.randn((2, 1, 32), generator=torch.Generator().manual_seed(1000), dtype=torch.float64)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from analytic import Gaussian
 from torch import Tensor
 
 from audiodiff.diffusion.grid import Karras
@@ -41,13 +40,6 @@ def sampling() -> Iterator[Any]:
         yield module
         for name in [name for name in sys.modules if name.partition(".")[0] == "k_diffusion"]:
             del sys.modules[name]
-
-
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
 
 
 def white(step: int) -> Tensor:
@@ -87,7 +79,7 @@ def test_churn_is_that_of_k_diffusion(sampling, data, name, monkeypatch):
     torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_dpmpp_3m_with_half_the_curvature_is_that_of_k_diffusion_from_its_third_step(sampling, data):
+def test_dpmpp_3m_with_half_the_curvature_is_k_diffusions_from_step_three(sampling, data):
     # Its second step takes the exact weight of the slope, phi_2, where dpmpp_2m and we take (1 - exp(-h)) / 2. With D
     # the same at the first two levels that makes no difference.
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

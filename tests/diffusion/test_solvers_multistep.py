@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from analytic import Gaussian
+from helpers import white
 from scipy.integrate import quad
 from torch import Tensor
 
@@ -21,17 +21,6 @@ pytestmark = pytest.mark.numeric
 
 UNEVEN = torch.tensor([9.0, 6.0, 5.0, 3.0, 1.0, 0.7, 0.4], dtype=torch.float64)
 Polynomial = Callable[[float], float]
-
-
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
-
-
-def white(step: int, shape: tuple[int, ...] = (1, 1, 32)) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1000 + step), dtype=torch.float64)
 
 
 def power(degree: int) -> Polynomial:
@@ -209,7 +198,7 @@ def test_an_option_changes_the_order_as_it_says(data, solve, order):
 
 
 @pytest.mark.parametrize("solve", [dpmpp_3m, deis])
-def test_on_an_even_grid_from_where_d_changes_the_first_step_limits_the_order_to_two(data, solve):
+def test_the_first_step_limits_the_order_to_two_if_d_changes_there(data, solve):
     start = 2.0 * white(0)
     errors = []
     for n_steps in (256, 512):

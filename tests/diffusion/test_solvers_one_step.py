@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from analytic import Gaussian
+from helpers import noise
 from torch import Tensor
 
 from audiodiff.diffusion.grid import Karras, TimeUniform
@@ -18,19 +19,8 @@ pytestmark = pytest.mark.numeric
 SHAPE = (2, 1, 32)
 
 
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
-
-
 def white(step: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1000 + step), dtype=torch.float64)
-
-
-def noise(like: Tensor, step: int) -> Tensor:
-    return white(step, tuple(like.shape))
 
 
 def at(sigma: float) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from analytic import Gaussian
+from helpers import noise, white
 from torch import Tensor
 
 from audiodiff.condition import Condition
@@ -31,21 +32,6 @@ pytestmark = [
 
 BETAS = linear_betas(1e-4, 0.05, 50)
 PROCESS = DiscreteVP(BETAS)
-
-
-@pytest.fixture
-def data() -> Gaussian:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(1, 32, generator=generator, dtype=torch.float64)
-    return Gaussian(mean, 0.1 + torch.rand(1, 32, generator=generator, dtype=torch.float64))
-
-
-def white(step: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1000 + step), dtype=torch.float64)
-
-
-def noise(like: Tensor, step: int) -> Tensor:
-    return white(step, tuple(like.shape))
 
 
 def in_double(scheduler: Any) -> Any:

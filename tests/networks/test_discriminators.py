@@ -13,7 +13,7 @@ def audio(n: int, n_samples: int) -> torch.Tensor:
     return torch.randn(n, 1, n_samples, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_period_discriminator_sees_the_places_within_a_period_side_by_side():
+def test_a_period_discriminator_puts_the_samples_of_a_period_side_by_side():
     x = audio(2, 32)
     picture = PeriodDiscriminator(period=5, channels=1).picture(x)
     assert picture.shape == (2, 1, 7, 5)

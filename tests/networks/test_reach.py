@@ -61,7 +61,7 @@ def evaluated(network: Network, x: torch.Tensor, mel: torch.Tensor) -> torch.Ten
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_output_depends_on_nothing_beyond_the_reach_and_on_something_near_it(name):
+def test_outputs_depend_on_the_receptive_field_and_on_nothing_beyond(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
     n_frames = 2 * (max(network.receptive_field) // hop + 3)
     x = (0.1 * torch.randn(1, 1, n_frames * hop)).requires_grad_()
@@ -102,7 +102,7 @@ def test_a_window_that_starts_at_the_grain_gives_what_the_whole_gives(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "looks 100 ahead" in name])
-def test_a_network_that_may_look_further_than_it_can_is_the_one_that_looks_both_ways_alike(name):
+def test_a_look_ahead_beyond_the_symmetric_one_changes_nothing(name):
     both_ways = NETWORKS["wavenet of frames" if "wavenet" in name else "spectral of a mel"]
     both_ways.load_state_dict(NETWORKS[name].state_dict(), strict=True)
     assert NETWORKS[name].receptive_field == both_ways.receptive_field

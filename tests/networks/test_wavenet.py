@@ -175,7 +175,7 @@ def test_an_output_depends_on_its_receptive_field_and_on_nothing_else():
     assert (touched.min(), touched.max()) == (30 - receptive_field, 30 + receptive_field)
 
 
-def test_more_channels_out_than_in_carry_a_learned_variance_and_leave_the_rest_as_it_was():
+def test_channels_of_a_learned_variance_leave_the_others_unchanged():
     plain, double = small(in_channels=2), small(in_channels=2, out_channels=4)
     shared = {name: weight for name, weight in plain.state_dict().items() if not name.startswith("output_projection")}
     double.load_state_dict(shared, strict=False)
@@ -219,7 +219,7 @@ def test_frames_at_the_rate_of_x_pass_as_they_are():
     assert network(torch.randn(1, 7, 20), torch.rand(1), network.encode(Condition(frames=frames))).shape == (1, 7, 20)
 
 
-def test_frames_beyond_x_are_cut_and_frames_that_do_not_reach_its_end_are_refused():
+def test_frames_beyond_x_are_cut_and_missing_ones_refused():
     network = small(frame_bands=3, hop_length=6)
     encoded = network.encode(Condition(frames=torch.randn(1, 3, 10)))
     assert network(torch.randn(1, 1, 55), torch.rand(1), encoded).shape == (1, 1, 55)

@@ -22,12 +22,18 @@ def exponential_moments(rate: float, n: int) -> list[float]:
         [1.0, 0.5, 0.3333333333333333]
     """
     if abs(rate) < 1.0:
-        # The recursion below would cancel; twenty terms leave less than 1 / 20!.
+        # The recursion below would cancel. Twenty terms of the series leave an error below 1 / 20!.
         return [sum(rate**m / (math.factorial(m) * (m + j + 1)) for m in range(20)) for j in range(n)]
     moments = [math.expm1(rate) / rate]
     for j in range(1, n):
         moments.append((math.exp(rate) - j * moments[-1]) / rate)
     return moments
+
+
+def check_deis(sigmas: Sigmas, *, guided: bool = False, order: int = 3) -> None:
+    """Check the order."""
+    if order not in (1, 2, 3, 4):
+        raise ParameterError(f"order={order} must be 1, 2, 3 or 4")
 
 
 def deis(
@@ -42,9 +48,9 @@ def deis(
 ) -> Signal:
     """Integrate the polynomial in log(sigma) through the last eps exactly: order three, one evaluation a step.
 
-    Step k has order min(k, order), counted from 1, and a step to sigma = 0 is euler's. The first of all, of order one,
-    limits the order where eps changes with log(sigma) at the first level already; at the noise that sampling starts
-    from it hardly does.
+    Step k, counted from 1, has order min(k, order); a step to sigma = 0 is euler's. The first step, of order one,
+    limits the order of the whole if eps depends on sigma at the first level; at the high levels that sampling starts
+    from, it hardly does.
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -53,15 +59,14 @@ def deis(
         noise: not used.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        order: number of evaluations that the polynomial goes through, 1 to 4; 1 is euler.
+        order: number of evaluations that the polynomial interpolates, 1 to 4; 1 is euler.
 
     Raises:
         ParameterError: if the order is not 1 to 4.
 
-    Source: Zhang and Chen 2023 (DEIS), eq. 14 and 15 with polynomials in log(rho), rho the paper's name of sigma.
+    Source: Zhang and Chen 2023 (DEIS), eq. 14 and 15 with polynomials in log(rho); rho is sigma here.
     """
-    if order not in (1, 2, 3, 4):
-        raise ParameterError(f"order={order} must be 1, 2, 3 or 4")
+    check_deis(sigmas, order=order)
     levels = sigmas.tolist()
     history: list[tuple[float, Signal]] = []
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
@@ -80,7 +85,7 @@ def _lagrange_integrals(levels: Sequence[float], sigma_next: float) -> list[floa
     """Integrate each Lagrange polynomial in log(sigma) through the levels, over sigma from the first to sigma_next."""
     sigma = levels[0]
     h = math.log(sigma / sigma_next)
-    # In s = log(sigma / tau) / h: the weights that are right for 1, s, s^2, ... are right for the polynomial.
+    # The weights are exact for 1, s, s^2, ... with s = log(sigma / tau) / h, and so for the polynomial.
     places = [math.log(sigma / level) / h for level in levels]
     powers = np.vander(places, increasing=True).T
     return (-h * sigma * np.linalg.solve(powers, exponential_moments(-h, len(levels)))).tolist()
@@ -101,10 +106,10 @@ def pndm(
 ) -> Signal:
     """Step x' = x + (sigma' - sigma) e with e the Adams-Bashforth mean of four eps: order two.
 
-    The first three steps take the Runge-Kutta mean of eps at their begin, middle and end instead, four evaluations
-    each; all others are one evaluation, and a step to sigma = 0 is euler's. The weights are those of even steps: the
-    grid has to be even in a clock in which sigma is smooth, and the first steps not so wide that sigma falls by orders
-    of magnitude, as from the first level of rectified flow it does.
+    In the first three steps, e is the Runge-Kutta mean of eps at their start, middle and end, at four evaluations each;
+    all others take one. A step to sigma = 0 is euler's. The weights are those of equal steps: the grid must be even in
+    a clock in which sigma is smooth, and sigma must not fall by orders of magnitude in the first steps, as it does from
+    the first level of rectified flow.
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -113,7 +118,7 @@ def pndm(
         noise: not used.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        process: whose clock is halved for the middle of the first steps; None halves log(sigma).
+        process: the middle of a first step is that of its clock; None takes that of log(sigma).
 
     Raises:
         ParameterError: if the process has no clock at one of the first levels.

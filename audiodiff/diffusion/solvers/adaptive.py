@@ -1,4 +1,4 @@
-"""The probability flow by an ODE solver that chooses its steps itself."""
+"""Adaptive solver: the probability flow to a tolerance, with steps of automatically chosen size."""
 
 import math
 from itertools import pairwise
@@ -10,6 +10,18 @@ from audiodiff.diffusion.integration import States, Tolerance, integrate
 from audiodiff.diffusion.solvers.method import AfterStep, OnStep, evaluate, finish
 from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Sigma, Signal
+
+
+def check_adaptive(
+    sigmas: Sigmas, *, guided: bool = False, rtol: float = 1e-5, atol: float = 1e-5, method: str = "RK45"
+) -> None:
+    """Check the second level and the tolerance."""
+    Tolerance(rtol, atol, method)
+    if len(sigmas) < 2 or sigmas[1] == 0.0:
+        raise ParameterError(
+            f"sigmas={sigmas.tolist()}: adaptive integrates from the first level to the last positive one, so the "
+            "second must be positive; take at least 2 steps"
+        )
 
 
 def adaptive(
@@ -24,12 +36,11 @@ def adaptive(
     atol: float = 1e-5,
     method: str = "RK45",
 ) -> Signal:
-    """Solve dx / dlog(sigma) = x - D to a tolerance from the first to the last positive level, then take D there.
+    """Solve dx / dlog(sigma) = x - D to a tolerance from the first to the last positive level; the result is D there.
 
-    Between two levels the solver takes as many steps as the tolerance asks for. The levels inside the grid are no steps
-    of its own but the places where it stops for the hooks and begins anew, at a cost of about ten evaluations each: a
-    grid of few levels is the fastest, [80, 0.002, 0] for one. Every example has its own steps, whatever the batch; an
-    evaluation of the batch serves all that are still on their way.
+    Between two levels the solver takes as many steps as the tolerance requires. At each level of the grid it stops for
+    the hooks and restarts, which costs about ten evaluations: few levels are fastest, for example [80, 0.002, 0]. Every
+    example has steps of its own, whatever the batch; all unfinished examples share the evaluations of the batch.
 
     Args:
         denoise: (x, sigma) -> x0, where sigma differs from example to example.
@@ -44,17 +55,12 @@ def adaptive(
 
     Raises:
         ParameterError: if the second level or a tolerance is not positive, there is no such method, the denoiser is not
-            finite, or no step is small enough.
+            finite, or the tolerance cannot be met.
 
     Source: Song et al. 2021 (score SDE), section 4.3 and appendix D.4; scipy.integrate for the solvers.
     """
-    levels = sigmas.tolist()
-    if len(levels) < 2 or levels[1] == 0.0:
-        raise ParameterError(
-            f"sigmas={levels}: adaptive goes from the first level to the last positive one, so the second must be "
-            "positive; take at least 2 steps"
-        )
-    tolerance = Tolerance(rtol, atol, method)
+    check_adaptive(sigmas, rtol=rtol, atol=atol, method=method)
+    tolerance, levels = Tolerance(rtol, atol, method), sigmas.tolist()
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         if sigma_next == 0.0:
             x = denoised = evaluate(denoise, x, sigma)

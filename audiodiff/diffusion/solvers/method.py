@@ -1,4 +1,4 @@
-"""What a solver is, and what every one of them does at every step."""
+"""The interface of solvers, and helpers that they share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 OnStep = Callable[[int, Signal], None]
-"""(step, denoised) -> None, after every step, for a progress bar or a picture; step counts from 0."""
+"""(step, denoised) -> None, called after every step, for example for a progress bar; step counts from 0."""
 AfterStep = Callable[[Signal, int, float], Signal]
-"""(x, step, sigma) -> x, applied to the result of every step; sigma is the level that the step arrived at."""
+"""(x, step, sigma) -> x, applied to the result of every step; sigma is the level at the end of the step."""
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """Carry x from the first sigma to the last one; no state, no randomness but noise."""
+    """Step x from the first sigma to the last. A solver has no state; `noise` is its only randomness."""
 
     def __call__(
         self,
@@ -32,20 +32,25 @@ class Solver(Protocol):
     ) -> Signal: ...
 
 
+def accept(sigmas: Sigmas, **options: object) -> None:
+    """Accept any levels and options."""
+
+
 @dataclass(frozen=True)
 class SolverInfo:
-    """Hold a solver and what the tests hold it to.
+    """Hold a solver and its properties, which tests verify.
 
     Args:
         solve: the solver.
-        order: of convergence towards the probability flow, or in law for a method that draws noise; 0 where more steps
-            bring it no nearer.
-        calls: how often it evaluates the denoiser in n steps, the last of them to sigma = 0; None where the solver
-            decides that as it goes.
-        draws: whether it needs noise with its default options.
-        jumps: whether it needs a denoiser that was trained to jump, that is BoundDenoiser.toward.
-        local: whether a sample of the result depends only on what the denoiser can reach from it, not on a norm over
-            the whole signal.
+        order: of convergence to the probability flow, or in law for a stochastic solver; 0 if it does not converge.
+        n_evaluations: number of evaluations of the denoiser in n steps, the last of them to sigma = 0; None for
+            adaptive steps.
+        stochastic: whether it draws noise with its default options.
+        jumps: whether it needs a denoiser that was trained to jump, BoundDenoiser.predict_jump.
+        local: whether a sample of the result depends only on the receptive fields of the denoiser around it, and not
+            on a norm over the whole signal.
+        check: called as (sigmas, guided=..., **options), refuses levels, guidance or options that the solver does not
+            take.
     """
 
     solve: Solver
@@ -54,11 +59,12 @@ class SolverInfo:
     stochastic: bool = False
     jumps: bool = False
     local: bool = True
+    check: Callable[..., None] = accept
 
 
 def evaluate(denoise: Denoise, x: Signal, sigma: float) -> Signal:
-    """Call the denoiser at one level for the whole batch."""
-    # float64: the denoiser's own scalings need more digits than x.
+    """Evaluate the denoiser at one level for the whole batch."""
+    # float64: the scalings need a higher precision than x.
     return denoise(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device))
 
 
@@ -78,7 +84,7 @@ def weighted_sum(weights: Sequence[float], signals: Sequence[Signal]) -> Signal:
 def finish(
     x: Signal, denoised: Signal, step: int, sigma: float, on_step: OnStep | None, after_step: AfterStep | None
 ) -> Signal:
-    """End a step that arrived at sigma: apply the hooks."""
+    """Apply the hooks at the end of a step to sigma."""
     if after_step is not None:
         x = after_step(x, step, sigma)
     if on_step is not None:
@@ -92,7 +98,7 @@ def fixed_step(noise: Noise, step: int) -> Noise:
 
 
 def required(noise: Noise | None, name: str) -> Noise:
-    """Return the noise function that the solver of this name draws from.
+    """Return the noise function of a solver, which is called by its name in the error.
 
     Raises:
         ParameterError: if there is none.

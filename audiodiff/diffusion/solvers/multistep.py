@@ -1,10 +1,10 @@
-"""DPM-Solver++: methods that remember earlier D, one evaluation a step at higher order.
+"""DPM-Solver++: multistep methods, which extrapolate D from earlier steps at one evaluation a step.
 
 A step from sigma to sigma' has the width h = log(sigma / sigma'), in which the probability flow is
 
     x' = exp(-h) x + integral over s from 0 to h of exp(s - h) D(s) ds,
 
-exact where D is the polynomial in log(sigma) that the method extrapolates.
+which the methods compute exactly for D a polynomial in log(sigma).
 """
 
 import math
@@ -57,8 +57,9 @@ def dpmpp_3m(
 ) -> Signal:
     """Extrapolate D as a parabola in log(sigma) from the last three evaluations: order three, one evaluation a step.
 
-    The first two steps are dpmpp_2m's and a step to sigma = 0 is euler's. The first of all, of order one, limits the
-    order where D changes with sigma at the first level already; at the noise that sampling starts from it hardly does.
+    The first two steps are dpmpp_2m's and a step to sigma = 0 is euler's. The first step, of order one, limits the
+    order of the whole if D depends on sigma at the first level; at the high levels that sampling starts from, it hardly
+    does.
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -67,11 +68,12 @@ def dpmpp_3m(
         noise: not used.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        curvature: share of the parabola's curvature that is taken. 1 is order three; 1/2 is what the authors' code,
-            diffusers and k-diffusion take, and order two: they multiply the second divided difference, which is half
-            the second derivative, by the weight of the second derivative.
+        curvature: factor of the parabola's curvature. 1 has order three. The authors' code, diffusers and k-diffusion
+            have 1/2, of order two: they multiply the second divided difference, half the second derivative, by the
+            weight of the second derivative.
 
-    Source: Lu et al. 2022 (DPM-Solver++), section 4.2 and the authors' code for three evaluations, but for curvature.
+    Source: Lu et al. 2022 (DPM-Solver++), section 4.2 and the authors' code for three evaluations, except for
+    curvature.
     """
     levels = sigmas.tolist()
     history: list[tuple[float, Signal]] = []
@@ -89,7 +91,7 @@ def dpmpp_3m(
 
 
 def _weights(levels: list[float], sigma_next: float, curvature: float) -> list[float]:
-    """Return the weights of D at each of one to three levels, the latest first, in a step from the latest."""
+    """Return the weights of D at one to three levels, latest first, in a step from the latest."""
     h = math.log(levels[0] / sigma_next)
     phi_1 = -math.expm1(-h)
     if len(levels) == 1:
@@ -98,7 +100,7 @@ def _weights(levels: list[float], sigma_next: float, curvature: float) -> list[f
     if len(levels) == 2:
         return [phi_1 * (1.0 + 0.5 / near), -phi_1 * 0.5 / near]
     far = math.log(levels[2] / levels[1]) / h
-    # The integrals of s / h and s^2 / (2 h^2). The digits that cancel at small h multiply differences of D as small.
+    # The integrals of s / h and s^2 / (2 h^2). They lose digits at small h, but differences of D are as small then.
     phi_2 = 1.0 - phi_1 / h
     phi_3 = 0.5 - phi_2 / h
     # The parabola's slope is recent + near * bend and its second derivative 2 * bend, where recent = (D0 - D1) / near,

@@ -1,4 +1,4 @@
-"""Methods that look at one step at a time."""
+"""One-step methods: Euler, Heun and midpoint."""
 
 import math
 from dataclasses import dataclass
@@ -13,6 +13,12 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 
+def check_churn(sigmas: Sigmas, *, guided: bool = False, s_churn: float = 0.0, **options: float) -> None:
+    """Check the amount of churn."""
+    if s_churn < 0.0:
+        raise ParameterError(f"s_churn={s_churn} must not be negative")
+
+
 @dataclass(frozen=True)
 class _Churn:
     """Raise x to a higher level before a step (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
@@ -24,8 +30,6 @@ class _Churn:
     noise: Noise | None
 
     def __post_init__(self) -> None:
-        if self.s_churn < 0.0:
-            raise ParameterError(f"s_churn={self.s_churn} must not be negative")
         if self.s_churn > 0.0 and self.noise is None:
             raise ParameterError(
                 f"noise=None: s_churn={self.s_churn} draws noise before a step; give a noise function, or s_churn=0"
@@ -55,23 +59,23 @@ def euler(
     """Step x' = D + (sigma' / sigma) (x - D): order one, one evaluation a step.
 
     Args:
-        denoise: (x, sigma) -> x0; with churn it is asked for levels up to sqrt(2) times the grid's.
+        denoise: (x, sigma) -> x0; with churn it is evaluated at up to sqrt(2) times the levels of the grid.
         x: the start, at the first of sigmas.
         sigmas: decreasing levels; the last may be 0.
-        noise: draws the churn of transition k with step number k + 1; needed with s_churn alone.
+        noise: draws the churn of transition k with step number k + 1; needed only with s_churn.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        s_churn: how much noise is added and taken away again over all steps; 0 is the probability flow.
+        s_churn: amount of noise that is added and removed again over all steps; 0 is the probability flow.
         s_tmin: lowest level at which noise is added.
         s_tmax: highest level at which noise is added.
-        s_noise: std of the added noise, relative to what the level asks for; slightly above 1 makes up for a denoiser
-            that removes too much.
+        s_noise: factor of the added noise; slightly above 1 compensates for a denoiser that removes too much.
 
     Raises:
         ParameterError: if s_churn is negative, or positive without noise.
 
     Source: Song et al. 2021 (DDIM), eq. 12 with eta = 0; Karras et al. 2022, algorithm 2, for churn.
     """
+    check_churn(sigmas, s_churn=s_churn)
     levels = sigmas.tolist()
     churn = _Churn(s_churn, s_tmin, s_tmax, s_noise, noise)
     for step, (level, sigma_next) in enumerate(pairwise(levels)):
@@ -98,22 +102,23 @@ def heun(
     """Average the slopes at both ends of a step: order two, two evaluations a step, one where sigma' = 0.
 
     Args:
-        denoise: (x, sigma) -> x0; with churn it is asked for levels up to sqrt(2) times the grid's.
+        denoise: (x, sigma) -> x0; with churn it is evaluated at up to sqrt(2) times the levels of the grid.
         x: the start, at the first of sigmas.
         sigmas: decreasing levels; the last may be 0.
-        noise: draws the churn of transition k with step number k + 1; needed with s_churn alone.
+        noise: draws the churn of transition k with step number k + 1; needed only with s_churn.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        s_churn: how much noise is added and taken away again over all steps; 0 is the probability flow.
+        s_churn: amount of noise that is added and removed again over all steps; 0 is the probability flow.
         s_tmin: lowest level at which noise is added.
         s_tmax: highest level at which noise is added.
-        s_noise: std of the added noise, relative to what the level asks for; Karras et al. use 1.003 to 1.007.
+        s_noise: factor of the added noise; Karras et al. use 1.003 to 1.007.
 
     Raises:
         ParameterError: if s_churn is negative, or positive without noise.
 
     Source: Karras et al. 2022, algorithm 1; algorithm 2 with churn.
     """
+    check_churn(sigmas, s_churn=s_churn)
     levels = sigmas.tolist()
     churn = _Churn(s_churn, s_tmin, s_tmax, s_noise, noise)
     for step, (level, sigma_next) in enumerate(pairwise(levels)):
@@ -140,22 +145,22 @@ def midpoint(
 ) -> Signal:
     """Take D and eps = (x - D) / sigma from the middle of a step: order two, two evaluations a step.
 
-    With a process the middle is that of its clock, and the step is one of dx_t = D dalpha_t + eps dsigma_t, where
-    x_t = alpha_t x; for rectified flow this is the midpoint rule of its velocity. Without a process the middle is that
-    of log(sigma), and the step is one of dx = eps dsigma. A step to sigma = 0 is euler's, one evaluation, unless the
-    process's clock reaches it (those of VE and of a table of betas do not).
+    With a process, the middle is that of its clock, and the step is one of dx_t = D dalpha_t + eps dsigma_t with
+    x_t = alpha_t x; for rectified flow this is the midpoint rule of its velocity. Without a process, the middle is that
+    of log(sigma), and the step is one of dx = eps dsigma. A step to sigma = 0 is euler's, at one evaluation, unless the
+    process's clock includes sigma = 0, which those of VE and of tables of betas do not.
 
     Args:
         denoise: (x, sigma) -> x0.
         x: the start, at the first of sigmas.
         sigmas: decreasing levels; the last may be 0.
         noise: not used.
-        on_step: called after every step, with D of the step's begin.
+        on_step: called after every step, with D at the start of the step.
         after_step: applied to the result of every step.
-        process: whose clock is halved; None halves log(sigma).
+        process: the middle is that of its clock; None takes that of log(sigma).
 
     Raises:
-        ParameterError: if the process never has one of the levels.
+        ParameterError: if one of the levels is outside the process.
 
     Source: Lu et al. 2022 (DPM-Solver), algorithm 1 with r_1 = 1/2 (DPM-Solver-2), without a process.
     """
@@ -177,17 +182,17 @@ def midpoint(
 
 
 def middle_level(sigma: float, sigma_next: float, process: Process | None) -> float:
-    """Return the level half way in the process's clock, or in log(sigma) without a process; 0 where there is none.
+    """Return the middle level in the process's clock, or in log(sigma) without a process; 0 if there is none.
 
     Raises:
-        ParameterError: if the process never has one of the levels, but for sigma_next = 0.
+        ParameterError: if sigma, or a sigma_next other than 0, is outside the process.
     """
     if process is None:
         return math.sqrt(sigma * sigma_next)
     times = []
     for level in (sigma, sigma_next):
         t = process.time(torch.tensor(level, dtype=torch.float64))
-        # A clock that ends before the level stays at its end or runs to infinity.
+        # Outside its range a clock stays at its end or is infinite.
         reached = bool(torch.isfinite(t)) and math.isclose(float(process.sigma(t)), level, rel_tol=1e-6)
         if not reached and level == 0.0:
             return 0.0

@@ -1,13 +1,13 @@
-"""Exponential integrators of the diffusion SDE that remember earlier evaluations.
+"""Multistep exponential integrators of the diffusion SDE.
 
-In lambda = -log(sigma) the SDE is dx = (1 + eta) (D - x) dlambda + sqrt(2 eta) sigma dw. Over a step of width h it is
-solved exactly but for D, for which stands a polynomial through the last evaluations: with H = (1 + eta) h,
+In lambda = -log(sigma) the SDE is dx = (1 + eta) (D - x) dlambda + sqrt(2 eta) sigma dw. A step of width h solves it
+exactly for D a polynomial, extrapolated from the last evaluations: with H = (1 + eta) h,
 
     x' = x exp(-H) + (1 - exp(-H)) D + phi_2 h D' - phi_3 h^2 D'' + sigma' sqrt(1 - exp(-2 eta h)) z
     phi_2 = 1 - (1 - exp(-H)) / H,    phi_3 = phi_2 / H - 1 / 2
 
-where D' and D'' are derivatives in lambda at the beginning of the step. eta = 0 is the probability flow, eta = 1 the
-reverse-time SDE. Noise is white, one draw for each step, not from a Brownian path: other grids give other noise.
+with the derivatives D' and D'' by lambda at the start of the step. eta = 0 is the probability flow, eta = 1 the
+reverse-time SDE. Each step draws new noise, not increments of one Brownian path, so the noise depends on the grid.
 """
 
 import math
@@ -19,11 +19,16 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 
-def _check_noise(eta: float, s_noise: float) -> None:
+def check_sde(
+    sigmas: Sigmas, *, guided: bool = False, eta: float = 1.0, s_noise: float = 1.0, solver_type: str = "midpoint"
+) -> None:
+    """Check the amount of noise and the type of solver."""
     if not eta >= 0.0:
         raise ParameterError(f"eta={eta} must not be negative")
     if not s_noise >= 0.0:
         raise ParameterError(f"s_noise={s_noise} must not be negative")
+    if solver_type not in ("midpoint", "heun"):
+        raise ParameterError(f"solver_type={solver_type!r} must be midpoint or heun")
 
 
 def _new_noise(eta: float, width: float) -> float:
@@ -53,11 +58,11 @@ def dpmpp_2m_sde(
         denoise: (x, sigma) -> x0.
         x: the start, at the first of sigmas.
         sigmas: decreasing levels; the last may be 0.
-        noise: draws the noise of transition k with step number k + 1; the start has number 0.
+        noise: draws the noise of transition k with step number k + 1; step number 0 is that of the start.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        eta: how much noise; 0 is dpmpp_2m, 1 the reverse-time SDE.
-        s_noise: multiplies the noise; above 1 against a denoiser that removes too much.
+        eta: amount of noise; 0 is dpmpp_2m, 1 the reverse-time SDE.
+        s_noise: factor of the noise; slightly above 1 compensates for a denoiser that removes too much.
         solver_type: "midpoint" takes (1 - exp(-H)) / 2 for phi_2, as dpmpp_2m does; "heun" takes phi_2 itself.
 
     Raises:
@@ -66,9 +71,7 @@ def dpmpp_2m_sde(
     Source: Lu et al. 2022 (DPM-Solver++), appendix B, SDE-DPM-Solver++(2M); k-diffusion for eta and s_noise.
     """
     draw = required(noise, "dpmpp_2m_sde")
-    _check_noise(eta, s_noise)
-    if solver_type not in ("midpoint", "heun"):
-        raise ParameterError(f"solver_type={solver_type!r} must be midpoint or heun")
+    check_sde(sigmas, eta=eta, s_noise=s_noise, solver_type=solver_type)
     levels = sigmas.tolist()
     previous: Signal | None = None
     previous_width = 0.0
@@ -103,28 +106,27 @@ def dpmpp_3m_sde(
 ) -> Signal:
     """Extrapolate D by the parabola through the last three evaluations: one evaluation a step.
 
-    The first two steps are dpmpp_2m_sde's.
-
-    k-diffusion and the code of DPM-Solver++ count D'' half, which costs them the third order at eta = 0.
+    The first two steps are dpmpp_2m_sde's. k-diffusion and the code of DPM-Solver++ have half of D'', and so only order
+    two at eta = 0.
 
     Args:
         denoise: (x, sigma) -> x0.
         x: the start, at the first of sigmas.
         sigmas: decreasing levels; the last may be 0.
-        noise: draws the noise of transition k with step number k + 1; the start has number 0.
+        noise: draws the noise of transition k with step number k + 1; step number 0 is that of the start.
         on_step: called after every step.
         after_step: applied to the result of every step.
-        eta: how much noise; 0 is the probability flow at order three, 1 the reverse-time SDE.
-        s_noise: multiplies the noise; above 1 against a denoiser that removes too much.
+        eta: amount of noise; 0 is the probability flow at order three, 1 the reverse-time SDE.
+        s_noise: factor of the noise; slightly above 1 compensates for a denoiser that removes too much.
 
     Raises:
         ParameterError: if there is no noise to draw from, or an option is out of range.
 
-    Source: Lu et al. 2022 (DPM-Solver++), the multistep solver of order three, carried over to the SDE as in
+    Source: Lu et al. 2022 (DPM-Solver++), the multistep solver of order three, applied to the SDE as in
         k-diffusion.
     """
     draw = required(noise, "dpmpp_3m_sde")
-    _check_noise(eta, s_noise)
+    check_sde(sigmas, eta=eta, s_noise=s_noise)
     levels = sigmas.tolist()
     history: list[tuple[float, Signal]] = []
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
@@ -145,7 +147,7 @@ def dpmpp_3m_sde(
 
 
 def _correction(history: list[tuple[float, Signal]], width: float, total: float) -> Signal:
-    """Return what D' and D'' add to a step, from two or three evaluations (sigma, D), newest first."""
+    """Return the terms of D' and D'' in a step, from two or three evaluations (sigma, D), newest first."""
     (sigma, newest), (sigma_1, older), *rest = history
     width_1 = math.log(sigma_1 / sigma)
     slope = (newest - older) / width_1

@@ -13,7 +13,15 @@ from audiodiff.errors import ParameterError
 from audiodiff.types import Denoise, Noise, Signal
 
 _BH = {"bh1": lambda h: h, "bh2": lambda h: -math.expm1(-h)}
-"""The paper's B(h) of the step's width, with the sign turned."""
+"""B(h) of the paper for steps of width h, with opposite sign."""
+
+
+def check_unipc(sigmas: Sigmas, *, guided: bool = False, order: int = 2, variant: str = "bh2") -> None:
+    """Check the order and the variant."""
+    if order not in (1, 2, 3):
+        raise ParameterError(f"order={order} must be 1, 2 or 3")
+    if variant not in _BH:
+        raise ParameterError(f"variant={variant!r} must be one of {', '.join(_BH)}")
 
 
 def unipc(
@@ -29,9 +37,9 @@ def unipc(
 ) -> Signal:
     """Predict from the last evaluations of D, correct with the next one: order + 1, one evaluation a step.
 
-    Step k predicts and corrects at min(k, order), counted from 1, and a step to sigma = 0 is euler's. The corrector of
-    a step acts at the begin of the next, where the evaluation that it needs is made anyway; that one is not made again
-    at the corrected x. It adds to what after_step has made of the prediction.
+    Step k, counted from 1, predicts and corrects at order min(k, order); a step to sigma = 0 is euler's. The corrector
+    of a step acts at the start of the next, with the evaluation that is made there anyway; D is not evaluated again at
+    the corrected x. The correction is added to the result of after_step.
 
     Args:
         denoise: (x, sigma) -> x0.
@@ -41,19 +49,16 @@ def unipc(
         on_step: called after every step.
         after_step: applied to the prediction of every step.
         order: p, the number of evaluations in a prediction: 1, 2 or 3. With p = 3 the first step, of order two, limits
-            the whole to order three where D changes with sigma at the first level already.
-        variant: B(h) of the two formulas that leave it free, the predictor at p = 2 and the corrector at p = 1:
-            "bh2" is 1 - exp(-h), "bh1" is h.
+            the whole to order three if D depends on sigma at the first level.
+        variant: B(h) of the predictor at p = 2 and the corrector at p = 1, which leave it free: "bh2" is 1 - exp(-h),
+            "bh1" is h.
 
     Raises:
         ParameterError: if the order is not 1 to 3 or there is no such variant.
 
     Source: Zhao et al. 2023 (UniPC), algorithms 1 and 2 with data prediction, and appendix E.
     """
-    if order not in (1, 2, 3):
-        raise ParameterError(f"order={order} must be 1, 2 or 3")
-    if variant not in _BH:
-        raise ParameterError(f"variant={variant!r} must be one of {', '.join(_BH)}")
+    check_unipc(sigmas, order=order, variant=variant)
     levels = sigmas.tolist()
     history: list[tuple[float, Signal]] = []
     predicted: list[float] = []
@@ -63,7 +68,7 @@ def unipc(
             x = denoised
         else:
             if history:
-                # Both formulas share everything but their weights of D, so that a correction is a difference of these.
+                # Predictor and corrector differ only in the weights of D: a correction is a difference of weights.
                 corrected = _weights([sigma, *(level for level, _ in history)], history[0][0], sigma, variant)
                 changes = [after - before for after, before in zip(corrected[1:], predicted, strict=True)]
                 x = weighted_sum([1.0, corrected[0], *changes], [x, denoised, *(past for _, past in history)])
@@ -85,7 +90,7 @@ def _weights(levels: Sequence[float], sigma: float, sigma_next: float, variant: 
     if len(places) == 1:
         shares = [0.5 * _BH[variant](h) / places[0]]
     else:
-        # Exact for D = s, s^2, ... with s = log(sigma / tau) / h, and for constants by the weight of D at sigma.
+        # Exact for D = s, s^2, ... with s = log(sigma / tau) / h; the weight of D at sigma makes constants exact.
         powers = np.vander(places, len(places) + 1, increasing=True)[:, 1:].T
         moments = [h * math.exp(-h) * moment for moment in exponential_moments(h, len(places) + 1)[1:]]
         shares = np.linalg.solve(powers, moments).tolist()
