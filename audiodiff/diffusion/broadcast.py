@@ -1,4 +1,4 @@
-"""The one way in which per-example coefficients meet signals."""
+"""Broadcasting of per-example coefficients against signals."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def pad_dims_like(sigma: Float[Tensor, "batch"], x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *ones"]:
     """Append dimensions of size one to sigma until it broadcasts against x, in x's dtype.
 
-    The coefficients are computed in float64 and rounded here, last of all.
+    Coefficients are computed in float64 and rounded only here.
 
     Example:
         >>> import torch

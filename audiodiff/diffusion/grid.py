@@ -1,4 +1,4 @@
-"""The sequence of sigma in sampling."""
+"""Grids: the sequences of noise levels that solvers visit."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,19 +18,19 @@ Sigmas = Float[Tensor, "levels"]
 
 
 class Grid(ABC):
-    """Choose the noise levels that a solver visits."""
+    """Compute the noise levels that a solver visits."""
 
     @abstractmethod
     def __call__(self, n_steps: int) -> Sigmas:
         """Return n_steps + 1 decreasing noise levels in float64, the last 0.
 
         Raises:
-            ParameterError: if the grid has no such number of steps.
+            ParameterError: if the grid does not have this number of steps.
         """
 
     @property
     def only_steps(self) -> int | None:
-        """The one number of steps that the grid has; None where it has many."""
+        """The only number of steps that the grid has; None if it has many."""
         return None
 
 
@@ -55,7 +55,7 @@ class Karras(Grid):
     Args:
         sigma_min: the last level before 0.
         sigma_max: the first level.
-        rho: above 1 crowds the levels near sigma_min.
+        rho: above 1 makes the levels denser near sigma_min.
 
     Example:
         >>> Karras(sigma_min=1.0, sigma_max=9.0, rho=2.0)(3)
@@ -81,7 +81,7 @@ class Karras(Grid):
 
 @dataclass(frozen=True)
 class LogUniform(Grid):
-    """Space log(sigma) evenly from sigma_max to sigma_min, then 0: evenly in log SNR, and so in the time of VE.
+    """Space log(sigma) evenly from sigma_max to sigma_min, then 0: even in log SNR, and in the time of VE.
 
     Args:
         sigma_min: the last level before 0.
@@ -108,10 +108,10 @@ class LogUniform(Grid):
 
 @dataclass(frozen=True)
 class TimeBetween(Grid):
-    """Space the clock of a process evenly between two noise levels, then 0; the model's own process may be another.
+    """Space the clock of a process evenly between two noise levels, then 0; the model may have another process.
 
     Args:
-        process: whose clock it is.
+        process: maps the clock to sigma.
         sigma_min: the last level before 0.
         sigma_max: the first level.
 
@@ -135,12 +135,12 @@ class TimeBetween(Grid):
 
 @dataclass(frozen=True)
 class TimeUniform(Grid):
-    """Space the process's clock evenly: n_steps equal steps from t_start to t_end, where sigma is set to 0.
+    """Space the clock of a process evenly: n_steps equal steps from t_start to t_end, where sigma is set to 0.
 
     Args:
         process: maps the clock to sigma.
-        t_start: where to begin, as a fraction of the process's clock; below 1 where alpha_t would be 0 there.
-        t_end: where to end, likewise.
+        t_start: start, as a fraction of the process's clock; below 1 if alpha_t is 0 at 1.
+        t_end: end, likewise.
 
     Example:
         >>> from audiodiff.diffusion.process import Flow
@@ -166,12 +166,12 @@ class TimeUniform(Grid):
 
 @dataclass(frozen=True)
 class Discrete(Grid):
-    """Visit steps of a discrete process: all of them, or n_steps of them from the last to the first.
+    """Visit all steps of a discrete process, or n_steps of them from the last to the first.
 
     Args:
         process: the table of steps.
-        power: the steps' power 1 / power is spread evenly: 1 spreads the steps themselves, 2 is DDIM's quadratic
-            subsequence, which crowds them where there is little noise.
+        power: step^(1 / power) is spaced evenly: 1 spaces the steps evenly, 2 is DDIM's quadratic subsequence, which is
+            denser at low noise levels.
 
     Example:
         >>> from audiodiff.diffusion.process import linear_betas
@@ -195,7 +195,7 @@ class Discrete(Grid):
         if n_steps > n_known:
             raise ParameterError(f"n_steps={n_steps} must not exceed the {n_known} steps of the process")
         roots = torch.linspace((n_known - 1.0) ** (1.0 / self.power), 0.0, n_steps, dtype=torch.float64)
-        # No step twice: where a power rounds several to one, the next free ones.
+        # No step twice: where several would round to one, the next free ones.
         free = torch.arange(n_steps - 1.0, -1.0, -1.0, dtype=torch.float64)
         steps = torch.maximum((roots**self.power).round(), free)
         return _ending_in_zero(self.process.sigma(steps))
@@ -203,7 +203,7 @@ class Discrete(Grid):
 
 @dataclass(frozen=True)
 class BetaTable(Grid):
-    """Visit every step of a table of betas that need not be the one of training.
+    """Visit every step of a table of betas, which may differ from that of training.
 
     Args:
         betas: the table, least noisy first; DiffWave's fast one is [1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5].
@@ -230,8 +230,8 @@ class BetaTable(Grid):
     def __call__(self, n_steps: int) -> Sigmas:
         if n_steps != len(self.betas):
             raise ParameterError(
-                f"n_steps={n_steps} must be {len(self.betas)}, the length of the table of betas: leave the number of "
-                "steps out, or use another grid"
+                f"n_steps={n_steps} must be {len(self.betas)}, the length of the table of betas: leave out the number "
+                "of steps, or use another grid"
             )
         alpha_bar = torch.cumprod(1.0 - torch.tensor(self.betas, dtype=torch.float64), dim=0)
         return _ending_in_zero(torch.sqrt((1.0 - alpha_bar) / alpha_bar).flip(0))
@@ -239,10 +239,10 @@ class BetaTable(Grid):
 
 @dataclass(frozen=True)
 class Fixed(Grid):
-    """Visit noise levels that are given.
+    """Visit the given noise levels.
 
     Args:
-        sigmas: decreasing and positive; the last level, 0, is added.
+        sigmas: decreasing and positive; the last level, 0, is appended.
 
     Example:
         >>> Fixed([4.0, 1.0])(2)
@@ -255,7 +255,7 @@ class Fixed(Grid):
         object.__setattr__(self, "sigmas", tuple(float(sigma) for sigma in self.sigmas))
         for index, (high, low) in enumerate(zip(self.sigmas, (*self.sigmas[1:], 0.0), strict=True)):
             if not high > low:
-                raise ParameterError(f"sigmas[{index}]={high} must be greater than what follows it, {low}")
+                raise ParameterError(f"sigmas[{index}]={high} must be greater than the next one, {low}")
 
     @property
     def only_steps(self) -> int:
@@ -282,14 +282,14 @@ GRIDS: Mapping[str, Callable[[float, float], Grid]] = MappingProxyType(
         "sub_vp": _clock_of(SubVP()),
     }
 )
-"""Grids by name, for any model: (sigma_min, sigma_max) -> grid. Their processes have the settings of `conf`."""
+"""Grids by name, for any model: (sigma_min, sigma_max) -> grid. Their processes are those of `conf`."""
 
 
 def grid_named(name: str, *, sigma_min: float, sigma_max: float) -> Grid:
-    """Return a grid for a model that knows the noise levels from sigma_min to sigma_max, both of which it visits.
+    """Return a grid from sigma_max to sigma_min, then 0.
 
     Raises:
-        ParameterError: if there is none of that name; the message names those that exist.
+        ParameterError: if there is no grid of this name; the message lists the names.
 
     Example:
         >>> grid_named("log_uniform", sigma_min=0.1, sigma_max=10.0)(2)

@@ -1,4 +1,4 @@
-"""Ordinary differential equations by solvers that choose their own steps, for every example of a batch by itself."""
+"""Adaptive solvers of ordinary differential equations, with separate steps for every example of a batch."""
 
 import math
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from audiodiff.errors import ParameterError
 States = Float[Tensor, "batch numbers"]
 """One vector for each example, float64."""
 Slope = Callable[[Float[Tensor, "batch"], States], States]
-"""(u, y) -> dy / du, where u = log(sigma) differs from example to example."""
+"""(u, y) -> dy / du, with one u = log(sigma) for each example."""
 
 METHODS = ("RK23", "RK45", "DOP853")
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Say how exact a step has to be, as a root mean square over the numbers of one example.
+    """Set the error of a step, as a root mean square over the numbers of one example.
 
     Args:
         rtol: relative error that is tolerated in a step.
@@ -46,20 +46,20 @@ class Tolerance:
 
 
 def integrate(slope: Slope, start: States, first: float, last: float, tolerance: Tolerance) -> States:
-    """Carry each example from u = first to u = last in steps of its own, but ask for their slopes in batches.
+    """Integrate each example from u = first to u = last with its own steps, and evaluate slopes in batches.
 
-    scipy's solvers call the slope and wait, so each example has a thread: it asks, and rests until the batch is
-    evaluated here, in the caller's thread. An example that has arrived stays in the batch as it is.
+    scipy's solvers call the slope and wait for it. So each example has a thread that requests a slope and waits until
+    the batch is evaluated here, in the caller's thread. A finished example stays in the batch, unchanged.
 
     Args:
         slope: called with all examples, the first time at u = first.
         start: the states at u = first.
-        first: log(sigma) to begin at.
+        first: log(sigma) to start at.
         last: log(sigma) to end at.
         tolerance: of a step.
 
     Raises:
-        ParameterError: if a slope is not finite, or no step is small enough.
+        ParameterError: if a slope is not finite, or the tolerance cannot be met.
 
     Source: scipy.integrate for the solvers.
     """
@@ -75,7 +75,7 @@ def integrate(slope: Slope, start: States, first: float, last: float, tolerance:
         ]
         try:
             while running:
-                questions = [(example, lines[example].asked.get()) for example in running]
+                questions = [(example, lines[example].requests.get()) for example in running]
                 questions = [(example, question) for example, question in questions if question is not None]
                 running = [example for example, _ in questions]
                 for example, question in questions:
@@ -84,38 +84,38 @@ def integrate(slope: Slope, start: States, first: float, last: float, tolerance:
                     batch = torch.from_numpy(states.copy()).to(start.device)
                     given = slope(torch.from_numpy(places.copy()).to(start.device), batch).detach().cpu().numpy()
                     for example in running:
-                        # scipy would look for a step for ever.
+                        # scipy would never finish.
                         if not np.isfinite(given[example]).all():
                             sigma = math.exp(places[example])
                             raise ParameterError(
                                 f"denoise is not finite, or its gradient is not, at sigma={sigma:.6g} in example "
                                 f"{example} of the batch"
                             )
-                        lines[example].given.put(given[example])
+                        lines[example].slopes.put(given[example])
         finally:
-            # After an error no thread may wait for ever.
+            # After an error, end all threads.
             for line in lines:
-                line.given.put(None)
+                line.slopes.put(None)
     return torch.from_numpy(np.stack([end.result() for end in ends])).to(start.device)
 
 
 @dataclass(frozen=True)
 class _Line:
-    """What the thread of one example asks for, (u, y), and the slope that it is given; None ends either."""
+    """Exchange of one example's thread: it requests a slope at (u, y) and receives it; None ends either."""
 
-    asked: SimpleQueue = field(default_factory=SimpleQueue)
-    given: SimpleQueue = field(default_factory=SimpleQueue)
+    requests: SimpleQueue = field(default_factory=SimpleQueue)
+    slopes: SimpleQueue = field(default_factory=SimpleQueue)
 
     def slope(self, u: float, state: np.ndarray) -> np.ndarray:
-        self.asked.put((u, state))
-        given = self.given.get()
+        self.requests.put((u, state))
+        given = self.slopes.get()
         if given is None:
             raise InterruptedError
         return given
 
 
 def _carry(line: _Line, start: np.ndarray, first: float, last: float, tolerance: Tolerance) -> np.ndarray:
-    """Carry one example, as a vector, in a thread of its own."""
+    """Integrate one example, as a vector, in its own thread."""
     import scipy.integrate  # imported here: `import audiodiff` loads nothing heavier than torch
 
     rtol, atol = tolerance.rtol, tolerance.atol
@@ -124,7 +124,7 @@ def _carry(line: _Line, start: np.ndarray, first: float, last: float, tolerance:
         while solver.status == "running":
             solver.step()
     finally:
-        line.asked.put(None)
+        line.requests.put(None)
     if solver.status == "failed":
         raise ParameterError(
             f"rtol={rtol} and atol={atol} cannot be met between sigma={math.exp(first):.6g} and {math.exp(last):.6g}: "

@@ -1,11 +1,11 @@
-"""The likelihood of the probability flow: how dense the samples of the ODE lie at a signal.
+"""Likelihood of the probability flow: the density of its samples at a signal.
 
-With u = log(sigma) the flow is dx / du = x - D(x, sigma), and along it d log p / du = -(n - tr dD / dx), n the number
-of dimensions. It is carried from the signal up to sigma_max, where the density is a Gaussian.
+With u = log(sigma) the flow is dx / du = x - D(x, sigma), and along it d log p / du = -(n - tr dD / dx), with n the
+number of dimensions. It is solved from the signal up to sigma_max, where the density is a Gaussian.
 
-This is the law of what `euler`, `heun` and the other deterministic solvers draw in the limit of many steps. The
-variational bound (`bound.py`) concerns what the ancestral chain draws. For the exact denoiser both are the law of the
-data; with a trained one they are two models, and neither number bounds the other.
+`euler`, `heun` and the other deterministic solvers draw from this density in the limit of many steps. The variational
+bound (`bound.py`) is of samples of the ancestral chain. For the exact denoiser both are the law of the data; of a
+trained denoiser they are two models, and neither number bounds the other.
 """
 
 import math
@@ -24,9 +24,9 @@ from audiodiff.types import Denoise, Noise, Sigma, Signal
 
 Nats = Float[Tensor, "batch"]
 Probes = Callable[[Signal], Iterator[Signal]]
-"""(like) -> vectors v of like's shape with tr J = E[v J v]; drawn once, for the whole flow."""
+"""(like) -> vectors v of like's shape with tr J = E[v J v], drawn once for the whole flow."""
 Field = Callable[[Sigma, Signal], tuple[Signal, Nats]]
-"""(u, x) -> dx / du and its divergence, u of each example."""
+"""(u, x) -> dx / du and its divergence, with one u for each example."""
 Integrate = Callable[[Field, Signal, float, float], tuple[Signal, Nats]]
 """(field, x, first u, last u) -> x at the last u and the integral of the divergence."""
 
@@ -41,26 +41,27 @@ def log_likelihood(
     integrate: Integrate,
     data_variance: float = 0.0,
 ) -> Nats:
-    """Compute log p(x) of the data with noise of sigma_min, under the probability flow, in nats of the whole signal.
+    """Compute log p(x) under the probability flow at sigma_min, in nats of the whole signal.
 
-    The denoiser is differentiated with respect to x, also where gradients are switched off. It must not have been bound
-    under `torch.inference_mode`, which forbids that.
+    The denoiser is differentiated by x, also under `torch.no_grad`. It must not have been bound under
+    `torch.inference_mode`, which forbids that.
 
     Args:
         denoise: (x, sigma) -> x0.
         x: signals.
-        sigma_min: where the signals stand; small against what they hold, or noise of that level added to them.
-        sigma_max: where the density is taken to be N(0, sigma_max^2 + data_variance); large against the signals.
-        probes: `basis` for the exact trace, at the cost of one backward pass for each dimension, or
-            `rademacher(noise, n)` or `gaussian(noise, n)` for an unbiased estimate in n backward passes.
+        sigma_min: level of x: p is the density of data with white noise of this std. It should be small against x, or
+            x have such noise.
+        sigma_max: level at which the density is N(0, sigma_max^2 + data_variance); large against x.
+        probes: `basis` for the exact trace, in one backward pass for each dimension; `rademacher(noise, n)` or
+            `gaussian(noise, n)` for an unbiased estimate in n backward passes.
         integrate: `RungeKutta(n_steps)` or `Adaptive(rtol, atol)`.
-        data_variance: mean square of the data, if it is known: it makes a lower sigma_max do.
+        data_variance: mean square of the data; if given, a lower sigma_max is enough.
 
     Raises:
         ParameterError: unless 0 < sigma_min < sigma_max, or for a negative data_variance.
 
     Example:
-        >>> x = torch.zeros(1, 1, 2, dtype=torch.float64)  # of data of law N(0, 1)
+        >>> x = torch.zeros(1, 1, 2, dtype=torch.float64)  # data: N(0, 1)
         >>> log_likelihood(
         ...     lambda x, sigma: x / (1.0 + sigma[:, None, None] ** 2),
         ...     x,
@@ -92,12 +93,12 @@ def log_likelihood(
 
 
 def bits_per_dimension(log_likelihood: Nats, *, n_dims: int, bin_width: float) -> Nats:
-    """Compute -log2 of the probability of a bin around the signal, per dimension: -(log p / n + log w) / log 2.
+    """Compute -log2 of the probability of the bin around a signal, per dimension: -(log p / n + log w) / log 2.
 
     Args:
-        log_likelihood: of the density of each signal, in nats.
+        log_likelihood: log p of each signal, in nats.
         n_dims: n, channels times samples.
-        bin_width: w, narrow against the density's own width: 2^-15 for 16-bit audio in [-1, 1].
+        bin_width: w, narrow against the width of the density: 2^-15 for 16-bit audio in [-1, 1].
 
     Raises:
         ParameterError: if n_dims or bin_width is not positive.
@@ -107,7 +108,7 @@ def bits_per_dimension(log_likelihood: Nats, *, n_dims: int, bin_width: float) -
         >>> bits_per_dimension(uniform, n_dims=3, bin_width=2.0**-15)
         tensor([16.])
 
-    Source: Theis et al. 2016, section 3.1, for what a density says of quantised data.
+    Source: Theis et al. 2016, section 3.1, for densities of quantised data.
     """
     check_whole(n_dims, name="n_dims", least=1)
     if not bin_width > 0.0:
@@ -116,7 +117,7 @@ def bits_per_dimension(log_likelihood: Nats, *, n_dims: int, bin_width: float) -
 
 
 def basis(like: Signal) -> Iterator[Signal]:
-    """Yield the unit vectors times sqrt(n): the mean of v J v over all n of them is the trace itself."""
+    """Yield the n unit vectors times sqrt(n): the mean of v J v over them is the exact trace."""
     shape, n_dims = like.shape[1:], like[0].numel()
     for index in range(n_dims):
         unit = like.new_zeros(n_dims)
@@ -125,10 +126,10 @@ def basis(like: Signal) -> Iterator[Signal]:
 
 
 def rademacher(noise: Noise, n_probes: int) -> Probes:
-    """Make n probes of signs, -1 or 1: the least variance of Hutchinson's estimate; exact for a diagonal Jacobian.
+    """Make n random probes of -1 and 1: Hutchinson's estimate of least variance; exact for a diagonal Jacobian.
 
     Args:
-        noise: its step k makes probe k.
+        noise: called with step number k for probe k.
         n_probes: number of them, and of backward passes at every evaluation.
 
     Raises:
@@ -145,10 +146,10 @@ def rademacher(noise: Noise, n_probes: int) -> Probes:
 
 
 def gaussian(noise: Noise, n_probes: int) -> Probes:
-    """Make n probes of white noise.
+    """Make n random probes of white noise.
 
     Args:
-        noise: its step k is probe k.
+        noise: called with step number k for probe k.
         n_probes: number of them, and of backward passes at every evaluation.
 
     Raises:
@@ -166,12 +167,12 @@ def gaussian(noise: Noise, n_probes: int) -> Probes:
 
 @dataclass(frozen=True)
 class RungeKutta:
-    """Integrate by the classical method of order four, in equal steps of log(sigma).
+    """Integrate by the classical Runge-Kutta method of order four, in equal steps of log(sigma).
 
-    An example's result does not depend on its batch.
+    The result of an example does not depend on the batch.
 
     Args:
-        n_steps: steps, of four evaluations each.
+        n_steps: number of steps, of four evaluations each.
 
     Source: Hairer et al. 1993, section II.1, table 1.2.
     """
@@ -197,9 +198,9 @@ class RungeKutta:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Integrate by the method of Dormand and Prince with the steps that each example asks for.
+    """Integrate by the method of Dormand and Prince, with adaptive steps for each example.
 
-    An example's result does not depend on its batch. The state is float64, whatever x is.
+    The result of an example does not depend on the batch. The state is float64, whatever the dtype of x.
 
     Args:
         rtol: relative error that is tolerated in a step, root mean square over an example and its log density.
@@ -218,7 +219,7 @@ class Adaptive:
         """Integrate each example.
 
         Raises:
-            ParameterError: if no step is small enough, or the denoiser is not finite.
+            ParameterError: if the tolerance cannot be met, or the denoiser is not finite.
         """
 
         def slope(u: Sigma, states: States) -> States:

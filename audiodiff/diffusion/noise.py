@@ -1,4 +1,4 @@
-"""Sampling noise that depends neither on the batch nor on how a long signal is cut."""
+"""Sampling noise that does not depend on the batch, or on how a long signal is split into chunks."""
 
 import math
 import operator
@@ -19,14 +19,14 @@ BLOCK_SAMPLES = 4096
 class BlockNoise:
     """Draw white Gaussian noise as a pure function of (seed, item, step, channel, absolute sample).
 
-    The samples are made in blocks of 4096 by the counter-based generator Philox: its key is a hash of (seed, item,
-    step, channel), its counter the block, so that any stretch of any item can be made alone. The values are drawn in
-    float32, on the CPU, whatever the dtype and device of the signal.
+    Blocks of 4096 samples are drawn by the counter-based generator Philox: its key is a hash of (seed, item, step,
+    channel), its counter the number of the block. So any part of any item can be drawn alone. Values are drawn in
+    float32 on the CPU, whatever the dtype and device of the signal.
 
     Args:
         seed: any integer.
-        items: one number for each example of the batch, the example's own whatever batch it is in.
-        offset: absolute index of the signal's first sample, where it is a chunk of a longer one.
+        items: a number for each example of the batch, which identifies it in any batch.
+        offset: index of the signal's first sample in the whole signal, for a chunk.
 
     Example:
         >>> whole = BlockNoise(seed=0, items=[7])(torch.zeros(1, 1, 10000), 3)
@@ -42,17 +42,17 @@ class BlockNoise:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        # As int: the key is made of what they look like, and numpy's 0 is written in another way.
+        # As int: the key is made of their repr, and numpy's integers have another one.
         object.__setattr__(self, "seed", _whole(self.seed, name="seed"))
         object.__setattr__(self, "items", tuple(_whole(item, name="item") for item in self.items))
         if self.offset < 0:
             raise ParameterError(f"offset={self.offset} must not be negative")
 
     def __call__(self, like: Signal, step: int) -> Signal:
-        """Return noise of like's shape, dtype and device; step is 0 for the start, then one more for each transition.
+        """Return noise of like's shape, dtype and device; step is 0 for the start and k + 1 for transition k.
 
         Raises:
-            ParameterError: if the batch has not as many examples as there are items.
+            ParameterError: if the numbers of examples and items differ.
         """
         n_batch, n_channels, n_samples = like.shape
         if n_batch != len(self.items):
@@ -67,7 +67,7 @@ class BlockNoise:
         key = int.from_bytes(blake2b(repr(address).encode(), digest_size=16).digest(), "little")
         stop = self.offset + len(samples)
         for block in range(self.offset // BLOCK_SAMPLES, -(-stop // BLOCK_SAMPLES)):
-            # One block uses far fewer than the 2^64 counters that lie between two values of the third word.
+            # A block uses far fewer than the 2^64 counters between two values of the third word.
             generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, block, 0]))
             values = generator.standard_normal(BLOCK_SAMPLES, dtype=np.float32)
             first = block * BLOCK_SAMPLES
@@ -77,19 +77,19 @@ class BlockNoise:
 
 @dataclass(frozen=True)
 class SeedBlend:
-    """A place on the way from the noise of one seed to that of another.
+    """Blend the noises of two seeds.
 
-    The noise is cos(pi f / 2) a + sin(pi f / 2) b: the weights' squares sum to 1, so that it is as white, Gaussian and
-    loud as the noises a and b of the seeds everywhere on the way, and their own to the bit at its ends. Its covariance
+    The blend of the noises a and b is cos(pi f / 2) a + sin(pi f / 2) b. The squares of the weights sum to 1, so it is
+    white Gaussian noise of variance 1 for every f, and equals a and b to the bit at f = 0 and f = 1. Its covariance
     with the noise at f' is cos(pi (f - f') / 2).
 
     Args:
-        first: the seed where fraction is 0.
-        last: the seed where fraction is 1.
-        fraction: f, how far on the way, from 0 to 1.
+        first: the seed of a.
+        last: the seed of b.
+        fraction: f, from 0 to 1.
 
     Raises:
-        ParameterError: if a seed is no whole number, the two are equal, or the fraction is not in [0, 1].
+        ParameterError: if a seed is not a whole number, the two are equal, or the fraction is not in [0, 1].
 
     Example:
         >>> blend = noise_of(SeedBlend(1, 2, fraction=0.0), [7])
@@ -109,14 +109,14 @@ class SeedBlend:
         object.__setattr__(self, "first", _whole(self.first, name="seed"))
         object.__setattr__(self, "last", _whole(self.last, name="seed"))
         if self.first == self.last:
-            raise ParameterError(f"seeds {self.first} and {self.last} must differ: there is no way between equal ones")
+            raise ParameterError(f"seeds {self.first} and {self.last} must differ to be blended")
         if not 0.0 <= self.fraction <= 1.0:
             raise ParameterError(f"fraction={self.fraction} must lie between 0 and 1")
 
     @property
     def weights(self) -> dict[int, float]:
-        """How much of the noise of each seed there is, without those of which there is none."""
-        # As sines, whose ends are exact.
+        """The weight of each seed's noise, without weights of 0."""
+        # Sines are exact at both ends.
         parts = {
             self.first: math.sin(math.pi * (1.0 - self.fraction) / 2.0),
             self.last: math.sin(math.pi * self.fraction / 2.0),
@@ -125,11 +125,11 @@ class SeedBlend:
 
 
 Seed = int | SeedBlend
-"""Of noise: a whole number, or a place between two."""
+"""A whole number, or a blend of two."""
 
 
 def noise_of(seed: Seed, items: Sequence[int], *, offset: int = 0) -> Noise:
-    """Return the noise of a seed, or of a place between two; items and offset as for BlockNoise."""
+    """Return the noise of a seed or a blend; items and offset as for BlockNoise."""
     if not isinstance(seed, SeedBlend):
         return BlockNoise(seed, items, offset)
     parts = [(weight, BlockNoise(own, items, offset)) for own, weight in seed.weights.items()]

@@ -1,4 +1,4 @@
-"""Parameterisations: what the network F predicts, as D(x, sigma) = c_skip * x + c_out * F(c_in * x, c_noise).
+"""Preconditioning: the target of the network F, by D(x, sigma) = c_skip * x + c_out * F(c_in * x, c_noise).
 
 With a = alpha_t, s = sigma_t and a dot for d/dt, x_t = a * x and sigma = s / a:
 
@@ -10,7 +10,7 @@ With a = alpha_t, s = sigma_t and a dot for d/dt, x_t = a * x and sigma = s / a:
 | velocity: a. x0 + s. eps | a s. / (a s. - s a.) | -s / (a s. - s a.) |
 | EDM | sd^2 / (sigma^2 + sd^2) | sigma sd / sqrt(sigma^2 + sd^2) |
 
-c_in is the process's input scale (a, where x_t has a bounded size) and c_noise the process's own clock; EDM has
+c_in is the process's input scale (a, if x_t is bounded) and c_noise the process's clock; EDM has
 c_in = 1 / sqrt(sigma^2 + sd^2) and c_noise = log(sigma) / 4.
 """
 
@@ -41,7 +41,7 @@ class Preconditioning(ABC):
 
     @abstractmethod
     def __call__(self, sigma: Sigma) -> Scalings:
-        """Compute the scalings in the dtype of sigma; give float64 where small sigma matters."""
+        """Compute the scalings in the dtype of sigma; use float64 for small sigma."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Epsilon(Preconditioning):
     """Let the network predict the noise eps.
 
     Args:
-        process: gives the input scale and the clock.
+        process: determines the input scale and the clock.
 
     Example:
         >>> from audiodiff.diffusion.process import Flow
@@ -70,7 +70,7 @@ class Sample(Preconditioning):
     """Let the network predict the clean signal x0.
 
     Args:
-        process: gives the input scale and the clock.
+        process: determines the input scale and the clock.
     """
 
     process: Process
@@ -85,7 +85,7 @@ class V(Preconditioning):
     """Let the network predict v = alpha_t * eps - sigma_t * x0.
 
     Args:
-        process: gives alpha_t, the input scale and the clock.
+        process: determines alpha_t, the input scale and the clock.
 
     Source: Salimans and Ho 2022, appendix D.
     """
@@ -104,9 +104,9 @@ class Velocity(Preconditioning):
     """Let the network predict the velocity d x_t / dt = (d alpha_t / dt) * x0 + (d sigma_t / dt) * eps.
 
     Args:
-        process: gives the rates of alpha_t and sigma_t, the input scale and the clock.
+        process: determines the rates of alpha_t and sigma_t, the input scale and the clock.
 
-    Source: Lipman et al. 2023, eq. 9, with the clock turned round: t = 0 is clean.
+    Source: Lipman et al. 2023, eq. 9, with reversed time: t = 0 is clean.
     """
 
     process: Process
@@ -114,7 +114,7 @@ class Velocity(Preconditioning):
     def __call__(self, sigma: Sigma) -> Scalings:
         t = self.process.time(sigma)
         alpha_rate, sigma_rate = self.process.rates(t)
-        # Both fractions divided by a: s / a is sigma, which is known exactly.
+        # Both fractions are divided by a: s / a is sigma, which is exact.
         total = sigma_rate - sigma * alpha_rate
         c_noise = self.process.clock(sigma)
         return Scalings(sigma_rate / total, -sigma / total, self.process.input_scale(sigma), c_noise)
@@ -122,7 +122,7 @@ class Velocity(Preconditioning):
 
 @dataclass(frozen=True)
 class EDM(Preconditioning):
-    """Keep the network's input and its target at unit variance at every noise level; it needs no process.
+    """Keep the network's input and target at unit variance at every noise level, without a process.
 
     Args:
         sigma_data: std of the signals that are diffused; near 0.1 for speech.

@@ -1,4 +1,4 @@
-"""The sampler: a solver, a grid, a number of steps, and the two hooks by which peers differ from the algebra."""
+"""Sampler: a solver, a grid, a number of steps, and hooks for the start and for the end of each step."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ FINE_STEPS = 1024
 
 
 def scaled_start(eps: Signal, sigma: float) -> Signal:
-    """Start from sigma * eps: what is left of x0 at the first sigma is neglected."""
+    """Start from sigma * eps: x0 is neglected at the first sigma."""
     return sigma * eps
 
 
@@ -28,9 +28,9 @@ def _alpha(process: Process, sigma: float) -> float:
 
 
 def unit_start(process: Process) -> Start:
-    """Make a start from x_t ~ N(0, 1), that is x = eps / alpha_t, as DDPM and DiffWave have it.
+    """Make a start from x_t ~ N(0, 1), that is x = eps / alpha_t, as in DDPM and DiffWave.
 
-    It differs from sigma * eps where alpha_t of the first level is far from 0: by a factor of 1.18 with DiffWave's 50
+    It differs from sigma * eps if alpha_t of the first level is not near 0: by a factor of 1.18 for DiffWave's 50
     steps.
 
     Raises:
@@ -39,7 +39,7 @@ def unit_start(process: Process) -> Start:
     if not math.isclose(_alpha(process, 1.0), math.sqrt(0.5)):
         raise ParameterError(
             f"process={type(process).__name__} must preserve the variance for a start from x_t ~ N(0, 1): choose "
-            "another start, as sampler=flow has it, or a VP process"
+            "another start, as in sampler=flow, or a VP process"
         )
 
     def start(eps: Signal, sigma: float) -> Signal:
@@ -49,7 +49,7 @@ def unit_start(process: Process) -> Start:
 
 
 def clamp_scaled(process: Process, low: float = -1.0, high: float = 1.0) -> AfterStep:
-    """Make a hook that clamps x_t = alpha_t * x (not x0) to [low, high] after every step, as LMNT's DiffWave does."""
+    """Make a hook that clamps x_t = alpha_t * x (not x0) to [low, high] after every step, as in LMNT's DiffWave."""
 
     def after_step(x: Signal, step: int, sigma: float) -> Signal:
         alpha_t = _alpha(process, sigma)
@@ -60,12 +60,12 @@ def clamp_scaled(process: Process, low: float = -1.0, high: float = 1.0) -> Afte
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draw a signal: start at the grid's first sigma and let the solver carry it to 0.
+    """Draw a signal: start at the first sigma of the grid and solve to the last.
 
     Args:
         solver: one of audiodiff.diffusion.solvers.
         grid: the sequence of sigma for a number of steps.
-        n_steps: how many steps where the caller does not say.
+        n_steps: number of steps unless a call gives another.
         start: makes the first x from white noise; None starts from sigma * eps.
         after_step: applied to the result of every step.
     """
@@ -87,9 +87,9 @@ class Sampler:
 
         Args:
             denoise: (x, sigma) -> x0, from Denoiser.bind.
-            like: gives shape, dtype and device; its values are not used.
-            noise: the start draws step 0 of it, the solver's transition k step k + 1.
-            n_steps: number of steps; None is the sampler's own.
+            like: determines shape, dtype and device; its values are not used.
+            noise: called with step number 0 for the start, k + 1 for transition k of the solver.
+            n_steps: number of steps; None is that of the sampler.
             on_step: (step, denoised), called after every step.
         """
         sigmas = self.grid(self.n_steps if n_steps is None else n_steps)

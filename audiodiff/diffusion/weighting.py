@@ -1,8 +1,9 @@
 """Weightings of the squared error over the noise level.
 
-Most are defined by what the squared error of x0 counts by, lambda(sigma), whatever the network predicts. In network
-space the error is (D - x0) / c_out, hence w(sigma) = c_out^2 * lambda(sigma). With SNR = 1 / sigma^2, the squared error
-of eps is that of x0 times SNR:
+Most are defined by lambda(sigma), the weight of the squared error of x0, for any target of the network. The error in
+network space is (D - x0) / c_out, hence w(sigma) = c_out^2 * lambda(sigma). With SNR = 1 / sigma^2, the squared error
+of
+eps is that of x0 times SNR:
 
 | weighting | lambda(sigma) of the error of x0 |
 |---|---|
@@ -30,7 +31,7 @@ from audiodiff.types import Sigma
 
 
 class Weighting(ABC):
-    """Weigh a loss in network space by its noise level."""
+    """Weigh a loss in network space by the noise level."""
 
     @abstractmethod
     def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
@@ -39,14 +40,14 @@ class Weighting(ABC):
 
 @dataclass(frozen=True)
 class Uniform(Weighting):
-    """Weigh all noise levels alike in network space: DDPM's simple loss for epsilon, EDM's own weighting for EDM."""
+    """Weigh all noise levels equally in network space: DDPM's simple loss for epsilon, EDM's weighting for EDM."""
 
     def __call__(self, sigma: Sigma, scalings: Scalings) -> Float[Tensor, "batch"]:
         return torch.ones_like(scalings.c_out)
 
 
 class SampleWeighting(Weighting):
-    """Weigh the squared error of x0, so that the same D costs the same under every parameterisation."""
+    """Weigh the squared error of x0: the same D has the same loss for every target of the network."""
 
     @abstractmethod
     def of_sample(self, sigma: Sigma) -> Sigma:
@@ -58,7 +59,7 @@ class SampleWeighting(Weighting):
 
 @dataclass(frozen=True)
 class Snr(SampleWeighting):
-    """Weigh by the SNR: DDPM's simple loss of epsilon under every parameterisation.
+    """Weigh by the SNR: DDPM's simple loss of epsilon for every target.
 
     Source: Ho et al. 2020, eq. 14; Salimans and Ho 2022, section 4, "SNR weighting".
     """
@@ -69,7 +70,7 @@ class Snr(SampleWeighting):
 
 @dataclass(frozen=True)
 class TruncatedSnr(SampleWeighting):
-    """Weigh by max(SNR, 1): the greater one of the errors of x0 and of eps.
+    """Weigh by max(SNR, 1): the greater of the squared errors of x0 and of eps.
 
     Source: Salimans and Ho 2022, section 4, "truncated SNR weighting".
     """
@@ -83,7 +84,7 @@ class MinSnr(SampleWeighting):
     """Weigh by min(SNR, gamma).
 
     Args:
-        gamma: the power ratio above which the weight stays.
+        gamma: the greatest weight, a power ratio.
 
     Source: Hang et al. 2023, section 3.4.
     """
@@ -99,11 +100,11 @@ class MinSnr(SampleWeighting):
 
 @dataclass(frozen=True)
 class P2(SampleWeighting):
-    """Weigh the simple loss of epsilon by (k + SNR)^(-gamma), which counts the clean levels less.
+    """Weigh the simple loss of epsilon by (k + SNR)^(-gamma), which lowers the weight of low noise levels.
 
     Args:
-        k: keeps the weight of the noisiest levels finite.
-        gamma: how much less; 0 is the simple loss of epsilon, 1 the value of the paper.
+        k: limits the weight of high noise levels.
+        gamma: 0 is the simple loss of epsilon, 1 the value of the paper.
 
     Source: Choi et al. 2022, eq. 8.
     """
@@ -123,7 +124,7 @@ class P2(SampleWeighting):
 
 @dataclass(frozen=True)
 class EdmWeighting(SampleWeighting):
-    """Weigh by (sigma^2 + sd^2) / (sigma sd)^2: EDM's loss under every parameterisation.
+    """Weigh by (sigma^2 + sd^2) / (sigma sd)^2: EDM's loss for every target.
 
     Args:
         sigma_data: sd, the std of the signals that are diffused; near 0.1 for speech.
@@ -144,10 +145,10 @@ class EdmWeighting(SampleWeighting):
 class Vdm(SampleWeighting):
     """Weigh by -1/2 d SNR / dt: the variational bound's diffusion term, in nats, for t drawn uniformly.
 
-    The weight of the error of eps is -1/2 d log(SNR) / dt. The clock runs from 0 to 1, whatever the process counts.
+    The weight of the error of eps is -1/2 d log(SNR) / dt. Time t runs from 0 to 1, whatever the process's clock.
 
     Args:
-        process: gives SNR(t); its clock is what training draws uniformly.
+        process: determines SNR(t); training draws its clock uniformly.
 
     Source: Kingma et al. 2021 (VDM), eq. 17 and 18.
     """
@@ -160,11 +161,11 @@ class Vdm(SampleWeighting):
 
 @dataclass(frozen=True)
 class Sigmoid(SampleWeighting):
-    """Weigh the variational bound of VDM by sigmoid(bias - log SNR), which counts the clean levels less.
+    """Weigh the bound of VDM by sigmoid(bias - log SNR), which lowers the weight of low noise levels.
 
     Args:
-        process: gives SNR(t); its clock is what training draws uniformly.
-        bias: the log SNR, a natural logarithm, at which the bound counts half.
+        process: determines SNR(t); training draws its clock uniformly.
+        bias: natural logarithm of the SNR at which the sigmoid is 1/2.
 
     Source: Kingma and Gao 2023, section 4 and appendix D; Hoogeboom et al. 2024 (simpler diffusion), section 3.
     """
