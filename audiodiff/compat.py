@@ -33,6 +33,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.demo": "audiodiff.cli.demo",
     "audiodiff.devices": "audiodiff.models.devices",
     "audiodiff.diffusion.coloured": "audiodiff.diffusion.colored_noise",
+    "audiodiff.diffusion.importance": "audiodiff.diffusion.adaptive_density",
     "audiodiff.diffusion.jumps": "audiodiff.diffusion.few_step",
     "audiodiff.diffusion.variational": "audiodiff.diffusion.bound",
     "audiodiff.diffusion.translation": "audiodiff.diffusion.editing",

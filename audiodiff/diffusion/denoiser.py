@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from audiodiff.condition import Condition
 from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.preconditioning import Preconditioning, Scalings
-from audiodiff.diffusion.process import learned
 from audiodiff.errors import ParameterError
 from audiodiff.types import ReceptiveField, Sigma, Signal
 
@@ -113,7 +112,8 @@ class Denoiser(nn.Module):
         self.network = network
         self.preconditioning = preconditioning
         # A learned process is trained, averaged and saved with the denoiser's weights.
-        self.schedule = learned(preconditioning)
+        process = getattr(preconditioning, "process", None)
+        self.schedule = process if isinstance(process, nn.Module) else None
         self.learns_variance = learns_variance
         self.step_size = step_size
 

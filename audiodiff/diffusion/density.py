@@ -1,4 +1,4 @@
-"""The distribution of sigma in training."""
+"""Fixed distributions of sigma in training; `adaptive_density` has those that follow the losses."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,10 +23,9 @@ def independent(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
 
 
 def stratified(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
-    """Draw one uniform number in each of n equal strata of (0, 1), in random order: each uniform, evenly spread.
+    """Draw one uniform number in each of n equal strata of (0, 1), in random order.
 
-    Where several processes or accumulated batches make up a step, each has its own draw: every stratum then holds as
-    many numbers as there are draws, which are independent of each other.
+    Several processes or accumulated batches of one step draw independently of each other.
 
     Source: Kingma et al. 2021 (VDM), appendix I, whose numbers are (u + i / n) mod 1 with one u for all.
     """
@@ -36,65 +35,65 @@ def stratified(n: int, *, generator: Generator) -> Float[Tensor, "n"]:
 
 
 class SigmaDistribution(ABC):
-    """Draw noise levels for a batch of training examples."""
+    """A distribution of the noise levels of training examples."""
 
     @abstractmethod
     def __call__(self, n: int, *, generator: Generator) -> Sigma:
         """Draw n noise levels on the generator's device, computed in float64 and rounded to float32."""
 
     def weight(self, sigma: Sigma) -> Sigma:
-        """Return what each loss counts by, so that its expectation is that of the density this one stands in for."""
+        """Return the factor of each loss that corrects its expectation, where sigma is drawn by importance."""
         return torch.ones_like(sigma)
 
     def schedule_loss(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"] | None:
-        """Return a loss of the density's own parameters, which is added to each example's; None where it has none."""
+        """Return the loss of a learnt noise schedule, which is added to each example's; None without one."""
         return None
 
-    def observe(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
-        """Take note of the unweighted losses of a step, of all processes, in the order of their ranks."""
+    def update(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
+        """Adapt to the unweighted losses of a step, of all processes, in the order of their ranks."""
         return
 
     def state(self) -> dict[str, Tensor]:
-        """Return what `observe` has learnt, for a resume."""
+        """Return what `update` has collected, for a resume."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         return
 
 
-class Quantiles(SigmaDistribution):
-    """A density that is a quantile function of uniform numbers in (0, 1), and so can be sampled by importance."""
+class InvertibleDistribution(SigmaDistribution):
+    """A distribution with a known inverse cdf, which turns uniform numbers in (0, 1) into noise levels."""
 
     draw: Draw
 
     @abstractmethod
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
-        """Compute sigma, rising with the uniform number, in float64."""
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
+        """Compute sigma from its cumulative probability, in float64."""
 
     @abstractmethod
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
-        """Compute the uniform number that sigma belongs to, in float64."""
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        """Compute the cumulative probability of sigma, in float64."""
 
     def __call__(self, n: int, *, generator: Generator) -> Sigma:
-        return self.quantile(self.draw(n, generator=generator)).float()
+        return self.icdf(self.draw(n, generator=generator)).float()
 
 
 def _normal(uniform: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    # Infinite at 0 and 1: kept inside by one step of float64.
+    # Infinite at 0 and 1, hence the clamp.
     return math.sqrt(2.0) * torch.erfinv(torch.clamp(2.0 * uniform - 1.0, -1.0 + 1e-15, 1.0 - 1e-15))
 
 
 @dataclass(frozen=True)
-class UniformTime(Quantiles):
+class UniformTime(InvertibleDistribution):
     """Draw the process's clock uniformly.
 
     Args:
         process: maps the clock to sigma.
-        t_min: where to begin, as a fraction of the process's clock; above 0, where sigma would be 0.
-        t_max: where to end, likewise; below 1 where alpha_t would be 0 there.
-        last_share: share of the draws that are t_max itself, where all that is known is what the network is told: for
-            models whose first step, or only one, decides.
+        t_min: least clock, as a fraction of the process's range; above 0, since sigma would be 0.
+        t_max: greatest clock, likewise; below 1 where alpha_t would be 0.
+        last_share: share of the draws that are t_max itself, nearly pure noise: for models that sample in one step or
+            few, of which the first matters most.
         draw: how to draw uniform numbers: independent, or stratified within the batch.
     """
 
@@ -110,19 +109,19 @@ class UniformTime(Quantiles):
         if not 0.0 <= self.last_share < 1.0:
             raise ParameterError(f"last_share={self.last_share} must lie in [0, 1)")
 
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
         place = torch.clamp(uniform / (1.0 - self.last_share), max=1.0)
         return self.process.sigma(self.process.last * (self.t_min + (self.t_max - self.t_min) * place))
 
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
         fraction = self.process.time(sigma.double()) / self.process.last
         place = torch.clamp((fraction - self.t_min) / (self.t_max - self.t_min), 0.0, 1.0)
-        # Of t_max itself, the middle of its share.
+        # t_max has probability last_share: the middle of its jump.
         return torch.where(place < 1.0 - 1e-9, (1.0 - self.last_share) * place, 1.0 - self.last_share / 2.0)
 
 
 @dataclass(frozen=True)
-class DiscreteSteps(Quantiles):
+class DiscreteSteps(InvertibleDistribution):
     """Draw one of the steps of a discrete process, all equally likely.
 
     Args:
@@ -135,17 +134,17 @@ class DiscreteSteps(Quantiles):
     process: DiscreteVP
     draw: Draw = independent
 
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
         n_steps = len(self.process.betas)
         return self.process.sigma(torch.clamp(torch.floor(n_steps * uniform), max=n_steps - 1.0))
 
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
-        # The middle of what belongs to the step.
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
+        # Each step is a jump of the cdf: its middle.
         return (self.process.time(sigma.double()).round() + 0.5) / len(self.process.betas)
 
 
 @dataclass(frozen=True)
-class LogNormal(Quantiles):
+class LogNormal(InvertibleDistribution):
     """Draw log(sigma) from a normal distribution.
 
     Args:
@@ -163,20 +162,20 @@ class LogNormal(Quantiles):
     def __post_init__(self) -> None:
         _check_std(self.std)
 
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
         return torch.exp(self.mean + self.std * _normal(uniform))
 
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
         return torch.special.ndtr((torch.log(sigma.double()) - self.mean) / self.std)
 
 
 @dataclass(frozen=True)
-class LogitNormal(Quantiles):
-    """Draw log(t / (1 - t)) of the process's clock t from a normal distribution: the middle of the clock most often.
+class LogitNormal(InvertibleDistribution):
+    """Draw log(t / (1 - t)) of the process's clock t from a normal distribution, which prefers the middle of the clock.
 
     Args:
         process: maps the clock to sigma.
-        mean: of log(t / (1 - t)); above 0 it leans to noise.
+        mean: of log(t / (1 - t)); above 0 draws more noise.
         std: standard deviation of log(t / (1 - t)).
         draw: how to draw uniform numbers: independent, or stratified within the batch.
 
@@ -191,26 +190,26 @@ class LogitNormal(Quantiles):
     def __post_init__(self) -> None:
         _check_std(self.std)
 
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
         return self.process.sigma(self.process.last * torch.sigmoid(self.mean + self.std * _normal(uniform)))
 
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
         fraction = self.process.time(sigma.double()) / self.process.last
         return torch.special.ndtr((torch.logit(fraction) - self.mean) / self.std)
 
 
 @dataclass(frozen=True)
-class LogUniform(Quantiles):
-    """Draw log(sigma), and so the log-SNR, uniformly: each factor of noise as often as any other.
+class LogUniform(InvertibleDistribution):
+    """Draw log(sigma), and so the log-SNR, uniformly.
 
     Args:
         sigma_min: the least noise.
-        sigma_max: the greatest; both within what the process has (`audiodiff.diffusion.process.sigma_range`).
+        sigma_max: the greatest; both within the range of the process (`audiodiff.diffusion.process.sigma_range`).
         draw: how to draw uniform numbers: independent, or stratified within the batch.
 
     Example:
         >>> density = LogUniform(sigma_min=0.01, sigma_max=1.0)
-        >>> density.quantile(torch.tensor([0.5], dtype=torch.float64))
+        >>> density.icdf(torch.tensor([0.5], dtype=torch.float64))
         tensor([0.1000], dtype=torch.float64)
     """
 
@@ -228,10 +227,10 @@ class LogUniform(Quantiles):
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def quantile(self, uniform: Float[Tensor, "n"]) -> Sigma:
+    def icdf(self, uniform: Float[Tensor, "n"]) -> Sigma:
         return self.sigma_min * torch.exp(self._log_ratio * uniform)
 
-    def rank(self, sigma: Sigma) -> Float[Tensor, "n"]:
+    def cdf(self, sigma: Sigma) -> Float[Tensor, "n"]:
         return torch.clamp(torch.log(sigma.double() / self.sigma_min) / self._log_ratio, 0.0, 1.0)
 
 

@@ -62,7 +62,7 @@ class Epsilon(Preconditioning):
     process: Process
 
     def __call__(self, sigma: Sigma) -> Scalings:
-        return Scalings(torch.ones_like(sigma), -sigma, self.process.input_scale(sigma), self.process.clock(sigma))
+        return Scalings(torch.ones_like(sigma), -sigma, self.process.input_scale(sigma), self.process.c_noise(sigma))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sample(Preconditioning):
 
     def __call__(self, sigma: Sigma) -> Scalings:
         ones = torch.ones_like(sigma)
-        return Scalings(torch.zeros_like(sigma), ones, self.process.input_scale(sigma), self.process.clock(sigma))
+        return Scalings(torch.zeros_like(sigma), ones, self.process.input_scale(sigma), self.process.c_noise(sigma))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class V(Preconditioning):
         # With s = a sigma, a^2 / (a^2 + s^2) = 1 / (1 + sigma^2).
         c_skip = 1.0 / (1.0 + sigma**2)
         c_out = -c_skip * sigma / self.process.alpha(sigma)
-        return Scalings(c_skip, c_out, self.process.input_scale(sigma), self.process.clock(sigma))
+        return Scalings(c_skip, c_out, self.process.input_scale(sigma), self.process.c_noise(sigma))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Velocity(Preconditioning):
         alpha_rate, sigma_rate = self.process.rates(t)
         # Both fractions are divided by a: s / a is sigma, which is exact.
         total = sigma_rate - sigma * alpha_rate
-        c_noise = self.process.clock(sigma)
+        c_noise = self.process.c_noise(sigma)
         return Scalings(sigma_rate / total, -sigma / total, self.process.input_scale(sigma), c_noise)
 
 

@@ -17,6 +17,7 @@ from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.errors import CheckpointError, MelError, ParameterError
+from audiodiff.models.building import Builder, locate
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
 from audiodiff.models.synthesizer import Synthesizer
@@ -275,15 +276,13 @@ def build(model: Mapping[str, Any], *, where: Path) -> Synthesizer:
     Raises:
         CheckpointError: for a `_target_` from elsewhere, or a node that does not build.
     """
-    from hydra.utils import instantiate
-
     current = compat.current_node(model)
     if current != model:
         compat.warn(f"{where}: written by audiodiff 0.1, a name in its model node", "another one")
     model = current
     _check_targets(model, where=where, field="model")
     try:
-        built = instantiate(dict(model))
+        built = Builder()(model)
     except Exception as error:
         raise CheckpointError(f"{where}: the model node does not build: {innermost(error)}") from error
     if not isinstance(built, Synthesizer):
@@ -306,16 +305,14 @@ def _check_targets(node: Any, *, where: Path, field: str) -> None:
 
 def _check_target(target: str, *, where: Path, field: str) -> None:
     """Refuse what is not a part of a model, also where a module of this package merely imports it."""
-    from hydra.utils import get_object
-
     refusal = CheckpointError(
         f"{where}: {field}._target_={target!r} is no part of a model that audiodiff defines: refused as unsafe"
     )
     if not target.startswith(BUILDERS):
         raise refusal
     try:
-        found = get_object(target)
-    except Exception as error:
+        found = locate(target)
+    except ParameterError as error:
         raise CheckpointError(
             f"{where}: {field}._target_={target!r} does not exist in audiodiff {audiodiff.__version__}"
         ) from error

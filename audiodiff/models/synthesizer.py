@@ -12,7 +12,6 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
-from audiodiff.diffusion.process import share
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
 from audiodiff.dsp.dialect_checks import ensure_same
@@ -89,7 +88,7 @@ class Synthesizer(Vocoder):
         self.representation = representation
         self.conditioner = conditioner
         self.denoiser = denoiser
-        self.sampler = share(denoiser.schedule, sampler)
+        self.sampler = sampler
         self.n_iterations = n_iterations
         self.warm_start = warm_start
         self.vocoder = self.checked_vocoder(vocoder)

@@ -16,6 +16,7 @@ from audiodiff.diffusion.process import Process
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, DataError, ParameterError, check_whole
 from audiodiff.labels import LabelSet
+from audiodiff.models.building import Builder
 from audiodiff.models.checkpoint import innermost
 from audiodiff.training import compatibility as misfits
 from audiodiff.training.step import Float32Batch, TrainingStep
@@ -69,17 +70,21 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
-def instantiate(node: Mapping[str, Any], *, name: str, **more: Any) -> Any:
+def instantiate(node: Mapping[str, Any], *, name: str, build: Builder | None = None) -> Any:
     """Build what a node describes.
 
-    Raises:
-        ParameterError: with the constructor's own words, and the node that they are about.
-    """
-    from hydra.utils import instantiate as build
+    Args:
+        node: with a `_target_`.
+        name: of the node, for errors.
+        build: gives the process that it has built already; None begins anew.
 
-    with readable(name):
-        return build(dict(node), **more)
-    raise AssertionError("unreachable: readable raises or lets pass")
+    Raises:
+        ParameterError: with the constructor's message and the node's name.
+    """
+    try:
+        return (build or Builder())(node)
+    except Exception as error:
+        raise _in_one_line(error, name=name) from error
 
 
 def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
@@ -181,12 +186,13 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
         ParameterError: with one line for each misfit.
     """
     problems: list[str] = []
+    build = Builder()
 
     def attempt(name: str, node: Mapping[str, Any] | None) -> Any:
         if node is None:
             return None
         try:
-            return instantiate(node, name=name)
+            return instantiate(node, name=name, build=build)
         except ParameterError as error:
             problems.append(str(error))
         return None
@@ -211,8 +217,8 @@ def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
         process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
     )
     raise_problems()
-    synthesizer = instantiate(config["model"], name="model")
-    make = instantiate(config["method"], name="method")
+    synthesizer = instantiate(config["model"], name="model", build=build)
+    make = instantiate(config["method"], name="method", build=build)
     with readable("method"):
         module = make(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
     _try_grid(module, process=process)
@@ -317,10 +323,12 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, TypeError, ValueError) as error:
-        cause = innermost(error)
-        if isinstance(cause, AudiodiffError):
-            raise ParameterError(f"{name}: {cause}") from error
-        raise ParameterError(f"{name}: {str(cause).splitlines()[0]}") from error
+        raise _in_one_line(error, name=name) from error
+
+
+def _in_one_line(error: Exception, *, name: str) -> ParameterError:
+    cause = innermost(error)
+    return ParameterError(f"{name}: {cause if isinstance(cause, AudiodiffError) else str(cause).partition(chr(10))[0]}")
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

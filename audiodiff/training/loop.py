@@ -159,7 +159,7 @@ def fit(
                 seen.append(torch.stack([sigma.to(plain), plain]))
             norm = _gradient_norm(fabric, module, optimizer, clip_norm=settings.clip_norm)
             _check_finite(fabric.all_reduce(torch.stack([loss, norm])), step=step)
-            module.density.observe(*_of_all(fabric, torch.cat(seen, dim=1)))
+            module.density.update(*_of_all(fabric, torch.cat(seen, dim=1)))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             ema.update(step)

@@ -12,7 +12,6 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
-from audiodiff.diffusion.process import share
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Signal, Waveform
 
@@ -51,8 +50,8 @@ class TrainingStep(nn.Module, ABC):
     def __init__(self, *, synthesizer: Synthesizer, objective: Objective, density: SigmaDistribution) -> None:
         super().__init__()
         self.synthesizer = synthesizer
-        self.objective = share(synthesizer.denoiser.schedule, objective)
-        self.density = share(synthesizer.denoiser.schedule, density)
+        self.objective = objective
+        self.density = density
 
     @abstractmethod
     def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from hydra.utils import instantiate
 
 from audiodiff.diffusion.grid import (
     GRIDS as NAMED,
@@ -19,6 +18,7 @@ from audiodiff.diffusion.grid import (
 )
 from audiodiff.diffusion.process import VE, DiscreteVP, Flow, VPCosine, VPLinear, linear_betas
 from audiodiff.errors import ParameterError
+from audiodiff.models.building import Builder
 from audiodiff.training.config import compose, config_folder, plain
 
 DISCRETE = DiscreteVP(linear_betas(1e-4, 0.05, 50))
@@ -117,7 +117,7 @@ def test_the_grid_of_a_models_own_process_is_its_own_grid_again(process):
 
 @pytest.mark.parametrize("name", [name for name in NAMED if (config_folder() / f"process/{name}.yaml").exists()])
 def test_a_grid_that_is_named_as_a_process_is_of_that_process(name):
-    process = instantiate(plain(compose([f"process={name}"]))["process"])
+    process = Builder()(plain(compose([f"process={name}"]))["process"])
     torch.testing.assert_close(grid_named(name, sigma_min=0.1, sigma_max=9.0)(5), TimeBetween(process, 0.1, 9.0)(5))
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 
 from audiodiff.diffusion.denoiser import Prediction
@@ -22,6 +21,7 @@ from audiodiff.diffusion.weighting import (
     Vdm,
 )
 from audiodiff.errors import ParameterError
+from audiodiff.models.building import Builder
 from audiodiff.training.config import compose, config_folder, plain
 
 PRECONDITIONINGS = {
@@ -193,7 +193,7 @@ def test_an_option_without_meaning_is_refused_by_name(make, message):
 @pytest.mark.parametrize("path", sorted((config_folder() / "objective").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_member_of_the_group_is_an_objective(path: Path):
     config = compose([f"objective={path.stem}", "process=diffwave50"])
-    objective = instantiate(plain(config)["objective"])
+    objective = Builder()(plain(config)["objective"])
     assert isinstance(objective, Objective)
 
 

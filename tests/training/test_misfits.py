@@ -134,7 +134,7 @@ def _trains_or_is_refused(combination: tuple[str, ...]) -> bool:
         total, plain, sigma = module(Float32Batch(audio), torch.Generator().manual_seed(step))
         assert bool(torch.isfinite(total).all()), combination
         gradients = torch.autograd.grad(total.mean(), parameters, allow_unused=True)
-        module.density.observe(sigma, plain)
+        module.density.update(sigma, plain)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 assert bool(torch.isfinite(gradient).all()), combination

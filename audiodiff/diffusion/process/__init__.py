@@ -22,11 +22,9 @@ from audiodiff.diffusion.process.discrete import (
     cosine_betas,
     linear_betas,
     scaled_linear_betas,
-    sqrt_betas,
 )
 from audiodiff.diffusion.process.exploding import VE, VELinear
 from audiodiff.diffusion.process.flow import Flow
-from audiodiff.diffusion.process.sharing import learned, share
 from audiodiff.diffusion.process.variational import Variational
 
 __all__ = [
@@ -45,10 +43,7 @@ __all__ = [
     "betas_of_alpha_bar",
     "convert",
     "cosine_betas",
-    "learned",
     "linear_betas",
     "scaled_linear_betas",
-    "share",
     "sigma_range",
-    "sqrt_betas",
 ]

@@ -53,8 +53,8 @@ class Process(ABC):
         alpha_t, sigma_t = self.coefficients(t)
         return sigma_t / alpha_t
 
-    def clock(self, sigma: Clock) -> Clock:
-        """Compute what a network is told of sigma, c_noise: the time, unless that moves while a schedule is learnt."""
+    def c_noise(self, sigma: Clock) -> Clock:
+        """Compute the network's input for sigma: the time, except where training changes the time of a sigma."""
         return self.time(sigma)
 
     def log_snr(self, t: Clock) -> Clock:

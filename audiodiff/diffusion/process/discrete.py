@@ -73,20 +73,6 @@ def cosine_betas(n: int, *, offset: float = 0.008, largest: float = 0.999) -> tu
     return betas_of_alpha_bar([(root / roots[0]) ** 2 for root in roots[1:]], largest=largest)
 
 
-def sqrt_betas(n: int, *, offset: float = 1e-4, largest: float = 0.999) -> tuple[float, ...]:
-    """Return n betas with alpha_bar(t) = 1 - sqrt(t + offset), over its value at 0: noise comes fast at first.
-
-    Args:
-        n: number of steps.
-        offset: of t, which bounds the first beta.
-        largest: clips the last beta, which would be above 1.
-
-    Source: Li et al. 2022 (Diffusion-LM), appendix A.
-    """
-    powers = [max(1.0 - math.sqrt(step / n + offset), 0.0) for step in range(n + 1)]
-    return betas_of_alpha_bar([power / powers[0] for power in powers[1:]], largest=largest)
-
-
 @dataclass(frozen=True)
 class DiscreteVP(VariancePreserving):
     """Preserve the variance in the steps of a table of betas; the clock is the step's index, 0 the least noisy.

@@ -25,9 +25,7 @@ class Variational(nn.Module, VariancePreserving):
 
     The ends stay as they are: with a loss in continuous time they do not enter the bound but through its prior and
     reconstruction, and to learn them the network would have to be evaluated there (Kingma and Gao 2023, section 2).
-    `clock`, which the network is told, is u: it does not move while the schedule is learnt.
-
-    Where an object of a configuration holds one of these, `share` makes it the model's own.
+    `c_noise`, which the network sees, is u: it does not move while the schedule is learnt.
 
     Args:
         gamma_min: of gamma at t = 0; -13.3 is sigma = 0.0013.
@@ -71,8 +69,8 @@ class Variational(nn.Module, VariancePreserving):
         return t, slope
 
     def density(self, sigma: Clock) -> Float[Tensor, "*batch"]:
-        """Compute dt / du, the density of u = clock(sigma) under uniform t, with gradients of the parameters."""
-        return self._parts(self.clock(sigma.double()))[1].to(sigma.dtype)
+        """Compute dt / du, the density of u = c_noise(sigma) under uniform t, with gradients of the parameters."""
+        return self._parts(self.c_noise(sigma.double()))[1].to(sigma.dtype)
 
     @torch.no_grad()
     def _fraction(self, t: Clock) -> Clock:
@@ -113,8 +111,8 @@ class Variational(nn.Module, VariancePreserving):
 
     @torch.no_grad()
     def time(self, sigma: Clock) -> Clock:
-        return self._parts(self.clock(sigma.double()))[0].to(sigma.dtype)
+        return self._parts(self.c_noise(sigma.double()))[0].to(sigma.dtype)
 
-    def clock(self, sigma: Clock) -> Clock:
+    def c_noise(self, sigma: Clock) -> Clock:
         gamma = 2.0 * torch.log(sigma)
         return torch.clamp((gamma - self.gamma_min) / (self.gamma_max - self.gamma_min), 0.0, 1.0)

@@ -1,18 +1,14 @@
 """A noise schedule that is learnt."""
 
 import math
-from functools import partial
 
 import torch
 from test_process import bent
 from torch import Tensor
 
-from audiodiff.diffusion.grid import Karras, TimeUniform
-from audiodiff.diffusion.importance import VariationalTime
-from audiodiff.diffusion.preconditioning import EDM, Epsilon, Velocity
-from audiodiff.diffusion.process import Flow, Variational, learned, share
-from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import solver
+from audiodiff.diffusion.adaptive_density import VariationalTime
+from audiodiff.diffusion.preconditioning import Epsilon
+from audiodiff.diffusion.process import Variational
 
 N = 40_000
 
@@ -32,7 +28,7 @@ def test_without_units_the_time_is_the_networks_clock():
     process = Variational(n_units=0)
     u, sigma = levels(process, 100)
     torch.testing.assert_close(process.time(sigma), u, rtol=0.0, atol=1e-13)
-    torch.testing.assert_close(process.clock(sigma), u, rtol=0.0, atol=1e-13)
+    torch.testing.assert_close(process.c_noise(sigma), u, rtol=0.0, atol=1e-13)
 
 
 def test_a_new_schedule_is_nearly_even_in_log_snr():
@@ -77,11 +73,11 @@ def test_levels_are_drawn_with_the_density_and_weighted_to_be_even():
     # One draw in each of N strata; float32 rounds sigma, and the steepest clock amplifies that.
     assert (t - even).abs().max() < 1.0 / N + 1e-5
     u, _ = levels(process)
-    values = (density.weight(sigma) * size(process.clock(sigma))).double()
+    values = (density.weight(sigma) * size(process.c_noise(sigma))).double()
     assert (values.mean() - size(u).mean()).abs() < 4.0 * values.std() / math.sqrt(N)
 
 
-def test_the_lesson_is_an_unbiased_gradient_of_the_second_moment_and_has_no_value():
+def test_the_schedule_loss_is_0_with_the_gradient_of_the_second_moment():
     process = bent()
     density = VariationalTime(process)
     u, sigma = levels(process)
@@ -91,7 +87,7 @@ def test_the_lesson_is_an_unbiased_gradient_of_the_second_moment_and_has_no_valu
     expected = torch.autograd.grad(second, list(process.parameters()))
 
     assert (density.schedule_loss(sigma, losses) == 0.0).all()
-    density.observe(sigma[::2], losses[::2])
+    density.update(sigma[::2], losses[::2])
     running = ((losses[::2] / weights[::2]) ** 2).mean()
     # The expectation over what the schedule draws, as a sum over all levels.
     schedule_loss = density.schedule_loss(sigma, losses)
@@ -101,13 +97,13 @@ def test_the_lesson_is_an_unbiased_gradient_of_the_second_moment_and_has_no_valu
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_the_lesson_does_not_depend_on_the_loudness_of_the_losses():
+def test_the_schedule_loss_does_not_depend_on_the_scale_of_the_losses():
     process = bent()
     u, sigma = levels(process, 64)
     gradients = []
     for loudness in (1e-3, 1e3):
         density = VariationalTime(process)
-        density.observe(sigma, loudness * size(u))
+        density.update(sigma, loudness * size(u))
         schedule_loss = density.schedule_loss(sigma, loudness * size(u))
         gradients.append(torch.autograd.grad(schedule_loss.mean(), process.logits)[0])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=0.0)
@@ -131,9 +127,9 @@ def test_a_known_loss_is_learnt_to_the_least_variance():
         for group in optimizer.param_groups:
             group["lr"] = 0.05 * (1.0 - step / 250)
         drawn = density(256, generator=generator)
-        losses = size(process.clock(drawn)) * torch.empty(256).exponential_(generator=generator)
+        losses = size(process.c_noise(drawn)) * torch.empty(256).exponential_(generator=generator)
         density.schedule_loss(drawn, losses).mean().backward()
-        density.observe(drawn, losses)
+        density.update(drawn, losses)
         optimizer.step()
         optimizer.zero_grad()
     # 32 units follow the bump to 2 %; no density goes below the Cauchy-Schwarz bound.
@@ -145,31 +141,14 @@ def test_a_known_loss_is_learnt_to_the_least_variance():
     assert error.mean() < 0.1
 
 
-def test_every_part_gets_the_denoisers_own_schedule():
-    own = Variational()
-    assert learned(Epsilon(own)) is own
-    assert learned(EDM()) is None
-    grid = share(own, TimeUniform(Variational()))
-    assert grid.process is own
-    assert grid == TimeUniform(own)
-    assert share(own, VariationalTime(Variational())).process is own
-    sampler = share(own, Sampler(solver("midpoint", process=Variational()), grid=Karras(), n_steps=3))
-    assert isinstance(sampler.solver, partial)
-    assert sampler.solver.keywords["process"] is own
-    assert share(None, grid) is grid
-    other = TimeUniform(Flow())
-    assert share(own, other) is other
-    assert learned(Velocity(Flow())) is None
-
-
-def test_the_state_of_the_lesson_is_restored():
+def test_the_running_moments_are_restored():
     process = bent()
     u, sigma = levels(process, 64)
     density, other = VariationalTime(process), VariationalTime(process)
-    density.observe(sigma, size(u))
+    density.update(sigma, size(u))
     other.restore(density.state())
     for each in (density, other):
-        each.observe(sigma, 2.0 * size(u))
+        each.update(sigma, 2.0 * size(u))
     assert density.state() == other.state()
 
 

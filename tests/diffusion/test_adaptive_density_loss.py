@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiodiff.diffusion.density import DiscreteSteps, LogNormal, Quantiles, UniformTime, stratified
-from audiodiff.diffusion.importance import LossSecondMoment
+from audiodiff.diffusion.adaptive_density import LossSecondMoment
+from audiodiff.diffusion.density import DiscreteSteps, InvertibleDistribution, LogNormal, UniformTime, stratified
 from audiodiff.diffusion.process import DiscreteVP, Flow, Variational, linear_betas
 from audiodiff.errors import ParameterError
 
@@ -26,12 +26,12 @@ def loss(rank: Tensor) -> Tensor:
     return 0.05 + torch.exp(-8.0 * rank)
 
 
-def taught(base: Quantiles, *, draw=stratified) -> LossSecondMoment:
+def taught(base: InvertibleDistribution, *, draw=stratified) -> LossSecondMoment:
     """Return a density that has seen enough losses in every bin."""
     density, source = LossSecondMoment(base, n_bins=25, draw=draw), generator(1)
     while bool((density.probabilities == 1.0 / 25).all()):
         sigma = density(100, generator=source)
-        density.observe(sigma, loss(base.rank(sigma.double())))
+        density.update(sigma, loss(base.cdf(sigma.double())))
     return density
 
 
@@ -40,14 +40,14 @@ def test_until_every_bin_is_full_the_levels_are_the_bases_own(base):
     density, source = LossSecondMoment(base, n_bins=25, history=3, draw=stratified), generator(1)
     for _ in range(2):
         sigma = density(25, generator=source)
-        density.observe(sigma, loss(base.rank(sigma.double())))
+        density.update(sigma, loss(base.cdf(sigma.double())))
         assert torch.equal(density.weight(sigma), torch.ones_like(sigma))
     same = type(base)(**{name: getattr(base, name) for name in base.__dataclass_fields__} | {"draw": stratified})
     # The uniform number goes by way of its bin, which rounds it.
     torch.testing.assert_close(
         density(1000, generator=generator()), same(1000, generator=generator()), rtol=1e-6, atol=0.0
     )
-    density.observe(sigma, loss(base.rank(sigma.double())))
+    density.update(sigma, loss(base.cdf(sigma.double())))
     assert not torch.equal(density.weight(sigma), torch.ones_like(sigma))
 
 
@@ -57,7 +57,7 @@ def test_the_probabilities_are_those_of_nichol_and_dhariwal():
     for _ in range(30):
         numbers = torch.randint(5, (7,), generator=source)
         losses = torch.rand(7, generator=source)
-        density.observe(density.base.quantile((numbers + 0.5).double() / 5), losses)
+        density.update(density.base.icdf((numbers + 0.5).double() / 5), losses)
         for number, value in zip(numbers.tolist(), losses.tolist(), strict=True):
             remembered[number] = [*remembered[number], value][-4:]
     roots = [math.sqrt(sum(value**2 for value in values) / 4) for values in remembered]
@@ -68,7 +68,7 @@ def test_the_probabilities_are_those_of_nichol_and_dhariwal():
 @every_base
 def test_levels_are_drawn_by_their_probabilities_and_evenly_within_a_bin(base):
     density = taught(base)
-    ranks = base.rank(density(N, generator=generator()).double())
+    ranks = base.cdf(density(N, generator=generator()).double())
     bins = torch.floor(25 * ranks).long()
     shares = torch.bincount(bins, minlength=25) / N
     # Strata leave a count uncertain by one at either end of a bin; float32's rounding of sigma, by a few at its edges.
@@ -83,13 +83,13 @@ def test_levels_are_drawn_by_their_probabilities_and_evenly_within_a_bin(base):
 def test_the_weights_leave_the_expectation_and_lower_the_variance_to_what_the_bins_allow(base):
     density = taught(base)
     ranks = (torch.arange(25_000, dtype=torch.float64) + 0.5) / 25_000
-    exact = loss(base.rank(base.quantile(ranks)))
+    exact = loss(base.cdf(base.icdf(ranks)))
     mean, even = exact.mean(), exact.square().mean()
     squares = exact.square().reshape(25, -1).mean(dim=1)
     second = (squares / density.probabilities).sum() / 25**2
 
     sigma = density(N, generator=generator())
-    counted = (density.weight(sigma) * loss(base.rank(sigma.double()))).double()
+    counted = (density.weight(sigma) * loss(base.cdf(sigma.double()))).double()
     standard_error = torch.sqrt((second - mean**2) / N)
     # Strata only lower it.
     assert (counted.mean() - mean).abs() < 4.0 * standard_error
@@ -104,11 +104,11 @@ def test_a_restored_history_draws_the_same_levels():
     assert torch.equal(density(100, generator=generator()), other(100, generator=generator()))
     for each in (density, other):
         sigma = each(100, generator=generator(2))
-        each.observe(sigma, loss(sigma))
+        each.update(sigma, loss(sigma))
     assert torch.equal(density.probabilities, other.probabilities)
-    with pytest.raises(ParameterError, match="of another density"):
+    with pytest.raises(ParameterError, match="set density as it was"):
         LossSecondMoment(BASES["flow"], n_bins=10).restore(density.state())
-    with pytest.raises(ParameterError, match="of another density"):
+    with pytest.raises(ParameterError, match="set density as it was"):
         other.restore({})
 
 
@@ -116,7 +116,7 @@ def test_what_was_saved_does_not_change_while_training_goes_on():
     density = taught(BASES["flow"])
     state = density.state()
     before = {name: value.clone() for name, value in state.items()}
-    density.observe(density(10, generator=generator()), torch.ones(10))
+    density.update(density(10, generator=generator()), torch.ones(10))
     assert all(torch.equal(state[name], before[name]) for name in before)
 
 
@@ -142,7 +142,7 @@ def test_invalid_arguments_are_refused(make, message):
 
 def test_losses_that_are_all_zero_leave_the_levels_even():
     density = LossSecondMoment(BASES["flow"], n_bins=2, history=1)
-    density.observe(density.base.quantile(torch.tensor([0.25, 0.75], dtype=torch.float64)), torch.zeros(2))
+    density.update(density.base.icdf(torch.tensor([0.25, 0.75], dtype=torch.float64)), torch.zeros(2))
     assert density.probabilities.tolist() == [0.5, 0.5]
 
 

@@ -1,6 +1,6 @@
-"""Densities that learn from the losses which noise levels to draw.
+"""Distributions of sigma that adapt to the losses of training, to lower the variance of the gradient.
 
-Both leave the expectation of the loss as it is, by their weights, and lower the variance of its gradient.
+Their weights keep the expectation of the loss as it is.
 """
 
 from collections.abc import Mapping
@@ -10,37 +10,37 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from audiodiff.diffusion.density import Draw, Quantiles, SigmaDistribution, independent, stratified
+from audiodiff.diffusion.density import Draw, InvertibleDistribution, SigmaDistribution, independent, stratified
 from audiodiff.diffusion.process import Variational
 from audiodiff.errors import ParameterError
 from audiodiff.types import Sigma
 
 _FORGETTING = 0.99
-"""What a step leaves of the running second moment of `VariationalTime`."""
+"""Decay per step of the running second moment of `VariationalTime`."""
 
 
 @dataclass(frozen=True, eq=False)
 class LossSecondMoment(SigmaDistribution):
-    """Draw a density's noise levels by importance: a bin as often as the root of its mean squared loss asks.
+    """Sample noise levels by importance, in proportion to the root mean squared loss of their bin.
 
-    The levels of the base density fall into bins of equal probability. Until every bin has seen `history` losses they
-    are drawn as the base has them; then bin k has the probability (1 - share) r_k / sum(r) + share / n_bins, where r_k
-    is the root of the mean of its last squared losses, and its losses weigh 1 / (n_bins p_k).
+    The bins have equal probability under the base distribution, which is drawn from until every bin has `history`
+    losses. Then bin k has the probability p_k = (1 - share) r_k / sum(r) + share / n_bins, where r_k is the root mean
+    square of its last losses, and its losses are weighted by 1 / (n_bins p_k).
 
-    The histories are of the unweighted losses of all processes, in the order of their ranks, once per optimiser step,
-    so that every process has the same ones; they are saved with a run's state.
+    The histories hold the unweighted losses of all processes, in the order of their ranks, updated once per optimiser
+    step, so that every process has the same ones; they are saved with a run's state.
 
     Args:
-        base: the density whose expectation is kept.
-        n_bins: number of bins; with a base that draws the steps of a table, their number or a divisor of it.
-        history: losses that a bin remembers.
-        share: of the draws that stay those of the base, which bounds the weights by 1 / share.
+        base: the distribution whose expected loss is kept.
+        n_bins: number of bins; if the base draws the steps of a table, their number or a divisor of it.
+        history: losses that a bin keeps.
+        share: of the draws that follow the base distribution, which bounds the weights by 1 / share.
         draw: how to draw uniform numbers: independent, or stratified within the batch.
 
     Source: Nichol and Dhariwal 2021, section 3.3 (L_vlb), whose public code has 10 losses and a share of 0.001.
     """
 
-    base: Quantiles
+    base: InvertibleDistribution
     n_bins: int = 50
     history: int = 10
     share: float = 0.001
@@ -54,12 +54,12 @@ class LossSecondMoment(SigmaDistribution):
                 raise ParameterError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0.0 < self.share <= 1.0:
             raise ParameterError(f"share={self.share} must lie in (0, 1]")
-        # Of a table of steps, no step may belong to two bins.
+        # No step of a table may belong to two bins.
         numbers = torch.arange(self.n_bins)
         for inside in (1e-6, 1.0 - 1e-6):
-            if not torch.equal(self._bins(self.base.quantile((numbers.double() + inside) / self.n_bins)), numbers):
+            if not torch.equal(self._bins(self.base.icdf((numbers.double() + inside) / self.n_bins)), numbers):
                 raise ParameterError(
-                    f"n_bins={self.n_bins} must be the number of steps that the base density draws, or a divisor of it"
+                    f"n_bins={self.n_bins} must be the number of steps that the base draws, or a divisor of it"
                 )
         object.__setattr__(self, "_losses", torch.zeros(self.n_bins, self.history, dtype=torch.float64))
         object.__setattr__(self, "_counts", torch.zeros(self.n_bins, dtype=torch.int64))
@@ -74,7 +74,7 @@ class LossSecondMoment(SigmaDistribution):
         return (1.0 - self.share) * roots / roots.sum() + self.share * even
 
     def _bins(self, sigma: Sigma) -> Tensor:
-        ranks = self.base.rank(sigma.detach().cpu().double())
+        ranks = self.base.cdf(sigma.detach().cpu().double())
         return torch.clamp(torch.floor(self.n_bins * ranks), 0, self.n_bins - 1).long()
 
     def __call__(self, n: int, *, generator: Generator) -> Sigma:
@@ -82,16 +82,16 @@ class LossSecondMoment(SigmaDistribution):
         probabilities = self.probabilities.to(uniform.device)
         ends = torch.cumsum(probabilities, dim=0)
         chosen = torch.clamp(torch.searchsorted(ends, uniform, right=True), max=self.n_bins - 1)
-        # What is left of the uniform number, as a fraction of its bin, is uniform again.
+        # The position of the uniform number within its bin is uniform again.
         within = torch.clamp((uniform - (ends - probabilities)[chosen]) / probabilities[chosen], 0.0, 1.0 - 1e-9)
-        return self.base.quantile((chosen + within) / self.n_bins).float()
+        return self.base.icdf((chosen + within) / self.n_bins).float()
 
     def weight(self, sigma: Sigma) -> Sigma:
         return (1.0 / (self.n_bins * self.probabilities))[self._bins(sigma)].to(sigma)
 
-    def observe(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
+    def update(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
         for number, loss in zip(self._bins(sigma).tolist(), losses.tolist(), strict=True):
-            # The oldest makes room.
+            # A ring buffer: the newest loss replaces the oldest.
             self._losses[number, int(self._counts[number]) % self.history] = loss
             self._counts[number] += 1
 
@@ -104,12 +104,12 @@ class LossSecondMoment(SigmaDistribution):
 
 @dataclass(frozen=True, eq=False)
 class VariationalTime(SigmaDistribution):
-    """Draw the clock of a learnt schedule uniformly, and teach the schedule to lower the variance of the loss.
+    """Draw the clock of a learnt noise schedule uniformly, and train the schedule to lower the variance of the loss.
 
-    The loss that is minimised in expectation is the mean over gamma = -log SNR, uniform between the schedule's ends:
-    with preconditioning=epsilon and objective=plain_l2 that is the diffusion term of the variational bound in
-    continuous time, up to a constant factor. It does not depend on the schedule, which is why the schedule is free to
-    minimise the variance: with u = process.clock(sigma), drawn with density p(u) = dt / du, the estimator l / p has the
+    The expected loss is the mean over gamma = -log SNR, uniform between the schedule's ends: with
+    preconditioning=epsilon and objective=plain_l2 that is the diffusion term of the variational bound in continuous
+    time, up to a constant factor. It does not depend on the schedule, so that the schedule can minimise the variance:
+    with u = process.c_noise(sigma), drawn with density p(u) = dt / du, the estimator l / p has the
     second moment integral of E[l^2 | u] / p du, least where p is proportional to the root of E[l^2 | u].
 
     Args:
@@ -137,16 +137,16 @@ class VariationalTime(SigmaDistribution):
     def schedule_loss(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         """Return l^2 / (p' p), p' without gradient, over a running mean of l^2 / p^2, less its own value.
 
-        Its gradient is an unbiased estimate of that of the second moment, divided by what earlier steps say that this
-        is, so that it is as large for loud losses as for quiet ones and clipping does not let it drown the network's.
-        Its value is 0: a curve of the loss shows the loss. The first step teaches nothing.
+        Its gradient is an unbiased estimate of that of the second moment, divided by the running second moment of
+        earlier steps: its scale does not depend on that of the loss, and with clipping it does not dominate the
+        network's gradient. Its value is 0, so that curves show the loss alone. It is 0 at the first step.
         """
         density = self.process.density(sigma)
         scale = float(self._mass / self._moment) if self._moment > 0.0 else 0.0
         surrogate = scale * losses**2 / (density.detach() * density)
         return surrogate - surrogate.detach()
 
-    def observe(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
+    def update(self, sigma: Sigma, losses: Float[Tensor, "batch"]) -> None:
         second = ((losses * self.weight(sigma)) ** 2).double().mean().cpu()
         self._moment.lerp_(second, 1.0 - _FORGETTING)
         self._mass.lerp_(torch.ones_like(second), 1.0 - _FORGETTING)
@@ -159,14 +159,10 @@ class VariationalTime(SigmaDistribution):
 
 
 def _copy(state: Mapping[str, Tensor], **own: Tensor) -> None:
-    """Fill tensors with those of the same names.
-
-    Raises:
-        ParameterError: if one is missing or of another shape.
-    """
+    """Copy a saved state into the tensors of the same names."""
     for name, tensor in own.items():
         if name not in state or state[name].shape != tensor.shape:
             raise ParameterError(
-                f"the saved state of the density has no {name} of shape {tuple(tensor.shape)}: it is of another density"
+                f"the saved state of the density has no {name} of shape {tuple(tensor.shape)}: set density as it was"
             )
         tensor.copy_(state[name])
