@@ -83,6 +83,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.sweep_table": "audiodiff.training.sweep",
     "audiodiff.synthesizer": "audiodiff.models.synthesizer",
     "audiodiff.train": "audiodiff.training.run",
+    "audiodiff.training.schedule": "audiodiff.training.lr_schedule",
     "audiodiff.train_arguments": "audiodiff.training.overrides",
 }
 """Old modules and packages, and where they are now."""
@@ -114,6 +115,13 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "noise-schedule": {"--method": "--strategy"},
 }
 """Renamed options of commands, by the command of today."""
+
+OVERRIDES: Mapping[str, str] = {
+    "schedule": "lr_schedule",
+    "model.starts_from_mel": "model.warm_start",
+    "model.denoiser.horizon": "model.denoiser.step_size",
+}
+"""Renamed groups and keys of the training configuration; what lies below them is renamed with them."""
 
 
 def current_module(name: str) -> str | None:
@@ -168,9 +176,51 @@ def current_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def current_key(key: str) -> str:
+    """Return the key of today that a dotted key of a training configuration stands for.
+
+    Example:
+        >>> current_key("schedule.warmup_steps"), current_key("train.steps")
+        ('lr_schedule.warmup_steps', 'train.steps')
+    """
+    parts = key.split(".")
+    for n in range(len(parts), 0, -1):
+        new = OVERRIDES.get(".".join(parts[:n]))
+        if new is not None:
+            return ".".join([new, *parts[n:]])
+    return key
+
+
+def current_override(override: str) -> str:
+    """Return an override of `audiodiff train` with the key and the `_target_` of today.
+
+    Example:
+        >>> current_override("++schedule.warmup_steps=20"), current_override("~schedule")
+        ('++lr_schedule.warmup_steps=20', '~lr_schedule')
+    """
+    argument, equals, value = override.partition("=")
+    key = argument.lstrip("+~")
+    if key.endswith("_target_"):
+        value = current_target(value)
+    return argument[: len(argument) - len(key)] + current_key(key) + equals + value
+
+
+def current_values(flat: Mapping[str, str]) -> dict[str, str]:
+    """Return a flat configuration, of dotted keys and the repr of values, with the keys and `_target_`s of today."""
+    return {
+        current_key(key): repr(current_target(value.strip("'"))) if key.endswith("_target_") else value
+        for key, value in flat.items()
+    }
+
+
+def renaming(old: str, new: str) -> str:
+    """Say that a name has changed."""
+    return f"{old} is now {new}; the old name works until audiodiff 0.3"
+
+
 def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
     """Warn that a name has changed."""
-    warnings.warn(f"{old} is now {new}; the old name works until audiodiff 0.3", FutureWarning, stacklevel=stacklevel)
+    warnings.warn(renaming(old, new), FutureWarning, stacklevel=stacklevel)
 
 
 class _MovedModules(MetaPathFinder, Loader):

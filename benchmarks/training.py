@@ -76,7 +76,7 @@ def ours(recipe: str, folder: Path, minutes: list[float], run: Path) -> list[dic
     rows: list[dict[str, Any]] = []
     spent = 0.0
     for until in minutes:
-        overrides = [f"recipes={recipe}", f"data.root={folder / 'manifest.csv'}", "schedule=constant", "logger=none"]
+        overrides = [f"recipes={recipe}", f"data.root={folder / 'manifest.csv'}", "lr_schedule=constant", "logger=none"]
         overrides += ["train.steps=1000000", "train.save_every=0", "train.validate_every=0"]
         overrides += [f"train.resume={run}"] if rows else []
         config = compose.plain(compose.compose(overrides))

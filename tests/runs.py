@@ -31,7 +31,7 @@ TINY = (
     "validation.n_loss_examples=2",
     "validation.metrics=[lsd]",
     "logger=none",
-    "schedule=constant",
+    "lr_schedule=constant",
     "fabric.precision=32-true",
 )
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "audiodiff")

@@ -140,7 +140,7 @@ class ClassifierTraining:
         batch_size: int,
         seed: int,
     ) -> None:
-        schedule = compose.instantiate(config["schedule"], name="schedule")
+        schedule = compose.instantiate(config["lr_schedule"], name="lr_schedule")
         with compose.readable("optimizer"):
             optimizer = compose.instantiate(config["optimizer"], name="optimizer")(model.parameters())
         rates = [group["lr"] for group in optimizer.param_groups]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from audiodiff import compat
 from audiodiff.data import speech_folder
 from audiodiff.data.scanning import Scan, load_entries
 from audiodiff.diffusion.process import Process
@@ -50,9 +52,14 @@ def compose(overrides: list[str], *, config_folders: tuple[Path, ...] = ()) -> A
     """
     import hydra
 
+    current = [compat.current_override(override) for override in overrides]
+    for old, new in zip(overrides, current, strict=True):
+        if old != new:
+            compat.warn(old, new)
+
     places = ",".join(f"file://{folder}" for folder in (recipe_root(), *config_folders))
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return hydra.compose("config", overrides=[f"hydra.searchpath=[{places}]", *overrides], return_hydra_config=True)
+        return hydra.compose("config", overrides=[f"hydra.searchpath=[{places}]", *current], return_hydra_config=True)
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -61,13 +68,31 @@ def plain(config: Any) -> dict[str, Any]:
 
     config = config.copy()
     with open_dict(config):
-        config.pop("hydra", None)
+        hydra_node = config.pop("hydra", None)
     with readable("the configuration does not resolve"):
         resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     # An empty mapping in a file would be one that the command line can add nothing to.
     resolved["data"]["labels"] = resolved["data"]["labels"] or {}
-    return {str(key): value for key, value in resolved.items()}
+    overridden = [] if hydra_node is None else [str(override) for override in hydra_node.overrides.task]
+    return _with_current_names(resolved, keys={override.lstrip("+~").partition("=")[0] for override in overridden})
+
+
+def _with_current_names(config: dict[Any, Any], *, keys: set[str]) -> dict[str, Any]:
+    """Move what a recipe sets by keys of audiodiff 0.1 to the keys of today, except those that an override sets."""
+    for old, new in compat.OVERRIDES.items():
+        *parents, name = old.split(".")
+        *new_parents, new_name = new.split(".")
+        node, new_node = (functools.reduce(dict.__getitem__, path, config) for path in (parents, new_parents))
+        if name not in node:
+            continue
+        compat.warn(old, new)
+        value = node.pop(name)
+        if isinstance(value, dict):
+            new_node[new_name].update({key: leaf for key, leaf in value.items() if f"{new}.{key}" not in keys})
+        elif new not in keys:
+            new_node[new_name] = value
+    return compat.current_node(config)
 
 
 def instantiate(node: Mapping[str, Any], *, name: str, build: Builder | None = None) -> Any:

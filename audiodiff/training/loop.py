@@ -18,7 +18,7 @@ from audiodiff.training.failure import saving_on_failure
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
 from audiodiff.training.progress import Progress
-from audiodiff.training.schedule import Schedule
+from audiodiff.training.lr_schedule import LrSchedule
 from audiodiff.training.step import Float32Batch, TrainingStep, seed_step
 
 
@@ -89,7 +89,7 @@ def fit(
     module: TrainingStep,
     wrapped: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
+    schedule: LrSchedule,
     ema: Ema,
     batches: Callable[[int], AbstractContextManager[Iterator[Batch]]],
     settings: Settings,
@@ -236,7 +236,7 @@ def _check_finite(values: Any, *, step: int) -> None:
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TrainingError(
             f"step {step + 1}: loss={loss:g} and gradient_norm={norm:g} must be finite; the newest checkpoint holds "
-            "good weights. Try a lower optimizer.lr, a warm-up (schedule.warmup_steps), train.clip_norm=1, or "
+            "good weights. Try a lower optimizer.lr, a warm-up (lr_schedule.warmup_steps), train.clip_norm=1, or "
             "fabric.precision=32-true"
         )
 
@@ -247,5 +247,5 @@ def _check_weights(module: torch.nn.Module, *, step: int) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise TrainingError(
                 f"step {step}: the weight {name} is not finite, so no checkpoint is written; the newest one holds good "
-                "weights. Try a lower optimizer.lr, or a warm-up (schedule.warmup_steps)"
+                "weights. Try a lower optimizer.lr, or a warm-up (lr_schedule.warmup_steps)"
             )

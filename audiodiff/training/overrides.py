@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from audiodiff.compat import current_override, renaming
 from audiodiff.errors import TrainingError
+from audiodiff.io.console import say
 from audiodiff.models import checkpoint
 from audiodiff.training import config as compose
 
@@ -23,7 +25,11 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     Raises:
         TrainingError: if there is nothing where a run should be resumed from.
     """
-    options, overrides = _split(arguments)
+    options, given = _split(arguments)
+    overrides = [current_override(override) for override in given]
+    for old, new in zip(given, overrides, strict=True):
+        if old != new:
+            say(renaming(_key(old), _key(new)))
     added = []
     if _value(overrides, "hydra.searchpath") is None:
         added.append(f"hydra.searchpath=[{_quoted(f'file://{compose.recipe_root()}')}]")
@@ -38,7 +44,8 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
             run = origin
             added.append(f"hydra.run.dir={_quoted(str(run))}")
         known = {_key(override) for override in overrides} | {"train.resume", "resume.exact"}
-        overrides = [*(old for old in _saved_overrides(origin) if _key(old) not in known), *overrides]
+        saved = map(current_override, _saved_overrides(origin))
+        overrides = [*(override for override in saved if _key(override) not in known), *overrides]
         if not any(option.partition("=")[0] in ("--config-dir", "-cd") for option in options):
             options += [f"--config-dir={folder}" for folder in _saved_config_folders(origin)]
     if run is not None and is_used(run):

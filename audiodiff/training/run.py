@@ -110,7 +110,7 @@ def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
     module = compose.build_training_step(config)
     synthesizer = module.synthesizer
     validation.check(watch, model=synthesizer)
-    schedule = compose.instantiate(config["schedule"], name="schedule")
+    schedule = compose.instantiate(config["lr_schedule"], name="lr_schedule")
     scan = scan or _scan(config)
     dataset, held_out = (
         CropDataset(

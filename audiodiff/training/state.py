@@ -124,10 +124,11 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
         raise TrainingError(f"train.resume={run}: {path} is damaged ({str(error).splitlines()[0]})") from error
     if not {"step", "model", "ema", "optimizer", "optimizer_kind", "density", "metrics", "exactness"} <= state.keys():
         raise TrainingError(f"train.resume={run}: {path} is of another version of audiodiff")
+    saved = compat.current_values(state["exactness"])
     differing = [
-        f"{name} was {state['exactness'].get(name, 'absent')}, is {wanted.get(name, 'absent')}"
-        for name in sorted(state["exactness"].keys() | wanted.keys())
-        if state["exactness"].get(name) != wanted.get(name)
+        f"{name} was {saved.get(name, 'absent')}, is {wanted.get(name, 'absent')}"
+        for name in sorted(saved.keys() | wanted.keys())
+        if saved.get(name) != wanted.get(name)
     ]
     if differing and exact:
         shown = "\n  ".join(differing[:20])

@@ -8,7 +8,7 @@ from torch import nn
 
 from audiodiff.errors import ParameterError
 from audiodiff.training.ema import Ema
-from audiodiff.training.schedule import Constant, Cosine
+from audiodiff.training.lr_schedule import Constant, Cosine
 
 
 def test_the_average_is_its_closed_form():

@@ -124,7 +124,7 @@ def test_every_recipe_composes_and_builds(recipe: str, teacher: Path, digits: Pa
     config = composed(f"recipes={recipe}", *more)
     module = built(config)
     assert module.synthesizer.sample_rate == config["audio"]["sample_rate"]
-    for name in ("optimizer", "schedule", "logger"):
+    for name in ("optimizer", "lr_schedule", "logger"):
         assert callable(compose.instantiate(config[name], name=name))
 
 
@@ -134,7 +134,7 @@ def test_every_option_of_every_group_composes_and_builds(option: str, teacher: P
     also = (f"{other}{found[other]}" if other in found else other for other in ALSO.get(option, ()))
     config = composed(option, *also)
     built(config)
-    for name in ("optimizer", "schedule", "logger"):
+    for name in ("optimizer", "lr_schedule", "logger"):
         assert callable(compose.instantiate(config[name], name=name))
 
 

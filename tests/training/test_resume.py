@@ -14,7 +14,7 @@ from audiodiff.training.step import seed_step
 
 WAYS = {
     "plain": (),
-    "warm-up and cosine": ("schedule=cosine", "schedule.total_steps=6", "schedule.warmup_steps=2"),
+    "warm-up and cosine": ("lr_schedule=cosine", "lr_schedule.total_steps=6", "lr_schedule.warmup_steps=2"),
     "accumulation": ("train.accumulate=2",),
     "validation in between": ("train.validate_every=2",),
     "a worker": ("data.n_workers=1",),
@@ -129,7 +129,7 @@ def test_the_noise_of_a_step_is_a_pure_function_of_seed_step_and_rank():
 def three_steps(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
     run = tmp_path_factory.mktemp("three") / "run"
     torch.set_num_threads(1)
-    runs.trained(recordings, run, "train.steps=3", "train.save_every=1", "schedule=cosine")
+    runs.trained(recordings, run, "train.steps=3", "train.save_every=1", "lr_schedule=cosine")
     return run
 
 
@@ -138,7 +138,7 @@ def run(three_steps: Path, tmp_path: Path) -> Path:
     return shutil.copytree(three_steps, tmp_path / "run")
 
 
-SAME = ("train.steps=6", "schedule=cosine", "schedule.total_steps=3")
+SAME = ("train.steps=6", "lr_schedule=cosine", "lr_schedule.total_steps=3")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ SAME = ("train.steps=6", "schedule=cosine", "schedule.total_steps=3")
         ("seed=1", "seed was 0, is 1"),
         ("train.batch_size=3", "train.batch_size was 2, is 3"),
         ("network.channels=9", "network.channels was 8, is 9"),
-        ("schedule.total_steps=6", "schedule.total_steps was 3, is 6"),
+        ("lr_schedule.total_steps=6", "lr_lr_schedule.total_steps was 3, is 6"),
         ("fabric.precision=bf16-mixed", "fabric.precision was '32-true', is 'bf16-mixed'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_changes_no_weight_may_change(run: Path, recordings: Path):
 
 
 def test_an_inexact_resume_goes_on_with_the_new_settings(run: Path, recordings: Path):
-    changed = ("resume.exact=false", "train.steps=4", "schedule=constant", "optimizer=sgd", "optimizer.lr=0.0")
+    changed = ("resume.exact=false", "train.steps=4", "lr_schedule=constant", "optimizer=sgd", "optimizer.lr=0.0")
     before = runs.state(run)["model"]
     assert runs.resumed(recordings, run, *changed).step == 4
     runs.assert_same(runs.state(run)["model"], before)
@@ -191,7 +191,7 @@ def test_an_inexact_resume_of_another_network_names_what_does_not_fit(run: Path,
 
 def test_a_finished_run_says_so(run: Path, recordings: Path):
     with pytest.raises(TrainingError, match=r"train\.steps=3 are made already"):
-        runs.resumed(recordings, run, "train.steps=3", "schedule=cosine")
+        runs.resumed(recordings, run, "train.steps=3", "lr_schedule=cosine")
 
 
 def test_a_used_folder_is_refused_before_the_recordings_are_looked_for(run: Path, tmp_path: Path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from audiodiff.errors import ParameterError
 
 
-class Schedule(ABC):
+class LrSchedule(ABC):
     """A factor per step."""
 
     @abstractmethod
@@ -21,7 +21,7 @@ def warm_up(step: int, *, warmup_steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(LrSchedule):
     """Stay at 1 after the warm-up.
 
     Args:
@@ -38,7 +38,7 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(LrSchedule):
     """Fall from 1 to `final` along half a cosine after the warm-up (Loshchilov and Hutter 2017, eq. 5).
 
     Args:

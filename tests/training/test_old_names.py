@@ -1,0 +1,91 @@
+"""Runs, overrides and recipes of audiodiff 0.1 go on under today's names."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+import yaml
+
+from audiodiff.compat import OVERRIDES
+from audiodiff.models import checkpoint
+from audiodiff.training import config as compose
+from audiodiff.training import run as train
+from audiodiff.training.overrides import hydra_arguments
+
+NEW = {new: old for old, new in OVERRIDES.items()}
+TARGETS = {
+    "audiodiff.training.lr_schedule.": "audiodiff.training.schedule.",
+    "audiodiff.training.run.train": "audiodiff.train.train",
+    "audiodiff.models.synthesizer.": "audiodiff.synthesizer.",
+    "audiodiff.models.conditioners.": "audiodiff.conditioners.",
+    "audiodiff.models.representations.": "audiodiff.representations.",
+    "audiodiff.diffusion.adaptive_density.": "audiodiff.diffusion.importance.",
+}
+
+
+def old_text(text: str) -> str:
+    for new, old in TARGETS.items():
+        text = text.replace(new, old)
+    return text
+
+
+def make_old(run: Path) -> None:
+    """Rewrite a run folder with the names that audiodiff 0.1 gave."""
+    overrides = run / ".hydra" / "overrides.yaml"
+    overrides.write_text(overrides.read_text().replace("lr_schedule", "schedule"))
+    folder = checkpoint.find(run)
+    config = yaml.safe_load((folder / checkpoint.CONFIG).read_text())
+    config["model"]["starts_from_mel"] = config["model"].pop("warm_start")
+    (folder / checkpoint.CONFIG).write_text(old_text(yaml.safe_dump(config, sort_keys=False)))
+    state = torch.load(folder / checkpoint.STATE, weights_only=True)
+    state["exactness"] = {
+        next((key.replace(new, old, 1) for new, old in NEW.items() if key.startswith(new)), key): old_text(value)
+        for key, value in state["exactness"].items()
+    }
+    assert "schedule._target_" in state["exactness"]
+    assert "model.starts_from_mel" in state["exactness"]
+    torch.save(state, folder / checkpoint.STATE)
+
+
+def run_command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    train.command(list(arguments))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_run_of_the_last_version_is_resumed_to_the_same_bits(recordings: Path, tmp_path: Path, monkeypatch):
+    more = [*runs.TINY, f"data.root={recordings}", "density=loss_second_moment", "density.n_bins=2"]
+    for name, steps in (("whole", 4), ("parts", 2)):
+        run_command(*more, f"train.steps={steps}", f"hydra.run.dir={tmp_path / name}", monkeypatch=monkeypatch)
+    make_old(tmp_path / "parts")
+    run_command(f"train.resume={tmp_path / 'parts'}", "train.steps=4", monkeypatch=monkeypatch)
+    runs.assert_same(runs.state(tmp_path / "parts"), runs.state(tmp_path / "whole"))
+
+
+def test_old_overrides_are_those_of_today_with_a_notice(capsys: pytest.CaptureFixture[str]):
+    given = ["schedule=constant", "schedule.warmup_steps=3", "model.starts_from_mel=true", "train.steps=1"]
+    today = ["lr_schedule=constant", "lr_schedule.warmup_steps=3", "model.warm_start=true", "train.steps=1"]
+    assert hydra_arguments(given)[:4] == today
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "schedule.warmup_steps is now lr_schedule.warmup_steps" in lines[1]
+    with pytest.warns(FutureWarning, match=r"lr_schedule\.warmup_steps=3"):
+        assert compose.plain(compose.compose(given[1:2]))["lr_schedule"]["warmup_steps"] == 3
+
+
+def test_a_recipe_with_old_keys_is_read_as_of_today(tmp_path: Path):
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "mine.yaml").write_text(
+        "# @package _global_\nschedule: {warmup_steps: 7, final: 0.5}\nmodel: {starts_from_mel: true}\n"
+    )
+    composed = compose.compose(["recipes=mine", "lr_schedule.final=0.25"], config_folders=(tmp_path,))
+    with pytest.warns(FutureWarning, match="lr_schedule"):
+        config = compose.plain(composed)
+    assert config["lr_schedule"]["warmup_steps"] == 7
+    assert config["lr_schedule"]["final"] == 0.25
+    assert config["model"]["warm_start"] is True
+    assert "schedule" not in config
+    assert "starts_from_mel" not in config["model"]
