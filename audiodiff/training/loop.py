@@ -17,8 +17,8 @@ from audiodiff.training.ema import Ema
 from audiodiff.training.failure import saving_on_failure
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.log import Log, NoiseLevels
-from audiodiff.training.progress import Progress
 from audiodiff.training.lr_schedule import LrSchedule
+from audiodiff.training.progress import Progress
 from audiodiff.training.step import Float32Batch, TrainingStep, seed_step
 
 
