@@ -83,6 +83,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.sweep_table": "audiodiff.training.sweep",
     "audiodiff.synthesizer": "audiodiff.models.synthesizer",
     "audiodiff.train": "audiodiff.training.run",
+    "audiodiff.training.precision": "audiodiff.training.fabric",
     "audiodiff.training.schedule": "audiodiff.training.lr_schedule",
     "audiodiff.train_arguments": "audiodiff.training.overrides",
 }

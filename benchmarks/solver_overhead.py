@@ -18,7 +18,8 @@ from torch import Tensor
 
 from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.diffusion.solvers import REGISTRY
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step
+from audiodiff.training.config import compose, plain
 
 N_STEPS, N_RUNS = 16, 15
 
@@ -53,7 +54,7 @@ def median_seconds(work: Callable[[], object], *, n_runs: int = N_RUNS) -> float
 def main() -> None:
     """Print a row for every solver."""
     torch.set_num_threads(1)
-    model = compose.build_training_step(compose.plain(compose.compose([]))).synthesizer.eval()
+    model = build_training_step(plain(compose([]))).synthesizer.eval()
     assert model.dialect is not None
     n_samples = 86 * model.dialect.hop_length
     audio = 0.1 * torch.randn(1, 1, n_samples, generator=torch.Generator().manual_seed(0))

@@ -25,7 +25,7 @@ from torch import Tensor
 from audiodiff.diffusion import grid as grids
 from audiodiff.diffusion.process import Flow, VPCosine, VPLinear
 from audiodiff.diffusion.solvers import REGISTRY, solver
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, config_folder, instantiate, plain
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -175,9 +175,9 @@ def schedules(out: Path) -> None:
     """Draw the log-SNR of every process in conf/process by its clock."""
     figure, axis = plt.subplots(figsize=(6, 4.4), constrained_layout=True)
     clock = torch.linspace(0.002, 0.998, 400, dtype=torch.float64)
-    for index, path in enumerate(sorted((compose.config_folder() / "process").glob("*.yaml"))):
-        config = compose.plain(compose.compose([f"process={path.stem}"]))
-        process = compose.instantiate(config["process"], name="process")
+    for index, path in enumerate(sorted((config_folder() / "process").glob("*.yaml"))):
+        config = plain(compose([f"process={path.stem}"]))
+        process = instantiate(config["process"], name="process")
         with torch.no_grad():
             axis.plot(clock, process.log_snr(process.last * clock), STYLES[index % 4], label=path.stem)
     axis.set(title="schedules", xlabel="clock, as a share of the last", ylabel="log SNR", ylim=(-16, 16))

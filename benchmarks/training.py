@@ -34,7 +34,8 @@ from audiodiff.dsp.mel import dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.io.console import progress
 from audiodiff.metrics import score
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain
+from audiodiff.training.datasets import crop_samples
 from audiodiff.training.run import train
 from benchmarks.apart import measured_apart
 from benchmarks.mel_inversion import recordings
@@ -79,14 +80,14 @@ def ours(recipe: str, folder: Path, minutes: list[float], run: Path) -> list[dic
         overrides = [f"recipes={recipe}", f"data.root={folder / 'manifest.csv'}", "lr_schedule=constant", "logger=none"]
         overrides += ["train.steps=1000000", "train.save_every=0", "train.validate_every=0"]
         overrides += [f"train.resume={run}"] if rows else []
-        config = compose.plain(compose.compose(overrides))
+        config = plain(compose(overrides))
         stop = threading.Timer(60.0 * until - spent, os.kill, (os.getpid(), signal.SIGINT))
         began = time.perf_counter()
         stop.start()
         outcome = train(config, run=run)
         spent += time.perf_counter() - began
         model = audiodiff.load(run)
-        seconds = config["train"]["batch_size"] * compose.crop_samples(config) / model.sample_rate
+        seconds = config["train"]["batch_size"] * crop_samples(config) / model.sample_rate
         learnt = outcome.step * seconds
         known = so_far(outcome.step, spent, learnt_seconds=learnt, wait=outcome.data_wait, network=model)
         rows.append(known | judged(partial(vocoded, model, **RECIPES[recipe]), folder, model.sample_rate))

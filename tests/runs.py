@@ -12,7 +12,7 @@ import torch
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
 from audiodiff.models.checkpoint import LATEST
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain
 from audiodiff.training.loop import Outcome
 from audiodiff.training.run import train
 
@@ -49,7 +49,7 @@ def recordings(folder: Path, *, n: int = 4, seconds: float = 1.0, seed: int = 0)
 
 def config(root: Path, *overrides: str) -> dict[str, Any]:
     """Compose the tiny run."""
-    return compose.plain(compose.compose([*TINY, f"data.root={root}", *overrides]))
+    return plain(compose([*TINY, f"data.root={root}", *overrides]))
 
 
 def trained(root: Path, run: Path, *overrides: str) -> Outcome:

@@ -7,20 +7,13 @@ import torch
 
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain
 
 _SMALL = ["network.channels=8", "network.n_layers=2", "network.dilation_cycle=2", "network.step_features=8"]
 VOCODER = [*_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
 REFINING = [
-    "model.warm_start=true",
-    "network=spectral_refiner",
-    "method=refinement",
-    "objective=mrstft",
+    "preset=refiner",
     *_SMALL,
-    "sampler.n_steps=1",
-    "++sampler.grid.t_start=0.002",
-    "++density.t_min=0.0005",
-    "++density.t_max=0.002",
     "model.n_iterations=2",
 ]
 UNCONDITIONAL = ["recipes=folder/unconditional", "data.root=embedded", *_SMALL, "sampler.n_steps=3"]
@@ -64,4 +57,4 @@ def save(folder: Path, overrides: list[str], *, seed: int = 0) -> Path:
 
 
 def _node(overrides: list[str]) -> dict[str, Any]:
-    return compose.plain(compose.compose(overrides))["model"]
+    return plain(compose(overrides))["model"]

@@ -23,7 +23,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress, say
 from audiodiff.models import checkpoint
 from audiodiff.requirements import require
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain
 from audiodiff.training.failure import in_a_line
 from audiodiff.training.run import train
 from audiodiff.types import Mel
@@ -92,7 +92,7 @@ def demo_command(
     # As Hydra writes them: `audiodiff train train.resume=RUN` goes on from there.
     (run / ".hydra").mkdir(parents=True, exist_ok=True)
     (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
-    train(compose.plain(compose.compose(overrides)), run=run)
+    train(plain(compose(overrides)), run=run)
     trained = time.perf_counter() - began
     with _keeping(run):
         comparison = compare(run, out=out)

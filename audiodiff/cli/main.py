@@ -82,7 +82,7 @@ def _audiodiff() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["train"]:
         require(*IMPORTED, *USED["train"])
-        from audiodiff.training import run as train
+        from audiodiff.cli import train
 
         # Its arguments are Hydra's, and so is its --help.
         train.command(arguments[1:])

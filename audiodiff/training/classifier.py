@@ -22,7 +22,8 @@ from audiodiff.metrics.generative import wilson_interval
 from audiodiff.models import checkpoint, classifier
 from audiodiff.models.classifier import Classifier
 from audiodiff.models.devices import device_named
-from audiodiff.training import config as compose
+from audiodiff.training.config import instantiate, readable
+from audiodiff.training.datasets import crops, recordings
 from audiodiff.training.failure import in_a_line
 from audiodiff.training.progress import Progress
 
@@ -82,22 +83,12 @@ class ClassifierTraining:
         """
         steps, batch_size, seed, sample_rate = _checked(config, run=run)
         columns = dict(config["data"]["labels"])
-        scan = compose.recordings(config)
+        scan = recordings(config)
         labels = label_set(scan.split("train"), columns)
         for name, known in labels.vocabularies.items():
             if len(known) < 2:
                 raise ParameterError(f"data.labels: {name} has but one value, {known[0]!r}: there is nothing to tell")
-        dataset = CropDataset(
-            scan.split("train"),
-            sample_rate=sample_rate,
-            n_channels=1,
-            crop_samples=compose.crop_samples(config),
-            seed=seed,
-            labels=labels,
-            columns=columns,
-            balance=config["data"]["balance"],
-            alike=config["data"]["alike"],
-        )
+        dataset = crops(scan, "train", config=config, labels=labels, sample_rate=sample_rate, n_channels=1)
         torch.manual_seed(seed)
         model = Classifier(
             sample_rate=sample_rate,
@@ -140,9 +131,9 @@ class ClassifierTraining:
         batch_size: int,
         seed: int,
     ) -> None:
-        schedule = compose.instantiate(config["lr_schedule"], name="lr_schedule")
-        with compose.readable("optimizer"):
-            optimizer = compose.instantiate(config["optimizer"], name="optimizer")(model.parameters())
+        schedule = instantiate(config["lr_schedule"], name="lr_schedule")
+        with readable("optimizer"):
+            optimizer = instantiate(config["optimizer"], name="optimizer")(model.parameters())
         rates = [group["lr"] for group in optimizer.param_groups]
         device = model.hidden.weight.device
         n_workers = config["data"]["n_workers"]

@@ -1,6 +1,5 @@
-"""From a composed configuration to objects, with every misfit caught before anything is loaded."""
+"""Configurations: composed, resolved, and turned into objects."""
 
-import copy
 import dataclasses
 import functools
 import os
@@ -9,19 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from audiodiff import compat
-from audiodiff.data import speech_folder
-from audiodiff.data.scanning import Scan, load_entries
-from audiodiff.diffusion.process import Process
-from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import AudiodiffError, DataError, ParameterError, check_whole
-from audiodiff.labels import LabelSet
+from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.models.building import Builder
 from audiodiff.models.checkpoint import innermost
-from audiodiff.training import compatibility as misfits
-from audiodiff.training.step import Float32Batch, TrainingStep
 
 T = TypeVar("T")
 
@@ -128,194 +118,14 @@ def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
         raise ParameterError(f"{name}: {error}") from error
 
 
-def crop_samples(config: Mapping[str, Any]) -> int:
-    """Return the length of a training crop in samples.
-
-    Raises:
-        ParameterError: unless exactly one of crop_frames and crop_seconds is given, and fits the hop.
-    """
-    data, audio = config["data"], config["audio"]
-    frames, seconds = data["crop_frames"], data["crop_seconds"]
-    if (frames is None) == (seconds is None):
-        raise ParameterError(
-            f"data.crop_frames={frames} and data.crop_seconds={seconds}: set exactly one of them, the other to null"
-        )
-    if frames is not None:
-        if not isinstance(frames, int) or frames < 1:
-            raise ParameterError(f"data.crop_frames={frames} must be a whole number, at least 1")
-        return int(frames) * int(audio["hop_length"])
-    if not isinstance(seconds, int | float):
-        raise ParameterError(f"data.crop_seconds={seconds} must be a number")
-    samples = round(seconds * audio["sample_rate"])
-    hop = audio["hop_length"] if uses_mel(config) else 1
-    if samples < 1 or samples % hop:
-        nearest = max(1, round(samples / hop)) * hop
-        raise ParameterError(
-            f"data.crop_seconds={seconds} is {samples} samples, which must be a multiple of audio.hop_length={hop}: "
-            f"set data.crop_seconds=null data.crop_frames={nearest // hop}"
-        )
-    return samples
-
-
-def uses_mel(config: Mapping[str, Any]) -> bool:
-    """Return whether the model sees or makes mel spectrograms."""
-    return config["audio"].get("dialect") is not None
-
-
-def recordings(config: Mapping[str, Any]) -> Scan:
-    """Scan the recordings of a training configuration.
-
-    Raises:
-        ParameterError: if it names none.
-        DataError: if they are missing, or cannot be used.
-    """
-    data = config["data"]
-    if data["root"] is None:
-        raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
-    root = speech_folder() if data["root"] == "embedded" else absolute(data["root"])
-    if not root.exists():
-        raise DataError(f"data.root={data['root']} does not exist (as {root})")
-    columns = list(data["labels"].values())
-    return load_entries(root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=columns)
-
-
-def with_labels(config: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-    """Tell the conditioner and the method the values that labels have, and the network how many features that are.
-
-    Args:
-        config: resolved.
-        labels: those of the training data.
-    """
-    filled = copy.deepcopy(dict(config))
-    found = {name: list(known) for name, known in labels.vocabularies.items()}
-    if "vocabularies" in config["method"]:
-        filled["method"]["vocabularies"] = config["method"]["vocabularies"] or found
-    if "vocabularies" not in config["conditioner"]:
-        return filled
-    vocabularies = config["conditioner"]["vocabularies"] or found
-    n_features = LabelSet(vocabularies).n_features
-    step_size = config["model"]["denoiser"]["step_size"]
-    if step_size is not None:
-        n_features += step_size["n_features"]
-    for node in (filled, filled["model"]):
-        node["conditioner"]["vocabularies"] = vocabularies
-    for node in (filled, filled["model"]["denoiser"]):
-        node["network"]["vector_features"] = n_features
-    return filled
-
-
-def build_training_step(config: Mapping[str, Any]) -> TrainingStep:
-    """Build the model of a training configuration with its loss, having checked that its parts fit together.
-
-    Raises:
-        ParameterError: with one line for each misfit.
-    """
-    problems: list[str] = []
-    build = Builder()
-
-    def attempt(name: str, node: Mapping[str, Any] | None) -> Any:
-        if node is None:
-            return None
-        try:
-            return instantiate(node, name=name, build=build)
-        except ParameterError as error:
-            problems.append(str(error))
-        return None
-
-    def raise_problems() -> None:
-        if problems:
-            raise ParameterError("\n".join(problems))
-
-    check_whole(config["sampler"].get("n_steps", 1), name="sampler.n_steps", least=1)
-    dialect = attempt("audio", config["audio"].get("dialect"))
-    process = attempt("process", config["process"])
-    problems += misfits.of_dialect(config, dialect=dialect)
-    raise_problems()
-    problems += misfits.of_choices(config, process=process)
-    raise_problems()
-    names = ("representation", "conditioner", "network", "preconditioning", "density", "objective", "sampler")
-    parts = {name: attempt(name, config[name]) for name in names}
-    problems += _crop_misfits(config, dialect=dialect)
-    raise_problems()
-    problems += misfits.of_channels(config, **{name: parts[name] for name in ("representation", "conditioner")})
-    problems += misfits.of_clock(
-        process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
-    )
-    raise_problems()
-    synthesizer = instantiate(config["model"], name="model", build=build)
-    make = instantiate(config["method"], name="method", build=build)
-    with readable("method"):
-        module = make(synthesizer=synthesizer, objective=parts["objective"], density=parts["density"])
-    _try_grid(module, process=process)
-    _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
-    return module
-
-
-def _crop_misfits(config: Mapping[str, Any], *, dialect: MelDialect | None) -> Iterator[str]:
-    try:
-        crop = crop_samples(config)
-    except ParameterError as error:
-        yield str(error)
-        return
-    if dialect is not None and crop < dialect.n_fft:
-        yield (
-            f"the training crop of {crop} samples must hold at least one window of n_fft={dialect.n_fft}: "
-            f"set data.crop_seconds=null data.crop_frames={-(-dialect.n_fft // dialect.hop_length)} or more"
-        )
-
-
-def _shortest(config: Mapping[str, Any], *, dialect: MelDialect | None) -> int:
-    """Return the length of the shortest crop that could be trained on, which is quick to compute."""
-    if dialect is None:
-        return min(crop_samples(config), 256)
-    return -(-dialect.n_fft // dialect.hop_length) * dialect.hop_length
-
-
-def _try_grid(module: TrainingStep, *, process: Process) -> None:
-    """Make the grid of sampling, try it on the solver, and compare its start with the ends of training and clock."""
-    model = module.synthesizer
-    try:
-        first = float(model.sampler.grid(model.sampler.n_steps)[0])
-        model.check_sampling()
-    except ParameterError as error:
-        raise ParameterError(f"sampler: {error}") from error
-    for problem in misfits.of_range(
-        process=process, preconditioning=model.denoiser.preconditioning, density=module.density, first=first
-    ):
-        raise ParameterError(problem)
-
-
-def _try(module: TrainingStep, *, n_channels: int, n_samples: int) -> None:
-    """Make one step on silence, to see what no single part can know."""
-    model = module.synthesizer
-    audio = torch.zeros(1, n_channels, n_samples)
-    condition = model.conditioner(audio)
-    try:
-        with torch.no_grad():
-            encoded = model.denoiser.bind(condition).encoded
-            module(Float32Batch(audio), torch.Generator())
-    except (AudiodiffError, RuntimeError, IndexError) as error:
-        if condition.frames is None and model.dialect is not None and not model.representation.makes_mel:
-            raise ParameterError(
-                f"conditioner=none, and the network needs a mel spectrogram ({str(error).splitlines()[0]}): choose "
-                "conditioner=mel, or network=spectral_unconditional or network=wavenet"
-            ) from error
-        raise ParameterError(f"the parts do not fit together: {str(error).splitlines()[0]}") from error
-    if condition.frames is not None and encoded.frames is None and encoded.signal is None:
-        raise ParameterError(
-            "conditioner=mel tells the network a mel spectrogram, and this network does not listen: choose "
-            "network=spectral or network=diffwave, or conditioner=none"
-        )
-
-
-def in_a_line(error: Exception) -> str:
+def composition_message(error: Exception) -> str:
     """Return what Hydra says of a configuration that it cannot compose, without its search path.
 
     An error of our own, which Hydra met when it built a callback, is what is said.
 
     Example:
         >>> said = "Could not find 'a/x'\\n\\nAvailable options in 'a':\\n\\ty\\n\\tz\\nConfig search path:"
-        >>> in_a_line(ValueError(said))
+        >>> composition_message(ValueError(said))
         "Could not find 'a/x'; available options in 'a': y, z"
     """
     from hydra.errors import MissingConfigException, OverrideParseException

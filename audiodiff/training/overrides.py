@@ -6,7 +6,7 @@ from audiodiff.compat import current_override, renaming
 from audiodiff.errors import TrainingError
 from audiodiff.io.console import say
 from audiodiff.models import checkpoint
-from audiodiff.training import config as compose
+from audiodiff.training.config import absolute, recipe_root
 
 OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -32,12 +32,12 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
             say(renaming(_key(old), _key(new)))
     added = []
     if _value(overrides, "hydra.searchpath") is None:
-        added.append(f"hydra.searchpath=[{_quoted(f'file://{compose.recipe_root()}')}]")
+        added.append(f"hydra.searchpath=[{_quoted(f'file://{recipe_root()}')}]")
     resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
-    run = None if chosen is None else compose.absolute(chosen)
+    run = None if chosen is None else absolute(chosen)
     if resume:
         # Here, because Hydra makes the folder of a run before anything else.
-        if not compose.absolute(resume).exists():
+        if not absolute(resume).exists():
             raise TrainingError(f"train.resume={resume} does not exist: give a run folder, or one of its checkpoints")
         origin = _run_of(resume)
         if run is None:
@@ -105,7 +105,7 @@ def _quoted(text: str) -> str:
 
 def _run_of(resume: str) -> Path:
     """Return the run folder of a run folder, its checkpoints or one of them."""
-    path = compose.absolute(resume)
+    path = absolute(resume)
     for part in (path, *path.parents):
         if (part / "checkpoints").is_dir():
             return part

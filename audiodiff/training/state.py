@@ -1,4 +1,4 @@
-"""What a resume needs, and whether it would be exact."""
+"""Training state of a run: read for a resume, and compared with what the resumed run would be."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -12,7 +12,6 @@ from audiodiff import compat
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint
-from audiodiff.training.ema import Ema
 
 FREE = (
     "train.steps",
@@ -56,7 +55,7 @@ def exactness(
         data: a digest of the training examples.
         world_size: number of processes.
         device: as torch names it.
-        method: what else the method depends on, by name: its teacher's weights for one.
+        method: what else the method depends on, by name, as its teacher's weights.
     """
     kept = {
         name: value
@@ -87,7 +86,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def digest(entries: Iterable[Entry], *, columns: Collection[str] = ()) -> str:
-    """Return what tells sets of recordings apart: names, stretches, rates, and so the order of the examples.
+    """Return a digest of a set of recordings: names, stretches and rates, in the order of the examples.
 
     Args:
         entries: the recordings.
@@ -106,7 +105,7 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
     Args:
         run: the run folder, or one of its checkpoints.
         wanted: `exactness` of the run that goes on.
-        exact: refuse what cannot give the same weights as a run that was never stopped.
+        exact: refuse a resume that could not give the weights of a run that was never stopped.
 
     Raises:
         TrainingError: if there is no state, or an exact resume is impossible, with each field that differs.
@@ -134,31 +133,6 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
         shown = "\n  ".join(differing[:20])
         raise TrainingError(
             f"train.resume={run} cannot be exact; what differs:\n  {shown}\n"
-            "Put it back, or go on all the same with resume.exact=false"
+            "Undo the change, or go on inexactly with resume.exact=false"
         )
     return state
-
-
-def restore(
-    state: Mapping[str, Any], *, synthesizer: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema
-) -> None:
-    """Put weights, their average and the optimiser's memory back; another kind of optimiser begins without memory.
-
-    The optimiser's settings stay as configured: its learning rate was saved as the schedule had bent it.
-
-    Raises:
-        TrainingError: if what was saved is of another model.
-    """
-    try:
-        synthesizer.load_state_dict(compat.current_weights(state["model"]))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"train.resume: the saved weights are of another model, keep network and representation: {error}"
-        ) from error
-    ema.load_shadow(compat.current_weights(state["ema"]))
-    if state["optimizer_kind"] != type(optimizer).__name__:
-        return
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state["optimizer"])
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)

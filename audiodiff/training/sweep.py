@@ -21,7 +21,8 @@ from audiodiff.io.console import fail, say
 from audiodiff.metrics import score, select
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.config import absolute, plain
+from audiodiff.training.datasets import recordings
 
 REFUSAL, QUALITY, ROW = "refused.txt", "quality.csv", "row.json"
 Quality = dict[str, str | int | float]
@@ -74,7 +75,7 @@ class SweepTable(Callback):
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Keep the table of an earlier sweep from being written over; Hydra lets nothing but an exit pass."""
-        folder = compose.absolute(config.hydra.sweep.dir)
+        folder = absolute(config.hydra.sweep.dir)
         if any(folder.glob(f"*/{ROW}")):
             fail(
                 TrainingError(f"hydra.sweep.dir={folder} holds the results of an earlier sweep: choose another folder")
@@ -93,12 +94,12 @@ class SweepTable(Callback):
             row["refused"] = " ".join((run / REFUSAL).read_text().split())
         elif (run / "checkpoints" / checkpoint.LATEST).is_file():
             row["validation"] = json.loads((checkpoint.find(run) / checkpoint.METRICS).read_text())["validation"]
-            self._measure(run, config=compose.plain(config))
+            self._measure(run, config=plain(config))
         (run / ROW).write_text(json.dumps(row, indent=2) + "\n")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """Write the tables."""
-        folder = compose.absolute(config.hydra.sweep.dir)
+        folder = absolute(config.hydra.sweep.dir)
         write_tables(folder)
         say(f"table of the sweep: {folder / 'table.md'}")
 
@@ -108,7 +109,7 @@ class SweepTable(Callback):
             return
         rows = quality(
             model,
-            compose.recordings(config).split("val")[: self._n_examples],
+            recordings(config).split("val")[: self._n_examples],
             solvers=self._solvers,
             steps=self._steps,
             metrics=self._metrics,

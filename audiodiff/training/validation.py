@@ -22,7 +22,7 @@ N_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Settings:
+class ValidationSettings:
     """What to look at.
 
     Args:
@@ -48,7 +48,7 @@ class Settings:
             raise ParameterError(f"validation.max_seconds={self.max_seconds} must be a positive number")
 
 
-def check(settings: Settings, *, model: Synthesizer) -> None:
+def check(settings: ValidationSettings, *, model: Synthesizer) -> None:
     """Refuse at the start what a validation would stumble over after hours.
 
     Raises:
@@ -77,8 +77,7 @@ class Validation:
         ema: whose averaged weights are measured.
         entries: held-out recordings.
         crops: the same as crops for the loss.
-        settings: what to look at.
-        log: where sounds go.
+        settings: what to measure.
     """
 
     def __init__(
@@ -88,14 +87,12 @@ class Validation:
         ema: Ema,
         entries: Sequence[Entry],
         crops: CropDataset,
-        settings: Settings,
-        log: Log,
+        settings: ValidationSettings,
     ) -> None:
         self._module = module
         self._ema = ema
         self._crops = crops
         self._settings = settings
-        self._log = log
         model = module.synthesizer
         n_samples = max(1, round(settings.max_seconds * model.sample_rate))
         self._truths: list[Tensor] = []
@@ -108,16 +105,16 @@ class Validation:
                 self._truths.append(audio[:, : max(1, audio.shape[-1] // hop) * hop])
 
     @torch.no_grad()
-    def __call__(self, step: int) -> dict[str, float]:
+    def __call__(self, step: int, log: Log) -> dict[str, float]:
         """Return the means by name, and log the sounds."""
         with self._ema.in_place():
             self._module.eval()
             try:
                 values = {"loss": self._loss()}
                 if self._module.synthesizer.needs_mel:
-                    values |= self._vocode(step)
+                    values |= self._vocode(step, log)
                 else:
-                    self._generate(step)
+                    self._generate(step, log)
             finally:
                 self._module.train()
         return values
@@ -133,7 +130,7 @@ class Validation:
         ]
         return float(torch.cat(losses).mean())
 
-    def _vocode(self, step: int) -> Mapping[str, float]:
+    def _vocode(self, step: int, log: Log) -> Mapping[str, float]:
         model, settings = self._module.synthesizer, self._settings
         found: dict[str, list[float]] = {name: [] for name in settings.metrics}
         for index, truth in enumerate(self._truths):
@@ -142,14 +139,14 @@ class Validation:
                 mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
             )[0].cpu()
             if index < N_SHOWN:
-                self._log.audio(f"generated/{index}", estimate, sample_rate=model.sample_rate, step=step)
+                log.audio(f"generated/{index}", estimate, sample_rate=model.sample_rate, step=step)
             if settings.metrics:
                 scores = score(estimate, truth, sample_rate=model.sample_rate, names=list(settings.metrics))
                 for name, value in scores.items():
                     found[name].append(float(value.mean()))
         return {name: mean for name, values in found.items() if (mean := _finite_mean(values)) is not None}
 
-    def _generate(self, step: int) -> None:
+    def _generate(self, step: int, log: Log) -> None:
         model, settings = self._module.synthesizer, self._settings
         if settings.n_examples == 0:
             return
@@ -163,7 +160,7 @@ class Validation:
             shown = [_assignment(row, model.labels) for row in spread.tolist()]
             audio = model.generate(labels=shown, iterations=settings.iterations, seed=0)
         for index, clip in enumerate(audio.cpu()):
-            self._log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
+            log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
 
 
 def _assignment(indices: Sequence[int], labels: LabelSet) -> dict[str, str]:

@@ -21,7 +21,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain
 
 DIGITS, SPEAKERS = ("0", "1", "2", "3"), ("ann", "bob")
 LABELLED = [
@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "labelled"
     checkpoint.save(
         folder,
-        model=compose.plain(compose.compose(LABELLED))["model"],
+        model=plain(compose(LABELLED))["model"],
         sample_rate=made.sample_rate,
         mel_dialect=made.dialect,
         weights=made.state_dict(),

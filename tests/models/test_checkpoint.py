@@ -137,7 +137,7 @@ def test_pruning_keeps_the_newest_and_clears_what_a_kill_left(tmp_path: Path):
         "audiodiff.models.checkpoint.os.system",
         "audiodiff.networks.wavenet.torch.load",
         "audiodiff.networks.wavenet.nn.Linear",
-        "audiodiff.training.run.command",
+        "audiodiff.cli.train.command",
         "audiodiff.io.audio.write",
         "audiodiff.models.checkpoint.save",
         "audiodiff_evil.Model",

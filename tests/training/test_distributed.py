@@ -22,7 +22,7 @@ from audiodiff.training import loop
 OUT = Path(__file__).parent
 fit = loop.fit
 
-def watched(**arguments):
+def watched(learner, settings, **arguments):
     seen, opened = [], arguments["batches"]
 
     @contextmanager
@@ -34,16 +34,16 @@ def watched(**arguments):
         with opened(step) as stream:
             yield watch(stream)
 
-    outcome = fit(**(arguments | {"batches": batches}))
-    weights = arguments["module"].state_dict()
-    density = arguments["module"].density.state()
+    outcome = fit(learner, settings, **(arguments | {"batches": batches}))
+    weights = learner.module.state_dict()
+    density = learner.module.density.state()
     left = {"weights": weights, "seen": seen, "density": density}
-    torch.save(left, OUT / f"rank{arguments['fabric'].global_rank}.pt")
+    torch.save(left, OUT / f"rank{learner.fabric.global_rank}.pt")
     return outcome
 
 loop.fit = watched
 if __name__ == "__main__":
-    cli.main()
+    cli()
 '''
 
 

@@ -122,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_written_names_the_one_before(
 def test_weights_that_are_not_finite_are_not_saved_by_a_failing_validation(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("audiodiff.training.loop._check_finite", lambda *_, **__: None)
+    monkeypatch.setattr("audiodiff.training.learner._check_finite", lambda *_, **__: None)
     monkeypatch.setattr(validation, "score", failing(RuntimeError("not finite")))
     broken = ("optimizer=sgd", "optimizer.lr=1e38", "train.clip_norm=null")
     with pytest.raises(TrainingError, match=r"the weight .* is not finite"):

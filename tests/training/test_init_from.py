@@ -12,7 +12,7 @@ import audiodiff
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step
 from audiodiff.training.initial import start_from
 from audiodiff.training.run import train
 from audiodiff.training.step import Float32Batch, seed_step
@@ -192,7 +192,7 @@ def test_a_resume_with_another_teacher_is_refused(recordings, tmp_path):
 @pytest.mark.parametrize("way", METHODS.values(), ids=METHODS.keys())
 def test_mixed_precision_leaves_a_gradient_and_the_teacher_as_it_was(way, teacher, recordings):
     config = runs.config(recordings, *way, from_teacher(teacher))
-    module = compose.build_training_step(config)
+    module = build_training_step(config)
     start_from(str(teacher), synthesizer=module.synthesizer, model=config["model"])
     audio = 0.1 * torch.randn(2, 1, 2048, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):

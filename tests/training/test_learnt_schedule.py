@@ -10,13 +10,13 @@ import audiodiff
 from audiodiff.diffusion.process import Variational
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step
 
 LEARNT = ("process=variational", "density=variational")
 
 
 def test_every_part_of_a_model_in_training_has_the_same_schedule(recordings: Path):
-    module = compose.build_training_step(runs.config(recordings, *LEARNT))
+    module = build_training_step(runs.config(recordings, *LEARNT))
     schedule = module.synthesizer.denoiser.schedule
     assert isinstance(schedule, Variational)
     assert module.synthesizer.denoiser.preconditioning.process is schedule
@@ -27,7 +27,7 @@ def test_every_part_of_a_model_in_training_has_the_same_schedule(recordings: Pat
 
 
 def test_a_process_without_memory_adds_no_weights(recordings: Path):
-    module = compose.build_training_step(runs.config(recordings))
+    module = build_training_step(runs.config(recordings))
     assert not [name for name in module.state_dict() if "schedule" in name]
 
 

@@ -13,10 +13,10 @@ from audiodiff.diffusion.density import UniformTime
 from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
-from audiodiff.training import compatibility as misfits
+from audiodiff.training import building
+from audiodiff.training.fabric import resolve_precision
 from audiodiff.training.log import NoiseLevels, spectrogram_image
-from audiodiff.training.loop import Settings
-from audiodiff.training.precision import resolve_precision
+from audiodiff.training.loop import TrainSettings
 from audiodiff.training.step import Denoising
 
 
@@ -66,7 +66,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_keeps_the_last_good_ch
 
 
 def test_weights_that_are_no_numbers_are_not_saved(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("audiodiff.training.loop._check_finite", lambda *_, **__: None)
+    monkeypatch.setattr("audiodiff.training.learner._check_finite", lambda *_, **__: None)
     with pytest.raises(TrainingError, match=r"the weight .* is not finite"):
         runs.trained(
             recordings, tmp_path / "run", "train.steps=4", "optimizer=sgd", "optimizer.lr=1e38", "train.clip_norm=null"
@@ -117,7 +117,7 @@ def test_accumulating_two_batches_is_one_batch_of_both(recordings: Path, tmp_pat
     # Without noise, and so with nothing random, the two see the same examples.
     monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
     monkeypatch.setattr(UniformTime, "__call__", lambda _, n, **__: torch.full((n,), 0.1))
-    monkeypatch.setattr(misfits, "of_range", lambda **_: ())  # Training at one level suits no grid.
+    monkeypatch.setattr(building, "range_problems", lambda **_: ())  # Training at one level suits no grid.
     same = ("train.steps=2", "optimizer=sgd", "optimizer.lr=0.1")
     runs.trained(recordings, tmp_path / "one", *same, "train.batch_size=4")
     runs.trained(recordings, tmp_path / "two", *same, "train.batch_size=2", "train.accumulate=2")
@@ -156,7 +156,7 @@ def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: int):
         "keep": 1,
     }
     with pytest.raises(ParameterError, match=f"train.{name}={value}"):
-        Settings(**(good | {name: value}), clip_norm=None, ema_decay=0.9, seed=0)
+        TrainSettings(**(good | {name: value}), clip_norm=None, ema_decay=0.9, seed=0)
 
 
 def test_precision_is_known_or_refused():

@@ -8,10 +8,10 @@ import runs
 import torch
 import yaml
 
+from audiodiff.cli import train
 from audiodiff.compat import OVERRIDES
 from audiodiff.models import checkpoint
-from audiodiff.training import config as compose
-from audiodiff.training import run as train
+from audiodiff.training.config import compose, plain
 from audiodiff.training.overrides import hydra_arguments
 
 NEW = {new: old for old, new in OVERRIDES.items()}
@@ -72,7 +72,7 @@ def test_old_overrides_are_those_of_today_with_a_notice(capsys: pytest.CaptureFi
     assert len(lines) == 3
     assert "schedule.warmup_steps is now lr_schedule.warmup_steps" in lines[1]
     with pytest.warns(FutureWarning, match=r"lr_schedule\.warmup_steps=3"):
-        assert compose.plain(compose.compose(given[1:2]))["lr_schedule"]["warmup_steps"] == 3
+        assert plain(compose(given[1:2]))["lr_schedule"]["warmup_steps"] == 3
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -82,8 +82,8 @@ def test_a_recipe_with_old_keys_is_read_as_of_today(tmp_path: Path):
     (recipes / "mine.yaml").write_text(
         "# @package _global_\nschedule: {warmup_steps: 7, final: 0.5}\nmodel: {starts_from_mel: true}\n"
     )
-    composed = compose.compose(["recipes=mine", "lr_schedule.final=0.25"], config_folders=(tmp_path,))
-    config = compose.plain(composed)
+    composed = compose(["recipes=mine", "lr_schedule.final=0.25"], config_folders=(tmp_path,))
+    config = plain(composed)
     assert config["lr_schedule"]["warmup_steps"] == 7
     assert config["lr_schedule"]["final"] == 0.25
     assert config["model"]["warm_start"] is True

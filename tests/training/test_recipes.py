@@ -12,10 +12,10 @@ from audiodiff.errors import AudiodiffError
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training import config as compose
+from audiodiff.training.config import compose, plain, recipe_root
 from audiodiff.training.run import train
 
-FOLDER = compose.recipe_root() / "recipes"
+FOLDER = recipe_root() / "recipes"
 RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.yaml"))
 # It samples through 200 steps of 36 layers.
 SLOW = {"sc09/unconditional", "sc09/class", "fsdd/diffwave"}
@@ -47,7 +47,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(recipe: str, *more: str) -> dict[str, Any]:
-    return compose.plain(compose.compose([f"recipes={recipe}", "debug=two_steps", "data.root=embedded", *more]))
+    return plain(compose([f"recipes={recipe}", "debug=two_steps", "data.root=embedded", *more]))
 
 
 @pytest.fixture(scope="module")

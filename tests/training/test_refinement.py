@@ -17,8 +17,8 @@ from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.models.mel_inverter import MelInverter
 from audiodiff.networks.embedding import Sinusoidal
 from audiodiff.networks.refiner import SpectralRefiner
-from audiodiff.training import config as compose
 from audiodiff.training.adversarial import Adversarial
+from audiodiff.training.building import build_training_step
 from audiodiff.training.refinement import Refinement, inverted_together
 from audiodiff.training.step import Float32Batch
 
@@ -29,7 +29,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def step(root: Path, *more: str) -> Refinement:
     torch.manual_seed(0)
-    module = compose.build_training_step(runs.config(root, *tiny.REFINING, *more))
+    module = build_training_step(runs.config(root, *tiny.REFINING, *more))
     assert isinstance(module, Refinement)
     return module
 
@@ -175,7 +175,7 @@ def test_what_makes_no_sense_is_refused(more: str, message: str, recordings: Pat
 
 def test_its_second_stage_starts_from_inversions_too(recordings: Path, monkeypatch: pytest.MonkeyPatch):
     small = ("method=adversarial", "method.n_steps=[1]", "method.discriminators.channels=2")
-    module = compose.build_training_step(runs.config(recordings, *tiny.REFINING, *small))
+    module = build_training_step(runs.config(recordings, *tiny.REFINING, *small))
     asked = []
     judged = Adversarial._judged
 

@@ -12,7 +12,7 @@ from audiodiff.dsp.level import active_rms
 from audiodiff.errors import ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.models.conditioners.degraded import DegradedConditioner
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step
 from audiodiff.training.restoration import Restoration
 from audiodiff.training.run import train
 from audiodiff.training.step import Float32Batch, TrainingStep
@@ -30,7 +30,7 @@ ONLY = dict.fromkeys(("recorded", "coloured", "babble", "low_passed", "clipped",
 
 def step(root: Path, *more: str) -> TrainingStep:
     torch.manual_seed(0)
-    return compose.build_training_step(runs.config(root, *TELLING, *more))
+    return build_training_step(runs.config(root, *TELLING, *more))
 
 
 def only(**shares: float) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import runs
 
+from audiodiff.cli import train
 from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import ParameterError
-from audiodiff.training import run as train
 from audiodiff.training.sweep import SweepTable
 
 TABLE = (

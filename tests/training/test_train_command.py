@@ -8,10 +8,10 @@ import runs
 import torch
 
 import audiodiff
+from audiodiff.cli import train
 from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint
-from audiodiff.training import config as compose
-from audiodiff.training import run as train
+from audiodiff.training.config import config_folder, recipe_root
 from audiodiff.training.overrides import hydra_arguments
 
 
@@ -35,10 +35,10 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 def test_help_names_every_group_and_recipe(say):
     code, text = say("--help")
     assert code == 0
-    for group in compose.config_folder().iterdir():
+    for group in config_folder().iterdir():
         if group.is_dir() and group.name != "hydra":
             assert f"{group.name}: " in text
-    for recipe in (compose.recipe_root() / "recipes").glob("*/*.yaml"):
+    for recipe in (recipe_root() / "recipes").glob("*/*.yaml"):
         assert f"{recipe.parent.name}/{recipe.stem}" in text
     assert max(len(line) for line in text.splitlines()) <= 120
 

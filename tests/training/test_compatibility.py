@@ -11,12 +11,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from audiodiff.errors import ParameterError
-from audiodiff.training import compatibility as misfits
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step
+from audiodiff.training.compatibility import check_choices
+from audiodiff.training.config import compose, config_folder, instantiate, plain
 from audiodiff.training.step import Float32Batch
 
 GROUPS = ("process", "preconditioning", "density", "objective")
-CHOICES = {group: sorted(path.stem for path in (compose.config_folder() / group).glob("*.yaml")) for group in GROUPS}
+CHOICES = {group: sorted(path.stem for path in (config_folder() / group).glob("*.yaml")) for group in GROUPS}
 MATRIX = list(itertools.product(*CHOICES.values()))
 TINY = (
     *("network.channels=4", "network.n_layers=1", "network.dilation_cycle=1", "++network.step_features=4"),
@@ -29,7 +30,7 @@ TINY = (
 def _base(network: str) -> DictConfig:
     """Compose what the choices are put into."""
     more = () if network == "diffwave" else ("network.n_fft=64", "network.hop_length=16")
-    config = compose.compose([f"network={network}", *TINY, *more])
+    config = compose([f"network={network}", *TINY, *more])
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
     return config
@@ -37,7 +38,7 @@ def _base(network: str) -> DictConfig:
 
 @cache
 def _option(group: str, name: str) -> DictConfig:
-    loaded = OmegaConf.load(compose.config_folder() / group / f"{name}.yaml")
+    loaded = OmegaConf.load(config_folder() / group / f"{name}.yaml")
     assert isinstance(loaded, DictConfig)
     return loaded
 
@@ -91,17 +92,17 @@ def _config(process: str, preconditioning: str, density: str, objective: str) ->
 
 
 def _n_steps(betas: Any) -> int:
-    return len(compose.instantiate(betas, name="betas")) if isinstance(betas, dict) else len(betas)
+    return len(instantiate(betas, name="betas")) if isinstance(betas, dict) else len(betas)
 
 
 @cache
 def _process(name: str) -> Any:
-    return compose.instantiate(_node("process", name, name), name="process")
+    return instantiate(_node("process", name, name), name="process")
 
 
 @cache
 def _problems(combination: tuple[str, ...]) -> list[str]:
-    return list(misfits.of_choices(_config(*combination), process=_process(combination[0])))
+    return list(check_choices(_config(*combination), process=_process(combination[0])))
 
 
 @cache
@@ -124,7 +125,7 @@ def _covering(combinations: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 def _trains_or_is_refused(combination: tuple[str, ...]) -> bool:
     """Build a combination and take two optimiser steps; return False where it is refused in words."""
     try:
-        module = compose.build_training_step(_config(*combination))
+        module = build_training_step(_config(*combination))
     except ParameterError as error:
         _assert_is_an_answer(str(error))
         return False
@@ -179,36 +180,43 @@ def test_the_whole_matrix_trains_or_is_refused():
         (("network=spectral_restorer", "network.level=0.1"), "conditioner=degraded and method=restoration"),
         (("method=restoration", "network=spectral_restorer", "network.level=0.1"), "conditioner=degraded"),
         (("conditioner=degraded", "network=spectral_restorer"), "method=restoration"),
+        (("preset=prior", "method=denoising"), "method=restoration"),
     ],
 )
-def test_who_tells_a_degraded_recording_and_who_hears_it_go_together(chosen: tuple[str, ...], missing: str):
-    more = ["audio=plain", "network=spectral_unconditional", "objective.by_noisy=true", "validation=loss"]
-    none = [] if "conditioner=degraded" in chosen else ["conditioner=none"]
-    config = compose.plain(compose.compose([*more, *none, *chosen]))
+def test_the_parts_of_a_prior_are_refused_without_each_other(chosen: tuple[str, ...], missing: str):
+    more = ["audio=plain", "objective.by_noisy=true", "validation=loss"]
+    if "preset=prior" not in chosen:
+        more.append("network=spectral_unconditional")
+        more += [] if "conditioner=degraded" in chosen else ["conditioner=none"]
+    config = plain(compose([*more, *chosen]))
     with pytest.raises(ParameterError, match=f"without {missing}"):
-        compose.build_training_step(config)
+        build_training_step(config)
 
 
 @pytest.mark.parametrize(
-    "left_out",
-    ["model.warm_start=true", "network=spectral_refiner", "method=refinement", "objective=mrstft"],
+    ("override", "missing"),
+    [
+        ("model.warm_start=false", "model.warm_start=true"),
+        ("network=spectral", "network=spectral_refiner"),
+        ("method=denoising", "method=refinement"),
+        ("objective=spectral", "objective=mrstft"),
+    ],
 )
-def test_who_makes_a_first_guess_and_who_mends_it_go_together(left_out: str):
-    config = compose.plain(compose.compose([choice for choice in tiny.REFINING if choice != left_out]))
-    with pytest.raises(ParameterError, match=f"without {left_out}: .* recipes=speech/vocoder"):
-        compose.build_training_step(config)
+def test_the_parts_of_a_refiner_are_refused_without_each_other(override: str, missing: str):
+    config = plain(compose([*tiny.REFINING, override]))
+    with pytest.raises(ParameterError, match=f"without {missing}: .* choose preset=refiner"):
+        build_training_step(config)
 
 
 @pytest.mark.parametrize("other", ["preconditioning=velocity", "process=vp_cosine"])
-def test_a_network_that_mends_gives_the_sound_itself(other: str):
-    config = compose.plain(compose.compose([*tiny.REFINING, other]))
+def test_a_refiner_predicts_the_sound_itself_on_a_flow(other: str):
+    config = plain(compose([*tiny.REFINING, other]))
     with pytest.raises(ParameterError, match="choose process=flow preconditioning=sample"):
-        compose.build_training_step(config)
+        build_training_step(config)
 
 
 @pytest.mark.parametrize("other", ["preconditioning=velocity", "process=vp_cosine"])
-def test_a_network_that_reads_the_clock_of_a_flow_is_given_one(other: str):
-    chosen = ["audio=plain", "network=spectral_restorer", "conditioner=degraded", "method=restoration", other]
-    config = compose.plain(compose.compose([*chosen, "objective.by_noisy=true", "validation=loss"]))
+def test_a_restorer_predicts_the_sound_itself_on_a_flow(other: str):
+    config = plain(compose(["audio=plain", "preset=prior", "validation=loss", other]))
     with pytest.raises(ParameterError, match="choose process=flow preconditioning=sample"):
-        compose.build_training_step(config)
+        build_training_step(config)

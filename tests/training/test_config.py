@@ -9,11 +9,13 @@ import torch
 
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet
-from audiodiff.training import config as compose
+from audiodiff.training.building import build_training_step, with_labels
+from audiodiff.training.config import compose, config_folder, instantiate, plain, recipe_root
+from audiodiff.training.datasets import crop_samples
 from audiodiff.training.step import TrainingStep
 
 SMALL = ("network.channels=8", "network.n_layers=2", "data.root=embedded")
-RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (compose.recipe_root() / "recipes").glob("*/*.yaml"))
+RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (recipe_root() / "recipes").glob("*/*.yaml"))
 TEACHER, FIRST_STAGE = "train.init_from=", "method.first_stage.where="
 STUDENTS = ("techniques/progressive", "techniques/consistency", "techniques/reflow")
 # What else has to be chosen for an option to fit; after TEACHER goes the folder of a trained model.
@@ -72,9 +74,7 @@ ALSO = {
     "sampler=discrete": ("network=diffwave", *COUNTING),
 }
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}"
-    for path in compose.config_folder().glob("*/*.yaml")
-    if path.parent.name != "hydra"
+    f"{path.parent.name}={path.stem}" for path in config_folder().glob("*/*.yaml") if path.parent.name != "hydra"
 )
 
 
@@ -96,12 +96,12 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(*overrides: str) -> dict:
-    return compose.plain(compose.compose([*SMALL, *overrides]))
+    return plain(compose([*SMALL, *overrides]))
 
 
 def built(config: dict) -> TrainingStep:
     labels = LabelSet(dict.fromkeys(config["data"]["labels"], ("one", "other")))
-    return compose.build_training_step(compose.with_labels(config, labels))
+    return build_training_step(with_labels(config, labels))
 
 
 def test_the_recipes_are_those_that_are_promised():
@@ -125,7 +125,7 @@ def test_every_recipe_composes_and_builds(recipe: str, teacher: Path, digits: Pa
     module = built(config)
     assert module.synthesizer.sample_rate == config["audio"]["sample_rate"]
     for name in ("optimizer", "lr_schedule", "logger"):
-        assert callable(compose.instantiate(config[name], name=name))
+        assert callable(instantiate(config[name], name=name))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -135,7 +135,7 @@ def test_every_option_of_every_group_composes_and_builds(option: str, teacher: P
     config = composed(option, *also)
     built(config)
     for name in ("optimizer", "lr_schedule", "logger"):
-        assert callable(compose.instantiate(config[name], name=name))
+        assert callable(instantiate(config[name], name=name))
 
 
 def test_a_recipe_beats_the_defaults_and_the_command_line_beats_the_recipe():
@@ -150,11 +150,11 @@ def test_a_recipe_beats_the_defaults_and_the_command_line_beats_the_recipe():
 def test_a_folder_of_ones_own_adds_recipes(tmp_path):
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mine.yaml").write_text("# @package _global_\nseed: 9\n")
-    config = compose.compose(["recipes=mine"], config_folders=(tmp_path,))
+    config = compose(["recipes=mine"], config_folders=(tmp_path,))
     assert config.seed == 9
 
 
-MISFITS = {
+REFUSED = {
     "audio.n_fft=200": "hop_length=256",
     "audio.f_max=20000.0": "f_max=20000.0 Hz must not pass half of sample_rate=22050 Hz; give f_max=11025.0 or less",
     "data.crop_seconds=1.0 data.crop_frames=null": (
@@ -169,42 +169,42 @@ MISFITS = {
     "data.n_channels=2 conditioner=none objective.by_noisy=true network=spectral_unconditional": "channels=2 must be 1",
     "network=diffwave process=diffwave50 network.in_channels=2": "set network.in_channels=1",
     "representation=log_mel conditioner=none network=wavenet objective=plain_l2": "set network.in_channels=80",
-    "network=diffwave": "counts 50 steps and the clock of the noise level is continuous: choose process=",
-    "network=diffwave process=diffwave50 preconditioning=edm": "counts 50 steps and the clock of the noise level is",
+    "network=diffwave": "has 50 steps and the clock of the process is continuous: choose process=",
+    "network=diffwave process=diffwave50 preconditioning=edm": "has 50 steps and the clock of the process is",
     "network=diffwave process=diffwave200": "set network.embedding.n_steps=200",
-    "process=diffwave50": "the process counts 50 steps and network.embedding expects a clock in [0, 1]: choose",
-    "density=discrete": "density=discrete draws the steps of a process that counts them, this one does not: choose",
+    "process=diffwave50": "the process has 50 steps and network.embedding expects a clock in [0, 1]: choose",
+    "density=discrete": "density=discrete draws the steps of a table, and this process has none: choose",
     "density=log_normal network=diffwave process=diffwave50": "noise levels that the steps of the process do not reach",
-    "sampler=discrete": "visits the steps of a process that counts them, this one does not: choose flow",
+    "sampler=discrete": "visits the steps of a table, and this process has none: choose sampler=flow",
     "sampler=diffwave_fast process=vp_linear sampler.n_steps=8": "n_steps=8 must be 6",
     "conditioner=none network=spectral_unconditional": "set objective.by_noisy=true",
     "conditioner=labels objective=plain_l2": "say where they are found, as in 'data.labels={digit: label}'",
-    "network=wavenet": "this network does not listen: choose network=spectral or network=diffwave, or conditioner=none",
+    "network=wavenet": "this network ignores it: choose network=spectral or network=diffwave, or conditioner=none",
     "conditioner=none objective.by_noisy=true": "of 80 bands): choose conditioner=mel, or network=",
     "conditioner=none objective=plain_l2 network=diffwave process=diffwave50": "80 features of it): choose",
     "sampler=karras network=diffwave process=diffwave50": "starts at sigma=80, and the clock of the process ends at "
-    "sigma=1.605, beyond which the network knows no noise level: choose sampler=flow",
+    "sigma=1.605, beyond which the network was not trained: choose sampler=flow",
     "process=ve preconditioning=velocity": "the network's target would grow with the noise, up to sigma=80; choose",
-    "process=edm density=log_normal sampler=karras": "small noise would all look alike; choose preconditioning=edm",
+    "process=edm density=log_normal sampler=karras": "tell small noise levels apart; choose preconditioning=edm",
     "process=edm preconditioning=edm sampler=karras": "nearly every example would be noise; choose density=log_normal",
     "process=edm preconditioning=edm density=log_normal": "nearly every step would be in noise; choose sampler=karras",
     "process=variational": "each of them needs the other: choose both, or density=uniform_time with another process",
     "process=variational density=variational preconditioning=edm": "would not be saved; choose preconditioning=v",
     "objective=vdm process=variational density=variational preconditioning=v": "as density=variational does",
     "objective=vdm density=log_normal": "a bound where the clock is drawn uniformly: choose density=uniform_time",
-    "objective=vdm objective.power._target_=audiodiff.diffusion.objective.Absolute": "weighs the squared error of x0",
-    "network=diffwave process=diffwave50 objective=vdm": "this process counts steps: choose objective=hybrid",
+    "objective=vdm objective.power._target_=audiodiff.diffusion.objective.Absolute": "weights the squared error of x0",
+    "network=diffwave process=diffwave50 objective=vdm": "this process has steps: choose objective=hybrid",
     "sampler.solver.name=adaptive sampler.n_steps=1": "sampler: sigmas=",
     "sampler.solver.name=ddpm +sampler.solver.variance=learned": "and this denoiser does not learn it: set model",
     "model.denoiser.learns_variance=true": "this objective does not train the variance: choose objective=hybrid",
     "method=progressive sampler.solver.name=heun": "set sampler.solver.name=euler",
-    "sampler.solver.name=shortcut": "was not told where to: choose recipes=techniques/shortcut, or",
+    "sampler.solver.name=shortcut": "has no step size as input: choose recipes=techniques/shortcut, or",
     "density=log_normal density.mean=5.0 process=ve": "of its noise levels outside sigma=0.002 to 80, where the clock",
     "density=log_normal density.mean=-5.0 preconditioning=edm sampler=karras": "the noisiest that density draws:",
     "++sampler.grid.t_start=1.0": "set sampler.grid.t_start=0.999",
     "sampler=diffwave_fast": "process=Flow must preserve the variance for a start from x_t ~ N(0, 1): choose",
     "sampler=diffwave_fast process=ve": "process=VE must preserve the variance for a start from x_t ~ N(0, 1): choose",
-    "audio=plain": "conditioner needs a mel dialect, and audio has none: choose audio=hifigan, say, or",
+    "audio=plain": "conditioner needs a mel dialect, and audio has none: choose audio=hifigan, or conditioner=none",
     "network=diffwave process=diffwave50 network.frame_bands=100": "has 80 features and this network needs 100",
     "network=diffwave process=diffwave50 +network.upsample._target_=audiodiff.networks.upsample.Upsampler "
     "+network.upsample.hop_length=256 +network.upsample.factors=[16,8]": "16 * 8 = 128 must multiply to hop_length=256",
@@ -215,44 +215,44 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("overrides", MISFITS)
-def test_what_cannot_fit_is_one_line_with_its_remedy(overrides: str):
+@pytest.mark.parametrize("overrides", REFUSED)
+def test_a_refusal_is_one_line_with_its_remedy(overrides: str):
     with pytest.raises(ParameterError) as raised:
-        compose.build_training_step(composed(*overrides.split()))
-    assert MISFITS[overrides] in str(raised.value)
+        build_training_step(composed(*overrides.split()))
+    assert REFUSED[overrides] in str(raised.value)
     assert str(raised.value).count("\n") == 0
 
 
-def test_each_of_several_misfits_has_its_line():
+def test_each_of_several_problems_has_its_line():
     with pytest.raises(ParameterError) as raised:
-        compose.build_training_step(composed("process=diffwave50", "preconditioning=epsilon", "data.crop_frames=1"))
+        build_training_step(composed("process=diffwave50", "preconditioning=epsilon", "data.crop_frames=1"))
     assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(ParameterError) as raised:
-        compose.build_training_step(composed("objective=hybrid"))
+        build_training_step(composed("objective=hybrid"))
     assert len(str(raised.value).splitlines()) == 2
     with pytest.raises(ParameterError) as raised:
-        compose.build_training_step(composed("density=discrete", "sampler=discrete"))
+        build_training_step(composed("density=discrete", "sampler=discrete"))
     assert len(str(raised.value).splitlines()) == 2
 
 
 def test_edm_tells_a_continuous_clock_whatever_the_process():
-    compose.build_training_step(composed("process=diffwave50", "preconditioning=edm"))
+    build_training_step(composed("process=diffwave50", "preconditioning=edm"))
 
 
 def test_a_crop_is_as_long_as_it_says():
-    assert compose.crop_samples(composed()) == 64 * 256
+    assert crop_samples(composed()) == 64 * 256
     seconds = composed("recipes=folder/unconditional", "data.crop_seconds=0.5")
-    assert compose.crop_samples(seconds) == 11025
+    assert crop_samples(seconds) == 11025
 
 
 def test_an_interpolation_to_nowhere_is_said_in_one_line():
     with pytest.raises(ParameterError, match=r"does not resolve: .*nowhere") as raised:
-        compose.plain(compose.compose(["data.root=${nowhere}"]))
+        plain(compose(["data.root=${nowhere}"]))
     assert "\n" not in str(raised.value)
 
 
 def test_an_untrained_model_starts_from_a_finite_loss():
-    module = compose.build_training_step(composed())
+    module = build_training_step(composed())
     from audiodiff.training.step import Float32Batch
 
     audio = 0.1 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))

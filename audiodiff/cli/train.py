@@ -1,0 +1,59 @@
+"""`audiodiff train`: compose a configuration with Hydra, and train."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.io.console import fail
+from audiodiff.training.config import composition_message, config_folder, instantiate, plain
+from audiodiff.training.overrides import hydra_arguments
+from audiodiff.training.sweep import note_refusal, takes_note
+
+
+def command(arguments: list[str]) -> None:
+    """Run `audiodiff train` with these arguments: Hydra's overrides and options."""
+    given = list(sys.argv)
+
+    @hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
+    def task(config: Any) -> None:
+        # DDP starts its other processes by the command line as it was given, with `train` in it.
+        sys.argv = given
+        hydra_config = HydraConfig.get()
+        run = Path(hydra_config.runtime.output_dir)
+        try:
+            resolved = plain(config)
+            if hydra_config.mode == RunMode.MULTIRUN and _n_processes(resolved) > 1:
+                raise ParameterError(
+                    f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by the "
+                    "command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
+                )
+            instantiate(resolved["task"], name="task")(resolved, run=run)
+        except AudiodiffError as error:
+            if not takes_note(hydra_config):
+                fail(error)
+            note_refusal(run, error)
+
+    sys.argv = [given[0], *hydra_arguments(arguments)]
+    # Hydra then raises its errors, instead of printing a screenful.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ParameterError(composition_message(error)))
+
+
+def _n_processes(config: Mapping[str, Any]) -> int:
+    """Return how many processes Fabric would start, 2 where that depends on the machine."""
+    devices = config["fabric"]["devices"]
+    if isinstance(devices, list):
+        return len(devices)
+    return int(devices) if str(devices).isdigit() else 2

@@ -1,0 +1,93 @@
+"""Datasets of a training run: recordings by split, and crops of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audiodiff.data import speech_folder
+from audiodiff.data.dataset import CropDataset
+from audiodiff.data.scanning import Scan, load_entries
+from audiodiff.errors import DataError, ParameterError
+from audiodiff.labels import LabelSet
+from audiodiff.training.config import absolute
+
+Config = Mapping[str, Any]
+
+
+def recordings(config: Config) -> Scan:
+    """Scan the recordings of a training configuration.
+
+    Raises:
+        ParameterError: if it names none.
+        DataError: if they are missing, or cannot be used.
+    """
+    data = config["data"]
+    if data["root"] is None:
+        raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
+    root = speech_folder() if data["root"] == "embedded" else absolute(data["root"])
+    if not root.exists():
+        raise DataError(f"data.root={data['root']} does not exist (as {root})")
+    columns = list(data["labels"].values())
+    return load_entries(root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=columns)
+
+
+def split_recordings(config: Config) -> Scan:
+    """Scan the recordings, of which some must be for training and some for validation.
+
+    Raises:
+        ParameterError, DataError: as `recordings`; also if a split is empty.
+    """
+    scan = recordings(config)
+    for split in ("train", "val"):
+        if split not in scan.splits:
+            raise DataError(
+                f"{config['data']['root']}: no recording is in the split {split!r} (there is "
+                f"{', '.join(scan.splits)}): training needs at least one to learn from and one to be measured on"
+            )
+    return scan
+
+
+def crops(
+    scan: Scan, split: str, *, config: Config, labels: LabelSet, sample_rate: int, n_channels: int
+) -> CropDataset:
+    """Return the crops of one split, balanced by label if it is the one for training."""
+    data = config["data"]
+    return CropDataset(
+        scan.split(split),
+        sample_rate=sample_rate,
+        n_channels=n_channels,
+        crop_samples=crop_samples(config),
+        seed=config["seed"],
+        labels=labels,
+        columns=data["labels"],
+        balance=data["balance"] if split == "train" else None,
+        alike=data["alike"],
+    )
+
+
+def crop_samples(config: Config) -> int:
+    """Return the length of a training crop in samples.
+
+    Raises:
+        ParameterError: unless exactly one of crop_frames and crop_seconds is given, and fits the hop.
+    """
+    data, audio = config["data"], config["audio"]
+    frames, seconds = data["crop_frames"], data["crop_seconds"]
+    if (frames is None) == (seconds is None):
+        raise ParameterError(
+            f"data.crop_frames={frames} and data.crop_seconds={seconds}: set exactly one of them, the other to null"
+        )
+    if frames is not None:
+        if not isinstance(frames, int) or frames < 1:
+            raise ParameterError(f"data.crop_frames={frames} must be a whole number, at least 1")
+        return int(frames) * int(audio["hop_length"])
+    if not isinstance(seconds, int | float):
+        raise ParameterError(f"data.crop_seconds={seconds} must be a number")
+    samples = round(seconds * audio["sample_rate"])
+    hop = audio["hop_length"] if audio.get("dialect") is not None else 1
+    if samples < 1 or samples % hop:
+        nearest = max(1, round(samples / hop)) * hop
+        raise ParameterError(
+            f"data.crop_seconds={seconds} is {samples} samples, which must be a multiple of audio.hop_length={hop}: "
+            f"set data.crop_seconds=null data.crop_frames={nearest // hop}"
+        )
+    return samples
