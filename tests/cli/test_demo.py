@@ -12,9 +12,12 @@ import typer
 
 import audiodiff
 from audiodiff.cli import demo
-from audiodiff.cli.demo import METRICS, demo_command, draw_spectrograms
+from audiodiff.cli.demo import demo_command
 from audiodiff.data import load_entries, speech_folder
 from audiodiff.errors import AudioFileError, TrainingError
+from audiodiff.evaluation import vocoding
+from audiodiff.evaluation.spectrograms import draw_spectrograms
+from audiodiff.evaluation.vocoding import METRICS
 from audiodiff.io import audio as audio_io
 from audiodiff.metrics import registry
 from audiodiff.training.overrides import hydra_arguments
@@ -53,10 +56,10 @@ def trained_already(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copytree(tiny_run, run, dirs_exist_ok=True)
 
     monkeypatch.setattr(demo, "train", train)
-    monkeypatch.setattr(demo, "DEFAULT_ITERATIONS", 1)
-    monkeypatch.setattr(demo, "GRIFFIN_LIM_ITERATIONS", 1)
-    load_whole = demo.load_whole
-    monkeypatch.setattr(demo, "load_whole", lambda *entry, **options: load_whole(*entry, **options)[:, :16384])
+    monkeypatch.setattr(vocoding, "DEFAULT_ITERATIONS", 1)
+    monkeypatch.setattr(vocoding, "GRIFFIN_LIM_ITERATIONS", 1)
+    load_whole = vocoding.load_whole
+    monkeypatch.setattr(vocoding, "load_whole", lambda *entry, **options: load_whole(*entry, **options)[:, :16384])
     scan = load_entries(speech_folder(), split="test")
     monkeypatch.setattr(demo, "load_entries", lambda *_, **__: replace(scan, entries=scan.entries[:1]))
 
@@ -65,10 +68,10 @@ def trained_already(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("stage", "error"),
     [
-        ("griffin_lim", RuntimeError("out of memory")),
-        ("draw_spectrograms", OSError(28, "No space left on device")),
-        ("audio_io.write", OSError(28, "No space left on device")),
-        ("metrics.summarise", MemoryError("1 GB wanted")),
+        ("evaluation.vocoding.griffin_lim", RuntimeError("out of memory")),
+        ("cli.demo.draw_spectrograms", OSError(28, "No space left on device")),
+        ("evaluation.vocoding.audio_io.write", OSError(28, "No space left on device")),
+        ("evaluation.vocoding.metrics.summarise", MemoryError("1 GB wanted")),
     ],
 )
 def test_a_comparison_that_fails_leaves_the_trained_model(
@@ -77,7 +80,7 @@ def test_a_comparison_that_fails_leaves_the_trained_model(
     def fails(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(f"audiodiff.cli.demo.{stage}", fails)
+    monkeypatch.setattr(f"audiodiff.{stage}", fails)
     with pytest.raises(typer.Exit) as leaving:
         demo_command(out=tmp_path / "demo")
     assert leaving.value.exit_code == 1
@@ -86,7 +89,7 @@ def test_a_comparison_that_fails_leaves_the_trained_model(
     assert f"generate-wav YOUR.wav --model {tmp_path / 'demo' / 'run'}" in said
     assert audiodiff.load(tmp_path / "demo" / "run", device="cpu").dialect is not None
     # The table is written before the pictures are drawn.
-    assert (tmp_path / "demo" / "metrics.json").exists() == (stage == "draw_spectrograms")
+    assert (tmp_path / "demo" / "metrics.json").exists() == (stage == "cli.demo.draw_spectrograms")
 
 
 @pytest.mark.usefixtures("trained_already")
