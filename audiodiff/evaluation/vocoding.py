@@ -15,12 +15,14 @@ from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim
 from audiodiff.errors import ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
-from audiodiff.models.vocoder import Vocoder
+from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import Mel
 
 METRICS = ("snr_db", "si_sdr_db", "pesq_wb", "stoi", "lsd", "mr_stft")
 GRIFFIN_LIM_ITERATIONS = 64
 
+Model = Synthesizer | MelInverter
 Vocode = Callable[[Mel, int], Tensor]
 
 
@@ -58,7 +60,7 @@ class Comparison:
     sample_rate: int
 
 
-def systems_of(model: Vocoder) -> tuple[System, ...]:
+def systems_of(model: Model) -> tuple[System, ...]:
     """Return a vocoder with and without the mel constraint, the constraint alone, Griffin-Lim, and the recording.
 
     Raises:
@@ -69,7 +71,7 @@ def systems_of(model: Vocoder) -> tuple[System, ...]:
         raise ParameterError("the model takes no mel spectrogram: give one that was trained with conditioner=mel")
     inverter = checkpoint.load("none", dialect=dialect)
 
-    def of(vocoder: Vocoder, iterations: int) -> Vocode:
+    def of(vocoder: Model, iterations: int) -> Vocode:
         return lambda mel, n_samples: vocoder.generate(mel, n_samples=n_samples, iterations=iterations)[0]
 
     def of_griffin_lim(mel: Mel, n_samples: int) -> Tensor:
@@ -88,7 +90,7 @@ def systems_of(model: Vocoder) -> tuple[System, ...]:
 
 
 def compare(
-    model: Vocoder,
+    model: Model,
     systems: Sequence[System],
     entries: Sequence[Entry],
     *,
