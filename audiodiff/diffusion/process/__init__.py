@@ -1,4 +1,4 @@
-"""Diffusion processes: how signal and noise are mixed as the clock runs.
+"""Diffusion processes: the mixture of signal and noise at each time t.
 
 | process | alpha_t | sigma = sigma_t / alpha_t | last |
 |---|---|---|---|

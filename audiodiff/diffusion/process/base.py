@@ -1,7 +1,7 @@
-"""What a process is.
+"""Base classes of diffusion processes.
 
-A process is a pair (alpha_t, sigma_t) with x_t = alpha_t * x0 + sigma_t * eps. Everything outside this package lives in
-the coordinate x = x_t / alpha_t = x0 + sigma * eps, where sigma = sigma_t / alpha_t.
+A process is a pair (alpha_t, sigma_t) with x_t = alpha_t * x0 + sigma_t * eps. Everything outside this package uses
+x = x_t / alpha_t = x0 + sigma * eps, where sigma = sigma_t / alpha_t.
 
 | here | elsewhere |
 |---|---|
@@ -21,7 +21,7 @@ Clock = Float[Tensor, "*batch"]
 
 
 class Process(ABC):
-    """Map a clock t to the mixture of signal and noise, and back; every function keeps the dtype of its argument."""
+    """A map from the clock t to the mixture of signal and noise, and back; functions keep the dtype of their argument."""
 
     @property
     @abstractmethod
@@ -42,11 +42,11 @@ class Process(ABC):
 
     @abstractmethod
     def alpha(self, sigma: Clock) -> Clock:
-        """Compute alpha_t from sigma directly, also where the clock is singular (sigma = 0)."""
+        """Compute alpha_t from sigma, also at sigma = 0, where the clock may be singular."""
 
     @abstractmethod
     def input_scale(self, sigma: Clock) -> Clock:
-        """Compute the factor that brings x to a size that a network can take: alpha_t, unless x_t itself grows."""
+        """Compute the factor that scales x for a network: alpha_t, unless x_t itself grows with the noise."""
 
     def sigma(self, t: Clock) -> Clock:
         """Compute sigma = sigma_t / alpha_t, the noise std in x = x0 + sigma * eps."""
@@ -63,7 +63,7 @@ class Process(ABC):
 
 
 class VariancePreserving(Process):
-    """A process with alpha_t^2 + sigma_t^2 = 1, so that x_t of data of unit variance keeps it."""
+    """A process with alpha_t^2 + sigma_t^2 = 1, so that x_t has unit variance if x0 has."""
 
     def alpha(self, sigma: Clock) -> Clock:
         return torch.rsqrt(1.0 + sigma**2)

@@ -1,4 +1,4 @@
-"""Processes in continuous time that preserve the variance, and the one that lies below them."""
+"""Variance-preserving and sub-variance-preserving processes in continuous time."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def _time_of_integral(integral: Clock, beta_min: float, beta_max: float) -> Cloc
 
 @dataclass(frozen=True)
 class VPLinear(VariancePreserving):
-    """Preserve the variance with beta(t) = beta_min + t * (beta_max - beta_min), in continuous time.
+    """Variance preserving with beta(t) = beta_min + t * (beta_max - beta_min), in continuous time.
 
     Args:
         beta_min: rate of noise at t = 0.
@@ -68,10 +68,10 @@ class VPLinear(VariancePreserving):
 
 @dataclass(frozen=True)
 class VPCosine(VariancePreserving):
-    """Preserve the variance with sigma = shift * tan(pi t / 2): alpha_t = cos(pi t / 2) where shift is 1.
+    """Variance preserving with sigma = shift * tan(pi t / 2): alpha_t = cos(pi t / 2) if shift is 1.
 
     Args:
-        shift: multiplies sigma at every t; above 1 the same clock is noisier, below 1 cleaner.
+        shift: multiplies sigma at every t; above 1 there is more noise at the same t.
 
     Example:
         >>> VPCosine().coefficients(torch.tensor([0.5]))
@@ -109,15 +109,15 @@ class VPCosine(VariancePreserving):
 
 @dataclass(frozen=True)
 class VPSigmoid(VariancePreserving):
-    """Preserve the variance with alpha_t^2 = (s(z_1) - s(z_t)) / (s(z_1) - s(z_0)), s the logistic function.
+    """Variance preserving with alpha_t^2 = (s(z_1) - s(z_t)) / (s(z_1) - s(z_0)), s the logistic function.
 
-    z_t runs evenly from start / temperature to end / temperature. alpha_t = 0 at t = 1 is singular in
+    z_t increases linearly from start / temperature to end / temperature. alpha_t = 0 at t = 1 is singular in
     x = x_t / alpha_t: grids start at t = 0.999.
 
     Args:
         start: the argument of the logistic function at t = 0, times the temperature.
         end: likewise at t = 1.
-        temperature: below 1 the change from signal to noise is more sudden.
+        temperature: below 1 the change from signal to noise is steeper.
 
     Example:
         >>> VPSigmoid().coefficients(torch.tensor([0.5]))
@@ -178,7 +178,7 @@ class VPSigmoid(VariancePreserving):
 
 @dataclass(frozen=True)
 class SubVP(Process):
-    """Stay below the preserved variance: alpha_t = exp(-B / 2) and sigma_t = 1 - exp(-B), B the integral of beta.
+    """Below the preserved variance: alpha_t = exp(-B / 2) and sigma_t = 1 - exp(-B), B the integral of beta.
 
     Here sigma = 2 sinh(B / 2) and alpha^2 + sigma alpha - 1 = 0.
 

@@ -1,7 +1,7 @@
-"""Between processes: a model that was trained under one is sampled under another.
+"""Conversion between processes, to sample a model under another process than that of its training.
 
-In x = x_t / alpha_t a denoiser is a function of sigma, whatever the process, so that a grid of another process needs no
-conversion: its sigmas have only to lie in `sigma_range` of the process of training. What is there as x_t is converted.
+A denoiser is a function of x = x_t / alpha_t and sigma, whatever the process, so that a grid of another process needs no
+conversion: its sigmas only have to lie in `sigma_range` of the process of training. A given x_t is converted.
 """
 
 import math
@@ -17,7 +17,7 @@ from audiodiff.types import Signal
 
 
 def sigma_range(process: Process) -> tuple[float, float]:
-    """Return sigma at the two ends of a process's clock; the greater is inf, or above 1e15, where alpha_t ends at 0.
+    """Return sigma at the two ends of a process's clock; the greater is inf, or above 1e15, if alpha_t ends at 0.
 
     Example:
         >>> from audiodiff.diffusion.process import VELinear
@@ -31,13 +31,13 @@ def sigma_range(process: Process) -> tuple[float, float]:
 def convert(
     x_t: Signal, t: Float[Tensor, "batch"], *, source: Process, target: Process
 ) -> tuple[Signal, Float[Tensor, "batch"]]:
-    """Carry x_t of one process to the x_t of another that holds the same signal at the same sigma.
+    """Convert x_t of one process to the x_t of another with the same signal and sigma.
 
     Args:
         x_t: alpha_t * x0 + sigma_t * eps of the source.
         t: clock of the source, one per example; give float64 near the ends.
         source: the process that x_t belongs to.
-        target: the process that it is to belong to.
+        target: the process to convert to.
 
     Returns: x_t and t of the target.
 
@@ -55,7 +55,7 @@ def convert(
     sigma = sigma_t / alpha_t
     least, greatest = sigma_range(target)
     for value in sigma.tolist():
-        # A rounding's width around the ends.
+        # Rounding at the ends.
         if not (math.isfinite(value) and least * (1.0 - 1e-6) <= value <= greatest * (1.0 + 1e-6)):
             raise ParameterError(
                 f"t={t.tolist()} of the source holds sigma={value:.6g}, and the target's clock runs from "

@@ -1,4 +1,4 @@
-"""Processes in the steps of a table, and the tables."""
+"""Processes in the steps of a table of betas, and common tables."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def betas_of_alpha_bar(alpha_bar: Sequence[float], *, largest: float = 0.999) ->
     """Return the betas whose products are a table of alpha_bar, each clipped to `largest`.
 
     Args:
-        alpha_bar: what is left of the signal's power after each step, decreasing.
+        alpha_bar: the remaining power of the signal after each step, decreasing.
         largest: clips a beta, so that a table may end at 0.
 
     Raises:
@@ -75,11 +75,11 @@ def cosine_betas(n: int, *, offset: float = 0.008, largest: float = 0.999) -> tu
 
 @dataclass(frozen=True)
 class DiscreteVP(VariancePreserving):
-    """Preserve the variance in the steps of a table of betas; the clock is the step's index, 0 the least noisy.
+    """Variance preserving in the steps of a table of betas; the clock is the step's index, 0 the least noisy.
 
     alpha at step k is sqrt(alpha_bar_k), the root of the product of 1 - beta over steps 0 to k. Between steps alpha is
-    interpolated linearly, which gives DiffWave's fractional steps; outside the table the clock stays at its ends,
-    because a network knows no other steps.
+    interpolated linearly, which gives DiffWave's fractional steps; outside the table the clock is clamped to
+    its ends, the only steps that a network has been trained on.
 
     Args:
         betas: the table, each in (0, 1).
@@ -111,7 +111,7 @@ class DiscreteVP(VariancePreserving):
         return torch.cumprod(1.0 - torch.tensor(self.betas, dtype=torch.float64), dim=0).sqrt()
 
     def _around(self, t: Clock) -> tuple[Clock, Clock, Clock]:
-        """Return the table's values at the step below t and the step above it, and where t stands between them."""
+        """Return the table's values at the steps below and above t, and the fraction of t between them."""
         alphas = self._alphas.to(t.device)
         low = torch.clamp(t.floor(), 0.0, self.last - 1.0).long()
         return alphas[low], alphas[low + 1], t - low
@@ -124,8 +124,7 @@ class DiscreteVP(VariancePreserving):
 
     def rates(self, t: Clock) -> tuple[Clock, Clock]:
         # A difference over one step around t, which is continuous and at a whole step the central difference: the slope
-        # of the interpolation itself jumps there, where the clock is known to its last digit only, and a target that
-        # jumps is no target.
+        # of the interpolation itself jumps there, and rounding of the clock would decide a network's target.
         before, after = torch.clamp(t - 0.5, min=0.0), torch.clamp(t + 0.5, max=self.last)
         alpha_rate = (self.coefficients(after)[0] - self.coefficients(before)[0]) / (after - before)
         alpha_t, sigma_t = self.coefficients(t)

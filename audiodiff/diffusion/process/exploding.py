@@ -1,4 +1,4 @@
-"""Processes that add noise and leave the signal as it is."""
+"""Variance-exploding processes, which add noise to an unscaled signal."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from audiodiff.errors import ParameterError
 
 @dataclass(frozen=True)
 class VE(Process):
-    """Let the variance explode: alpha_t = 1 and sigma_t = sigma_min * (sigma_max / sigma_min)^t.
+    """Variance exploding: alpha_t = 1 and sigma_t = sigma_min * (sigma_max / sigma_min)^t.
 
     The network sees x / sqrt(1 + sigma^2), since x itself is as large as sigma.
 
@@ -62,11 +62,11 @@ class VE(Process):
 
 @dataclass(frozen=True)
 class VELinear(Process):
-    """Let the noise grow evenly: alpha_t = 1 and sigma_t = sigma_max * t, the process of EDM with its clock in [0, 1].
+    """Variance exploding with linear growth: alpha_t = 1 and sigma_t = sigma_max * t, EDM's process with t in [0, 1].
 
-    The paths of x under it are straight where x0 is known, which suits large steps. Karras et al. draw the noise level
-    of training from a log-normal density and space the grid of sampling by their own rule (`density=log_normal`,
-    `sampler=karras`): even steps of this clock would hardly see small noise.
+    The paths of x are straight where x0 is known, which suits large steps. Karras et al. draw sigma in training from a
+    log-normal distribution and space the grid of sampling by their own rule (`density=log_normal`, `sampler=karras`):
+    uniform steps of this clock would hardly reach small noise.
 
     Args:
         sigma_max: noise std at t = 1.

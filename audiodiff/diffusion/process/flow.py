@@ -1,4 +1,4 @@
-"""The straight path between signal and noise."""
+"""Rectified flow: the straight path between signal and noise."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A noise schedule that is learnt."""
+"""A learnt noise schedule."""
 
 import torch
 from jaxtyping import Float
@@ -8,14 +8,14 @@ from audiodiff.diffusion.process.base import Clock, VariancePreserving
 from audiodiff.errors import ParameterError
 
 _FINEST = 2.0**-51
-"""The rounding of sums that float64 makes near 1."""
+"""Rounding error of float64 sums near 1."""
 
 _MOST_STEPS = 100
-"""Of a search in which each step halves either the bracket or the step before it."""
+"""Limit of a search in which each step halves either the bracket or the previous step."""
 
 
 class Variational(nn.Module, VariancePreserving):
-    """Preserve the variance with a learnt monotone gamma(t) = -log SNR between two fixed ends.
+    """Variance preserving with a learnt monotone gamma(t) = -log SNR between two fixed ends.
 
     With u = (gamma - gamma_min) / (gamma_max - gamma_min), the clock is t = w_0 u + sum over k of w_k L_k(u), where L_k
     is the logistic function of (u - centre_k) / width_k, shifted and scaled to run from 0 to 1: a network of one hidden
@@ -23,8 +23,8 @@ class Variational(nn.Module, VariancePreserving):
     [0, 1] makes u follow the density dt / du, which is what `VariationalTime` learns. gamma(t) is found by Newton's
     method, to the precision of float64.
 
-    The ends stay as they are: with a loss in continuous time they do not enter the bound but through its prior and
-    reconstruction, and to learn them the network would have to be evaluated there (Kingma and Gao 2023, section 2).
+    The ends are fixed: with a loss in continuous time they enter the bound only through its prior and reconstruction,
+    and learning them would need evaluations of the network there (Kingma and Gao 2023, section 2).
     `c_noise`, which the network sees, is u: it does not move while the schedule is learnt.
 
     Args:
@@ -48,7 +48,7 @@ class Variational(nn.Module, VariancePreserving):
             raise ParameterError(f"n_units={n_units} must not be negative")
         self.gamma_min = gamma_min
         self.gamma_max = gamma_max
-        # Half the weight on u itself, which keeps the slope dt / du from 0; the units of even width fill the range.
+        # Half the weight is on u itself, which keeps dt / du above 0; units of equal width cover the range.
         self.logits = nn.Parameter(torch.zeros(n_units + 1))
         with torch.no_grad():
             self.logits[0] = torch.tensor(max(n_units, 1.0)).log()
@@ -60,7 +60,7 @@ class Variational(nn.Module, VariancePreserving):
         logits, centre_logits, log_widths = (
             part.to(u.device).double() for part in (self.logits, self.centre_logits, self.log_widths)
         )
-        # Centres within [0, 1]: a unit beyond would have no rise left to be scaled.
+        # Centres within [0, 1]: a unit outside would not rise within the range.
         weights, centres, rates = torch.softmax(logits, dim=0), torch.sigmoid(centre_logits), torch.exp(-log_widths)
         logistic = torch.sigmoid((u.double()[..., None] - centres) * rates)
         first, last = torch.sigmoid(-centres * rates), torch.sigmoid((1.0 - centres) * rates)
@@ -74,7 +74,7 @@ class Variational(nn.Module, VariancePreserving):
 
     @torch.no_grad()
     def _fraction(self, t: Clock) -> Clock:
-        """Compute u(t) in float64 by Newton's method, halving the bracket where a step is not half the last one."""
+        """Compute u(t) in float64 by Newton's method, bisecting where a step is not half of the last one."""
         t = t.double()
         low, high, u, last_move = torch.zeros_like(t), torch.ones_like(t), torch.full_like(t, 0.5), torch.ones_like(t)
         for _ in range(_MOST_STEPS):
