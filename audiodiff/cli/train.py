@@ -16,7 +16,7 @@ from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.io.console import fail
 from audiodiff.training.config import composition_message, config_folder, instantiate, plain
 from audiodiff.training.overrides import hydra_arguments
-from audiodiff.training.sweep import note_refusal, takes_note
+from audiodiff.training.sweep import has_table, record_refusal
 
 
 def command(arguments: list[str]) -> None:
@@ -38,9 +38,9 @@ def command(arguments: list[str]) -> None:
                 )
             instantiate(resolved["task"], name="task")(resolved, run=run)
         except AudiodiffError as error:
-            if not takes_note(hydra_config):
+            if not has_table(hydra_config):
                 fail(error)
-            note_refusal(run, error)
+            record_refusal(run, error)
 
     sys.argv = [given[0], *hydra_arguments(arguments)]
     # Hydra then raises its errors, instead of printing a screenful.

@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning: few steps whose end discriminators are to take for real."""
+"""Adversarial fine-tuning: few-step sampling trained with discriminators."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,21 +25,22 @@ from audiodiff.types import Sigma, Signal, Waveform
 
 
 class Adversarial(TrainingStep):
-    """Sample with one of a few numbers of steps, and train all of them together on what comes out.
+    """Sample with 1, 2 or 4 steps, drawn for each batch, and train through all of them.
 
-    The model is to deceive the discriminators (hinge loss), to move their layers as the recording does (feature
-    matching), and to have its mel spectrogram; the discriminators are to tell both apart. One backward pass serves
-    both: in the model's terms the discriminators are constants, and in theirs the sample is.
+    The loss of the model is the sum of a hinge loss of the discriminators, the distance of their features for sample
+    and recording (feature matching), and the distance of log-mels. The discriminators are trained to separate samples
+    from recordings. One backward pass serves both: the model's losses treat the discriminators as constants, and the
+    discriminators' loss the sample.
 
     Args:
-        synthesizer: the model, trained before, with `train.init_from`; its sampler's solver and grid are unrolled.
-        objective: not asked; the first stage's.
-        density: likewise.
-        discriminators: what is to be deceived.
-        mel: of which the logarithms are compared.
-        n_steps: numbers of steps, of which each batch draws one.
+        synthesizer: a trained model, from `train.init_from`; its sampler's solver and grid are unrolled.
+        objective: not used.
+        density: not used.
+        discriminators: the discriminators.
+        mel: dialect of the compared log-mels.
+        n_steps: numbers of steps.
         adversarial: weight of the hinge loss.
-        feature_matching: weight of the layers' distance.
+        feature_matching: weight of the distance of features.
         mel_distance: weight of the mean distance of log-mels.
 
     Raises:
@@ -65,7 +66,7 @@ class Adversarial(TrainingStep):
         super().__init__(synthesizer=synthesizer, objective=objective, density=density)
         representation = synthesizer.representation
         if not isinstance(representation, WaveformRepresentation) or representation.n_channels != 1:
-            raise ParameterError("method=adversarial judges mono waveforms: choose representation=waveform")
+            raise ParameterError("method=adversarial trains mono waveforms: choose representation=waveform")
         if not n_steps:
             raise ParameterError("method.n_steps=[] must name a number of steps, as [1, 2, 4] does")
         for n in n_steps:
@@ -87,18 +88,18 @@ class Adversarial(TrainingStep):
         self.n_steps = tuple(n_steps)
         self._shown: dict[str, float] = {}
 
-    def learnt(self) -> Iterable[nn.Parameter]:
+    def trainable(self) -> Iterable[nn.Parameter]:
         return [*self.synthesizer.parameters(), *self.discriminators.parameters()]
 
     def state(self) -> Mapping[str, Tensor]:
         return self.discriminators.state_dict()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        # Empty where a run of another method goes on as this one: its discriminators begin anew.
+        # Empty after a run of another method: the discriminators then start from new weights.
         if state:
             self.discriminators.load_state_dict(dict(state))
 
-    def shown(self) -> Mapping[str, float]:
+    def logged(self) -> Mapping[str, float]:
         return self._shown
 
     def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
@@ -116,7 +117,7 @@ class Adversarial(TrainingStep):
             sample = sample * condition.mask.unsqueeze(1)
         with torch.autocast(batch.audio.device.type, enabled=False):
             fake, _ = self.synthesizer.representation.decode(sample.float(), noise=noise, n_samples=x0.shape[-1])
-            of_model, of_discriminators = self._judged(fake, batch.audio)
+            of_model, of_discriminators = self._compared(fake, batch.audio)
         model = sum(self._weights[name] * loss for name, loss in of_model.items())
         assert isinstance(model, Tensor)
         parts = {**of_model, "discriminators": of_discriminators}
@@ -125,7 +126,7 @@ class Adversarial(TrainingStep):
         return model + of_discriminators, of_model["mel_distance"].detach(), sigma
 
     def _sampler(self, audio: Waveform, condition: Condition, generator: torch.Generator) -> Sampler:
-        """Return the model's sampler, which starts from inversions where the model does."""
+        """Return the model's sampler, which starts from an inversion of the mel if the model does."""
         model = self.synthesizer
         if not model.warm_start:
             return model.sampler
@@ -135,13 +136,13 @@ class Adversarial(TrainingStep):
         )
         return replace(model.sampler, start=partial(beside_noise, guess))
 
-    def _judged(self, fake: Waveform, real: Waveform) -> tuple[dict[str, Losses], Losses]:
+    def _compared(self, fake: Waveform, real: Waveform) -> tuple[dict[str, Losses], Losses]:
         """Return the losses of the model by name, and that of the discriminators."""
-        # Clips shorter than the windows are followed by silence.
+        # Clips shorter than the windows are padded with silence.
         missing = max(0, self.discriminators.least_samples - real.shape[-1])
         fake, real = F.pad(fake, (0, missing)), F.pad(real, (0, missing))
         of_real, of_fake = self.discriminators(real), self.discriminators(fake.detach())
-        told = sum(
+        separation = sum(
             (F.relu(1.0 - right).mean(dim=1) + F.relu(1.0 + wrong).mean(dim=1))
             for (right, _), (wrong, _) in zip(of_real, of_fake, strict=True)
         )
@@ -154,10 +155,10 @@ class Adversarial(TrainingStep):
             for own, its in zip(features, others, strict=True)
         ]
         mel_distance = (self.mel.mel(fake[:, 0]) - self.mel.mel(real[:, 0])).abs().flatten(1).mean(dim=1)
-        assert isinstance(told, Tensor)
+        assert isinstance(separation, Tensor)
         assert isinstance(deceived, Tensor)
         return {
             "adversarial": deceived / len(judged),
             "feature_matching": torch.stack(distances).mean(dim=0),
             "mel_distance": mel_distance,
-        }, told / len(judged)
+        }, separation / len(judged)

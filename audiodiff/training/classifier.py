@@ -1,4 +1,4 @@
-"""What `audiodiff train` does where the task is a classifier: learn, measure on what was held out, save."""
+"""Training of a classifier: learn, measure on held-out recordings, save."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -33,11 +33,11 @@ _MAX_SECONDS_HEARD = 60.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended.
+    """Result of a training.
 
     Args:
         step: optimiser steps that were made.
-        accuracies: by split and label, how many recordings were recognised, and of how many.
+        accuracies: by split and label, the numbers of recognised and of all recordings.
     """
 
     step: int
@@ -46,13 +46,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ClassifierTraining:
-    """Train a classifier as a configuration says.
+    """Train a classifier.
 
-    A sound's level is not varied: the classifier brings all to one.
+    The level of sounds is not varied, since the classifier normalises it.
 
     Args:
         n_mels, channels, n_features, dropout: of the classifier.
-        shift_seconds: up to so much silence comes before and after each sound, at random.
+        shift_seconds: greatest length of silence before and after each sound, drawn at random.
         least_snr_db, most_snr_db: the power ratio of sound and added white noise is drawn between them.
 
     Raises:
@@ -87,7 +87,7 @@ class ClassifierTraining:
         labels = label_set(scan.split("train"), columns)
         for name, known in labels.vocabularies.items():
             if len(known) < 2:
-                raise ParameterError(f"data.labels: {name} has but one value, {known[0]!r}: there is nothing to tell")
+                raise ParameterError(f"data.labels: {name} has only one value, {known[0]!r}: give at least two")
         dataset = crops(scan, "train", config=config, labels=labels, sample_rate=sample_rate, n_channels=1)
         torch.manual_seed(seed)
         model = Classifier(
@@ -169,7 +169,7 @@ class ClassifierTraining:
         sample_rate: int,
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "batch 1 new_time"], Int[Tensor, "batch"]]:
-        """Put silence before and after sounds, and noise on all of it; return them with their new lengths."""
+        """Add silence before and after sounds, and noise; return them with their new lengths."""
         most = round(self.shift_seconds * sample_rate)
         before, after = torch.randint(most + 1, (2, len(audio)), generator=generator)
         longer = n_valid + before + after
@@ -188,7 +188,7 @@ class ClassifierTraining:
 def accuracy(
     model: Classifier, entries: Sequence[Entry], truth: Int[Tensor, "entries labels"], *, name: str
 ) -> dict[str, tuple[int, int]]:
-    """Count for every label the recordings whose value is recognised, and those whose value is known."""
+    """Count for every label the recognised recordings, and those of known value."""
     clips: list[Tensor] = []
     with progress(f"listening to {name}", total=len(entries)) as bar:
         for entry in entries:
@@ -221,7 +221,7 @@ def _loss(
 
 
 def _checked(config: Mapping[str, Any], *, run: Path) -> tuple[int, int, int, int]:
-    """Return steps, batch size, seed and rate, having refused what a classifier's training cannot do."""
+    """Return steps, batch size, seed and rate, and refuse settings that a classifier cannot be trained with."""
     train, data = config["train"], config["data"]
     check_whole(train["steps"], name="train.steps", least=1)
     check_whole(train["batch_size"], name="train.batch_size", least=1)
@@ -229,10 +229,10 @@ def _checked(config: Mapping[str, Any], *, run: Path) -> tuple[int, int, int, in
     check_whole(config["seed"], name="seed", least=0)
     for name in ("resume", "init_from"):
         if train[name] is not None:
-            raise ParameterError(f"train.{name}={train[name]}: a classifier is trained anew, in minutes; leave it out")
+            raise ParameterError(f"train.{name}={train[name]}: a classifier starts from new weights; leave it out")
     if not data["labels"]:
         raise ParameterError(
-            "data.labels={} must name what is to be told apart and the column that says it, as in "
+            "data.labels={} must name the labels to recognise and their columns, as in "
             "data.labels={digit: label}; the column folder is the name of a file's folder"
         )
     if (run / "checkpoints" / checkpoint.LATEST).exists():

@@ -1,7 +1,7 @@
 """Few-step students of a frozen teacher: progressive distillation, consistency distillation and reflow.
 
-Teacher and student see the same condition. What a step draws comes from its generator alone, and the teacher never
-changes, so that a resume is as exact as that of any other training.
+Teacher and student have the same condition. A step draws from its generator alone, and the teacher never changes: a
+resume is as exact as that of any other training.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +27,11 @@ Step = Callable[[Denoise, Signal, Sigma, Sigma], Signal]
 
 
 class Distillation(TrainingStep):
-    """Train a student on what a frozen teacher says.
+    """Train a student on targets of a frozen teacher.
 
     Args:
         synthesizer: the student.
-        objective: compares the student's prediction with the x0 that the teacher gives rise to.
+        objective: compares the student's prediction with the x0 that follows from the teacher.
         density: the distribution of sigma, where the method does not draw steps of a grid.
         teacher: the trained model; `train.init_from` starts the student from the same.
 
@@ -54,19 +54,19 @@ class Distillation(TrainingStep):
         return {"teacher": weights_digest(self.teacher)}
 
     def _bound_teacher(self, condition: Condition) -> Denoise:
-        # Whoever switches the student between training and evaluation switches all that is inside this module.
+        # Switching the student between training and evaluation also switches the modules inside this one.
         return self.teacher.eval().denoiser.bind(condition)
 
 
 class Progressive(Distillation):
-    """Teach one Euler step of the student to arrive where two of the teacher's do: half the steps, one round a run.
+    """Progressive distillation: one Euler step of the student replaces two of the teacher.
 
-    The next round is a run of its own that starts from this one, with half of its n_steps.
+    A run halves the number of steps once; the next run starts from it, with half of its n_steps.
 
     Args:
         synthesizer: the student, sampled with n_steps steps of `euler` on its own grid.
         objective: as for Distillation; truncated_snr is the paper's weighting.
-        density: not drawn from.
+        density: not used.
         teacher: the trained model.
         n_steps: the student's steps, half of the teacher's.
 
@@ -104,17 +104,17 @@ class Progressive(Distillation):
 
 
 class Consistency(Distillation):
-    """Teach the student to say at every level where the teacher's flow ends: f(x, sigma) = f(x', sigma').
+    """Consistency distillation: predict the end of the teacher's flow at every level, f(x, sigma) = f(x', sigma').
 
-    x' is where one step of the teacher from sigma leads, and f(x, 0) = x by definition. Here f(x, sigma) is
-    D(x, sigma) itself, a jump to 0: no network is asked at the boundary, so none has to be bent to the identity there.
+    x' is the result of one step of the teacher from sigma, and f(x, 0) = x by definition. Here f(x, sigma) is
+    D(x, sigma) itself, a jump to 0: the network is not evaluated at sigma = 0, and needs no identity there.
 
     Args:
         synthesizer: the student, sampled with `consistency`.
         objective: as for Distillation; huber is near the improved technique's pseudo-Huber.
-        density: not drawn from.
+        density: not used.
         teacher: the trained model.
-        n_levels: steps of the student's grid, between whose levels it is to be consistent: few are learnt soon, and
+        n_levels: steps of the student's grid, between whose levels it is made consistent: few are learnt quickly, but
             inherit the errors of the teacher's large steps.
         step: carries x from one level to the next with the teacher.
 
@@ -145,7 +145,7 @@ class Consistency(Distillation):
             x = self._noisy(x0, sigma, condition, generator)
         with own_target():
             landing = self._step(self._bound_teacher(condition), x, sigma, sigma_next)
-            # At sigma' = 0 another level stands in, and its result is not used.
+            # Where sigma' = 0 the network is evaluated at another level, and the result is not used.
             level = torch.where(sigma_next > 0.0, sigma_next, sigma)
             onward = self.synthesizer.denoiser.bind(condition)(landing, level)
             target = torch.where(pad_dims_like(sigma_next, x) > 0.0, onward, landing)
@@ -156,17 +156,17 @@ class Consistency(Distillation):
 
 
 class Reflow(Distillation):
-    """Train on pairs of noise and what the teacher's flow makes of it, joined by straight lines.
+    """Reflow: train on straight paths between noise and the sound that the teacher's flow makes from it.
 
-    The teacher carries x at its first level to x0; x = x0 + (sigma / sigma_first) (x_first - x0) lies between.
+    The teacher samples x0 from x_first; training uses x = x0 + (sigma / sigma_first) (x_first - x0) between them.
 
     Args:
         synthesizer: the student.
         objective: as for Distillation.
         density: the distribution of sigma.
         teacher: the trained model.
-        n_steps: of the teacher's sampling, on its own grid, anew for every batch.
-        solver: of the teacher's sampling; one that draws no noise.
+        n_steps: of the teacher's sampling on its own grid, new for every batch.
+        solver: of the teacher's sampling; it must draw no noise.
 
     Source: Liu et al. 2023 (rectified flow), algorithm 1 with reflow.
     """

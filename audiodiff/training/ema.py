@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is what a checkpoint gives to users."""
+"""Exponential moving average of the weights, which a checkpoint contains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from audiodiff.errors import ParameterError
 class Ema:
     """Average a module's parameters over the steps of training.
 
-    Early steps count less far back: the decay of step n is min(decay, (1 + n) / (10 + n)).
+    The average is shorter at first: the decay of step n is min(decay, (1 + n) / (10 + n)).
 
     Args:
-        module: whose parameters are followed; its buffers are taken as they are.
+        module: whose parameters are averaged; its buffers are not.
         decay: of the average per step; 0 keeps the weights of the last step.
     """
 
@@ -28,7 +28,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step`, counted from 0."""
+        """Update the average with the weights after optimiser step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
         parameters = [parameter.detach() for parameter in self._module.parameters()]
         torch._foreach_lerp_(list(self.shadow.values()), parameters, 1.0 - decay)
@@ -38,14 +38,14 @@ class Ema:
         return self._module.state_dict() | self.shadow
 
     def load_shadow(self, shadow: dict[str, Tensor]) -> None:
-        """Take over a saved average."""
+        """Restore a saved average."""
         with torch.no_grad():
             for name, tensor in self.shadow.items():
                 tensor.copy_(shadow[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the module compute with the averaged weights for a while."""
+        """Give the module the averaged weights within a block."""
         own = {name: parameter.detach().clone() for name, parameter in self._module.named_parameters()}
         self._copy(self.shadow)
         try:

@@ -1,7 +1,7 @@
-"""A vocoder fine-tuned on the mels that the stage before it makes, which are not those of recordings.
+"""Fine-tuning of a vocoder on generated mels, which differ from those of recordings.
 
-A generated mel has no recording. But the mel of a recording, noised to a level and denoised again by the first stage,
-is a mel as that stage makes them and still goes with the sound (as in SDEdit): the more noise, the more of it is made.
+A generated mel has no recording to train on. But the mel of a recording, noised to a level and denoised by the first
+stage, is like a generated mel and still fits the recording (as in SDEdit); more noise makes it more like one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ N_LEVELS = 256
 
 
 class OnGeneratedMels(TrainingStep):
-    """Denoise sounds as `Denoising`, told mels that the first stage has noised and denoised.
+    """Denoise sounds as `Denoising` does, conditioned on mels that the first stage has noised and denoised.
 
     Args:
-        synthesizer: the vocoder; `train.init_from` says which one it begins as.
+        synthesizer: the vocoder, trained before: `train.init_from`.
         objective: the loss of a prediction.
         density: the distribution of the vocoder's sigma.
         first_stage: the trained model of mels.
-        vocabularies: of the labels that the training data tells; those that the first stage knows are told to it.
-        sigma_max: greatest level that a mel is noised to, in the first stage's signal. Levels are drawn evenly in the
-            clock of its sampler, from here to 0.
-        n_steps: Euler steps with which the first stage denoises it, evenly in the same clock.
+        vocabularies: values of the labels in the training data; the first stage is given those that it has.
+        sigma_max: greatest noise level of a mel, in the first stage's signal. Levels are uniform in the clock of its
+            sampler, down to 0.
+        n_steps: Euler steps of the first stage's denoising, uniform in the same clock.
         share_true: probability that an example keeps the mel of its recording.
 
     Raises:
@@ -95,28 +95,28 @@ class OnGeneratedMels(TrainingStep):
             return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
     def _remade(self, batch: Float32Batch, condition: Condition, generator: torch.Generator) -> Mel:
-        """Return the mels that the vocoder is told."""
+        """Return the mels that condition the vocoder."""
         true = condition.frames
         assert true is not None
-        # Whoever switches the vocoder between training and evaluation switches all that is inside this module.
+        # Switching the vocoder between training and evaluation also switches the modules inside this one.
         first = self.first_stage.eval()
-        signal, told = first.example(batch.audio, n_valid=batch.n_valid, labels=self._known(batch.labels))
+        signal, given = first.example(batch.audio, n_valid=batch.n_valid, labels=self._known(batch.labels))
         chance, keeps = torch.rand(2, len(true), generator=generator, device=generator.device).cpu()
         levels = levels_below(self.sigma_max, chance, grid=first.sampler.grid, n_steps=self.n_steps).to(signal.device)
-        x = self._noisy(signal, levels[0], told, generator)
-        denoise = first.denoiser.bind(told)
+        x = self._noisy(signal, levels[0], given, generator)
+        denoise = first.denoiser.bind(given)
         for sigma, sigma_next in pairwise(levels):
             x = euler_step(denoise, x, sigma, sigma_next)
         _, made = first.representation.decode(x, noise=lambda like, _: like, n_samples=batch.audio.shape[-1])
         assert made is not None
-        if told.mask is not None:
-            # Behind a clip's end its last frame goes on, as that of the recording does.
-            last = (told.mask.sum(dim=1) - 1).reshape(-1, 1, 1).expand(-1, made.shape[1], 1)
-            made = torch.where(told.mask.unsqueeze(1), made, made.gather(2, last))
+        if given.mask is not None:
+            # After the end of a clip its last frame is repeated, as in the mel of the recording.
+            last = (given.mask.sum(dim=1) - 1).reshape(-1, 1, 1).expand(-1, made.shape[1], 1)
+            made = torch.where(given.mask.unsqueeze(1), made, made.gather(2, last))
         return torch.where((keeps < self.share_true).to(true.device)[:, None, None], true, made)
 
     def _known(self, labels: Int[Tensor, "batch labels"] | None) -> Int[Tensor, "batch first_stage_labels"] | None:
-        """Return labels of the training data as the first stage numbers them."""
+        """Return labels of the training data by the first stage's indices."""
         if labels is None or self._places is None:
             return None
         unknown = labels.new_full((len(labels),), -1)
@@ -132,12 +132,12 @@ class OnGeneratedMels(TrainingStep):
 def levels_below(
     sigma_max: float, chance: Float[Tensor, "batch"], *, grid: Grid, n_steps: int
 ) -> Float[Tensor, "levels batch"]:
-    """Return noise levels from one up to sigma_max down to 0, for each example, even in the clock of a grid.
+    """Return noise levels from a random one below sigma_max down to 0, uniform in the clock of a grid.
 
     Args:
         sigma_max: the greatest first level.
-        chance: where the first level of each lies on the way from sigma_max, 0, to 0, 1.
-        grid: whose steps are the clock.
+        chance: position of the first level of each example: 0 is sigma_max, 1 is 0.
+        grid: defines the clock.
         n_steps: from the first level to 0.
 
     Example:
@@ -157,7 +157,7 @@ def levels_below(
 
 
 def first_stage(where: str | None) -> Synthesizer:
-    """Load the trained model of mels, which is not to change.
+    """Load the trained model of mels, frozen.
 
     Args:
         where: its checkpoint, or the run folder.
@@ -177,13 +177,13 @@ def _fine(grid: Grid) -> Float[Tensor, "levels"]:
     return grid(grid.only_steps or N_LEVELS)
 
 
-def _places(told: LabelSet, *, known: LabelSet | None) -> list[tuple[int | None, list[int]]] | None:
-    """Return for each label that a model knows its column in the data, and its place of each of the data's values."""
+def _places(own_labels: LabelSet, *, known: LabelSet | None) -> list[tuple[int | None, list[int]]] | None:
+    """Return for each label of a model its column in the data, and its index of each of the data's values."""
     if known is None:
         return None
     found: list[tuple[int | None, list[int]]] = []
     for name, values in known.vocabularies.items():
-        own = told.vocabularies.get(name, ())
-        column = told.names.index(name) if name in told.names else None
+        own = own_labels.vocabularies.get(name, ())
+        column = own_labels.names.index(name) if name in own_labels.names else None
         found.append((column, [values.index(value) if value in values else -1 for value in own]))
     return found

@@ -1,4 +1,4 @@
-"""The weights that a run starts from when it starts from a checkpoint."""
+"""Initial weights of a run from a checkpoint."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiodiff import compat
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
@@ -13,25 +14,25 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
 
 FREE = ("sampler", "n_iterations", "denoiser.step_size", "denoiser.network.vector_features")
-"""Fields of the model node, and whole groups of them, that do not change what the weights mean."""
+"""Fields of the model node, and whole groups of them, that do not change the meaning of weights."""
 ADDED = ("denoiser.step_size.", ".vector_projection.")
 """Parts of the names of weights that a step-size embedding adds to a model."""
 BIAS = ".vector_projection.bias"
 ACROSS = "; or train on from it at this rate and mel, with train.init_across=true"
 LATER = {"denoiser.network.look_ahead": repr(None)}
-"""Fields that came later, and what a checkpoint without them means."""
+"""Fields that are newer than some checkpoints, and the value that those imply."""
 
 
 def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any], across: bool = False) -> None:
-    """Take the averaged weights of a checkpoint, and the statistics of its representation, into a new model.
+    """Copy the averaged weights of a checkpoint, and the statistics of its representation, into a new model.
 
-    A step-size embedding that the checkpoint lacks starts without effect.
+    A step-size embedding that the checkpoint lacks has no effect at first.
 
     Args:
         where: a checkpoint, or a run folder.
         synthesizer: the new model.
         model: the configuration node that built it.
-        across: whether the new model may hear another sample rate or mel dialect, as a vocoder that moves to one does.
+        across: whether the new model may have another sample rate or mel dialect.
 
     Raises:
         TrainingError: if the checkpoint is of another model, with each field or weight that differs.
@@ -39,11 +40,11 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     """
     try:
         folder = checkpoint.find(where)
-        saved = checkpoint.read_config(folder)["model"]
+        saved = compat.current_node(checkpoint.read_config(folder)["model"])
         differing = dict(_differing_fields(flatten(saved), flatten(model)))
-        heard = {field: said for field, said in differing.items() if _is_of_the_contract(field)}
-        refused = differing.keys() - heard.keys() if across else differing.keys()
-        remedy = ACROSS if heard.keys() == differing.keys() else ""
+        of_audio = {field: said for field, said in differing.items() if _describes_audio(field)}
+        refused = differing.keys() - of_audio.keys() if across else differing.keys()
+        remedy = ACROSS if of_audio.keys() == differing.keys() else ""
         _refuse_other(where, (said for field, said in differing.items() if field in refused), remedy=remedy)
         trained = checkpoint.load(folder, device="cpu")
         weights = trained.state_dict()
@@ -55,7 +56,7 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     own = synthesizer.state_dict()
     if synthesizer.denoiser.step_size is not None:
         added = {name: value for name, value in own.items() if any(part in name for part in ADDED)}
-        # The encoder's features begin at zero; so must what its projections add to them.
+        # The embedding's features start at zero, and so must the bias of their projections.
         silent = {name: torch.zeros_like(value) for name, value in added.items() if name.endswith(BIAS)}
         weights = added | silent | weights
     _refuse_other(
@@ -70,11 +71,11 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
 
 
 def frozen(where: str, *, name: str) -> Synthesizer:
-    """Load a trained model that is not to change.
+    """Load a trained model, frozen.
 
     Args:
         where: its checkpoint, or the run folder.
-        name: of the setting that says where, for errors.
+        name: of the setting, for errors.
 
     Raises:
         ParameterError: if it has no network.
@@ -87,9 +88,9 @@ def frozen(where: str, *, name: str) -> Synthesizer:
 
 
 def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Compare what both nodes say: what one leaves out is a default, and weights that it adds do not fit.
+    """Yield the fields that differ between two nodes, each with a message.
 
-    Yields each field with a sentence about it.
+    A field in one node alone has its default in the other; weights that it adds are found later.
     """
     for name in sorted((saved.keys() | LATER.keys()) & model.keys()):
         free = any(name == field or name.startswith(f"{field}.") for field in FREE)
@@ -98,8 +99,8 @@ def _differing_fields(saved: Mapping[str, str], model: Mapping[str, str]) -> Ite
             yield name, f"model.{name} was {before}, is {model[name]}"
 
 
-def _is_of_the_contract(field: str) -> bool:
-    """Whether a field of the model node says what audio it hears, and as which mel."""
+def _describes_audio(field: str) -> bool:
+    """Return whether a field of the model node is a sample rate or part of a mel dialect."""
     parts = field.split(".")
     return parts[-1] == "sample_rate" or "dialect" in parts[:-1]
 

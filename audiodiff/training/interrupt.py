@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop after the step in progress."""
+"""Interruption: Ctrl-C and SIGTERM stop training after the step in progress."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Hold the name of the signal that asked to stop, None while nothing has."""
+    """Hold the name of the signal that asked to stop, None before that."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -16,7 +16,7 @@ class Interrupt:
 
 @contextmanager
 def catch_interrupt() -> Iterator[Interrupt]:
-    """Note the first SIGINT or SIGTERM; a second one acts as it would have done."""
+    """Record the first SIGINT or SIGTERM; a second one has its usual effect."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

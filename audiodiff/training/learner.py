@@ -43,7 +43,7 @@ class Learner:
 
     Args:
         module: the model with its loss.
-        optimizer: of `module.learnt()`.
+        optimizer: of `module.trainable()`.
         lr_schedule: factor of its learning rate.
         fabric: device, precision, processes.
         seed: of everything random.

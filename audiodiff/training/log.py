@@ -1,4 +1,4 @@
-"""Where training is looked at: TensorBoard, or nowhere."""
+"""Logs of training: TensorBoard, or none."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from audiodiff.dsp.stft import Stft
 
 
 class Log(ABC):
-    """Take what a training run wants to show.
+    """Curves, sounds and pictures of a training run.
 
     A subclass names in `packages` what it imports late, so that training can import it before the first step.
     """
@@ -22,19 +22,19 @@ class Log(ABC):
 
     @abstractmethod
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        """Show numbers by name."""
+        """Log numbers by name."""
 
     @abstractmethod
     def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
-        """Let hear a clip, and see its spectrogram."""
+        """Log a clip and its spectrogram."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is pending."""
+        """Write what is buffered, and close."""
 
 
 class NoLog(Log):
-    """Show nothing.
+    """Log nothing.
 
     Args:
         run: folder of the run, in which nothing is written.
@@ -59,7 +59,7 @@ class TensorBoardLog(Log):
 
     Args:
         run: folder of the run.
-        first_step: steps that were made before; what an interrupted run had shown beyond them is hidden.
+        first_step: steps that were made before; points of an interrupted run beyond them are hidden.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("tensorboard", "matplotlib")
@@ -94,20 +94,20 @@ def spectrogram_image(audio: Float[Tensor, "time"]) -> Float[Tensor, "3 bins fra
 
 
 class NoiseLevels:
-    """Mean loss per decade of sigma since the last look, which shows where a denoiser is weak."""
+    """Mean loss per decade of sigma, which shows at which noise levels a denoiser is weak."""
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[float, int]] = {}
 
     def add(self, losses: Float[Tensor, "batch"], sigma: Float[Tensor, "batch"]) -> None:
-        """Take in a batch."""
+        """Add the losses of a batch."""
         decades = sigma.clamp(min=1e-6).log10().floor().int().tolist()
         for decade, loss in zip(decades, losses.tolist(), strict=True):
             total, n = self._sums.get(decade, (0.0, 0))
             self._sums[decade] = (total + loss, n + 1)
 
     def take(self) -> dict[str, float]:
-        """Return the means by name, and forget them."""
+        """Return the means by name, and start anew."""
         means = {f"loss_by_sigma/1e{decade}": total / n for decade, (total, n) in sorted(self._sums.items())}
         self._sums = {}
         return means

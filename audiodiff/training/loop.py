@@ -148,7 +148,7 @@ def fit(
                 stopped = _agree(fabric, interrupt.signal is not None)
             if _due(step, settings.log_every) or complete or stopped:
                 shown = {"loss": report.loss, "gradient_norm": report.gradient_norm, "lr": report.lr}
-                shown |= learner.module.shown()
+                shown |= learner.module.logged()
                 with saving_on_failure("writing curves", step=step, keep=keep):
                     log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
             if _due(step, settings.save_every) or complete or stopped:

@@ -1,4 +1,4 @@
-"""The learning rate over the steps, as a factor of the optimiser's own: a pure function of the step."""
+"""Learning-rate schedules: a factor of the optimiser's learning rate, as a pure function of the step."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ from audiodiff.errors import ParameterError
 
 
 class LrSchedule(ABC):
-    """A factor per step."""
+    """Factor of the learning rate at each step."""
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -22,10 +22,10 @@ def warm_up(step: int, *, warmup_steps: int) -> float:
 
 @dataclass(frozen=True)
 class Constant(LrSchedule):
-    """Stay at 1 after the warm-up.
+    """A factor of 1 after the warm-up.
 
     Args:
-        warmup_steps: rising linearly before; 0 begins at 1.
+        warmup_steps: length of a linear rise; 0 starts at 1.
     """
 
     warmup_steps: int = 0
@@ -39,11 +39,11 @@ class Constant(LrSchedule):
 
 @dataclass(frozen=True)
 class Cosine(LrSchedule):
-    """Fall from 1 to `final` along half a cosine after the warm-up (Loshchilov and Hutter 2017, eq. 5).
+    """Half a cosine from 1 to `final` after the warm-up (Loshchilov and Hutter 2017, eq. 5).
 
     Args:
-        total_steps: where `final` is reached.
-        warmup_steps: rising linearly before.
+        total_steps: step at which `final` is reached.
+        warmup_steps: length of a linear rise before it.
         final: factor at the end.
     """
 

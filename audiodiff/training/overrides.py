@@ -1,4 +1,4 @@
-"""The arguments of `audiodiff train`, completed for Hydra."""
+"""Arguments of `audiodiff train`, completed for Hydra."""
 
 from pathlib import Path
 
@@ -18,9 +18,11 @@ OPTIONS_WITH_VALUE = (
 def hydra_arguments(arguments: list[str]) -> list[str]:
     """Complete the arguments of `audiodiff train` for Hydra.
 
-    Recipes are found. A resumed run goes on in its own folder, from the overrides and the folder of recipes that it was
-    started with, the given ones on top. In a folder that is in use, what Hydra wrote of its beginning stays as it is.
-    Options come last, because Hydra's parser takes overrides in one piece only.
+    The recipe folder is added. A resumed run continues in its own folder, with the overrides and recipe folder of its
+    start under the given ones. In a used folder, the files that Hydra wrote at the start are kept. Options come last, because
+    Hydra's parser needs all overrides in a row.
+
+    Old names of overrides are replaced, with a notice for each.
 
     Raises:
         TrainingError: if there is nothing where a run should be resumed from.
@@ -36,7 +38,7 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
     run = None if chosen is None else absolute(chosen)
     if resume:
-        # Here, because Hydra makes the folder of a run before anything else.
+        # Checked here, because Hydra creates the folder of a run before anything else.
         if not absolute(resume).exists():
             raise TrainingError(f"train.resume={resume} does not exist: give a run folder, or one of its checkpoints")
         origin = _run_of(resume)
@@ -72,7 +74,7 @@ def _saved_overrides(run: Path) -> list[str]:
 
 
 def _saved_config_folders(run: Path) -> list[str]:
-    """Return the folder of recipes that a run was started with, if it was and it is still there."""
+    """Return the recipe folder that a run was started with, if any and if it still exists."""
     import yaml
 
     path = run / ".hydra" / "hydra.yaml"
@@ -94,7 +96,7 @@ def _value(overrides: list[str], key: str) -> str | None:
     try:
         value = OverridesParser.create().parse_override(given[-1]).value() if given else None
     except OverrideParseException:
-        return None  # Hydra itself says what is wrong with it.
+        return None  # Hydra reports the error.
     return None if value is None else str(value)
 
 

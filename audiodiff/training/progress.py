@@ -1,4 +1,4 @@
-"""The progress of a training run: a bar on a terminal, a line now and then in a file."""
+"""Progress of a training run: a bar on a terminal, lines at intervals in a file."""
 
 import time
 from types import TracebackType
@@ -11,12 +11,12 @@ LINE_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """Show step, loss, learning rate, speed and the time that is left, on standard error.
+    """Show step, loss, learning rate, and remaining time, on standard error.
 
     Args:
         total: steps in all.
         first: steps that were made before.
-        shown: False for the processes of DDP that say nothing.
+        shown: False for all DDP processes but the first.
     """
 
     def __init__(self, *, total: int, first: int, shown: bool) -> None:
@@ -48,7 +48,7 @@ class Progress:
         self._bar.stop()
 
     def advance(self, *, loss: float, rate: float) -> None:
-        """Count a step; the loss is shown smoothed."""
+        """Count a step, and show the smoothed loss."""
         self._step += 1
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._bar.update(self._task, advance=1, loss=self._loss, rate=rate, description="training")
@@ -59,5 +59,5 @@ class Progress:
             self._printed = time.monotonic()
 
     def say(self, what: str) -> None:
-        """Show what is being done instead of training."""
+        """Show another activity than training."""
         self._bar.update(self._task, description=what)

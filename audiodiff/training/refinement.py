@@ -1,4 +1,4 @@
-"""Training on inversions of mels: one step from what the mel constraint makes to a recording."""
+"""Refinement: train one step from an inversion of the mel to the recording."""
 
 from collections.abc import Sequence
 
@@ -18,17 +18,17 @@ from audiodiff.types import Mel, Sigma, Signal, Waveform
 
 
 class Refinement(TrainingStep):
-    """Denoise inversions of the batch's own mels, of which the truth is the recording.
+    """Predict recordings from inversions of their mels.
 
-    An inversion has its phases from noise, so that no sample of it can be told; with an objective that only hears
-    magnitudes, `objective=mrstft`, the network keeps the phases that it is given.
+    The phases of an inversion come from noise, so that samples cannot be predicted; with an objective of magnitudes,
+    `objective=mrstft`, the network keeps the phases of its input.
 
     Args:
         synthesizer: a model with `model.warm_start=true`.
         objective: the loss of a prediction.
-        density: the distribution of sigma, the level of the noise beside the inversion.
-        n_iterations: numbers of iterations of the mel constraint, of which every batch draws one.
-        spread_db: examples are up to this much louder or quieter than they are, as far as full scale allows.
+        density: the distribution of sigma, the level of the noise added to the inversion.
+        n_iterations: numbers of iterations of the mel constraint; each batch draws one.
+        spread_db: levels of examples are varied by up to this much, below full scale.
 
     Raises:
         ParameterError: if the model does not start from a mel, or a number of iterations is out of range.
@@ -75,7 +75,7 @@ class Refinement(TrainingStep):
             return self._weighted(self._losses(prediction, x0, x, sigma, condition), sigma)
 
     def _varied(self, batch: Float32Batch, generator: torch.Generator) -> Float32Batch:
-        """Return the batch at other levels."""
+        """Return the batch at varied levels."""
         gain = 10.0 ** (uniform(len(batch.audio), -self.spread_db, self.spread_db, generator) / 20.0)
         peak = batch.audio.abs().amax(dim=(1, 2)).clamp(min=1e-4)
         gain = torch.minimum(gain.to(peak), 1.0 / peak)[:, None, None]
@@ -85,7 +85,7 @@ class Refinement(TrainingStep):
 def first_guess(
     audio: Waveform, mel: Mel, *, synthesizer: Synthesizer, n_iterations: int, generator: torch.Generator
 ) -> Signal:
-    """Return what a model that starts from mels makes of them before its network: inversions as long as the audio."""
+    """Return the inversions of mels that sampling with warm_start begins with, as long as the audio."""
     assert synthesizer.dialect is not None
     noise = noise_like(audio, generator)[:, 0]
     inverted = inverted_together(noise, mel, dialect=synthesizer.dialect, n_iterations=n_iterations)
@@ -95,9 +95,9 @@ def first_guess(
 def inverted_together(
     noise: Float[Tensor, "batch time"], mel: Mel, *, dialect: MelDialect, n_iterations: int
 ) -> Float[Tensor, "batch time"]:
-    """Invert a batch of mels: as one long sound where frames fit end to end, which takes a fraction of the time.
+    """Invert a batch of mels, joined to one long sound if possible, which is several times faster.
 
-    Two frames on either side of a seam then come a little nearer to their neighbours than alone.
+    Two frames on either side of a joint then differ slightly from a separate inversion.
     """
     n_items, n_samples = noise.shape
     if mel.shape[-1] * dialect.hop_length != n_samples or dialect.n_frames(

@@ -1,4 +1,4 @@
-"""Training on degraded recordings: one network that restores them, and knows sounds as such."""
+"""Restoration: train one network on degraded recordings and on sound alone."""
 
 import hashlib
 from collections.abc import Mapping
@@ -34,30 +34,30 @@ from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Sigma
 
 LARGEST_GAIN = 10.0
-"""By which a quiet crop, a pause for one, is brought up at most."""
+"""Greatest amplification of a quiet crop, as of a pause."""
 MOST_SECONDS = 4 * 3600
-"""Of recorded noise, which is held in memory: 0.9 GB at 16 kHz."""
+"""Limit of recorded noise, which is kept in memory: 0.9 GB at 16 kHz."""
 
 
 class Restoration(TrainingStep):
-    """Denoise clean recordings, told what a drawn corruption has left of them.
+    """Denoise clean recordings, conditioned on a randomly corrupted version of them.
 
     Args:
         synthesizer: a model with `conditioner=degraded`.
         objective: the loss of a prediction.
         density: the distribution of sigma.
-        noise_root: a folder or a manifest of recordings of noise, of whose split train stretches are drawn; None for
-            noise that is made: coloured, and the babble of the batch.
-        shares: how often each kind of corruption is drawn: recorded, coloured, babble, low_passed, clipped, gaps,
+        noise_root: a folder or a manifest of recorded noise, of which the split train is used; None for synthetic
+            noise only: coloured noise, and babble of the batch.
+        shares: probability of each kind of corruption: recorded, coloured, babble, low_passed, clipped, gaps,
             untouched.
         lowest_snr: of all noises, in dB.
         highest_snr: likewise.
-        narrowed: share of noisy recordings whose high band is lost as well.
-        spread_db: degraded recordings are up to this much louder or quieter than the conditioner's level.
+        narrowed: share of noisy recordings that also lose their high band.
+        spread_db: levels of degraded recordings differ from the conditioner's level by up to this much.
 
     Raises:
-        ParameterError: if the model is not told degraded recordings, or a kind is not known.
-        DataError: if there is no noise to be read.
+        ParameterError: if the conditioner takes no degraded recordings, or a kind is unknown.
+        DataError: if the noise cannot be read.
 
     Source: Serrà et al. 2022 (UNIVERSE), section 3, for one model of many degradations; Welker et al. 2022, eq. 7, for
         enhancement by a score that is conditioned on the noisy speech.
@@ -118,10 +118,10 @@ class Restoration(TrainingStep):
             loud = active_rms(corrupted.audio[:, 0], sample_rate=rate)
             gain = (aim.to(loud) / loud.clamp(min=1e-12)).clamp(max=LARGEST_GAIN)[:, None, None]
             x0, condition = self.synthesizer.example(gain * batch.audio, n_valid=batch.n_valid, labels=batch.labels)
-            told = self.conditioner.told(gain * corrupted.audio, corrupted.known).signal
-            if condition.mask is not None and told is not None:
-                told = told * condition.mask.unsqueeze(1)
-            condition = self.conditioner.dropped(replace(condition, signal=told), generator)
+            degraded = self.conditioner.told(gain * corrupted.audio, corrupted.known).signal
+            if condition.mask is not None and degraded is not None:
+                degraded = degraded * condition.mask.unsqueeze(1)
+            condition = self.conditioner.dropped(replace(condition, signal=degraded), generator)
             sigma = self.density(len(x0), generator=generator).to(x0)
             x = self._noisy(x0, sigma, condition, generator)
         prediction = self.synthesizer.denoiser(x, sigma, condition)

@@ -193,7 +193,7 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
     elif state is None:
         _fit_statistics(synthesizer, dataset)
     with readable("optimizer"):
-        optimizer = instantiate(config["optimizer"], name="optimizer")(module.learnt())
+        optimizer = instantiate(config["optimizer"], name="optimizer")(module.trainable())
     learner = Learner(
         module,
         optimizer=optimizer,

@@ -1,4 +1,4 @@
-"""Shortcut models: one network that knows how far it is to jump, and teaches itself long jumps from shorter ones."""
+"""Shortcut models: one network with the step size as input, which learns long steps from its own shorter ones."""
 
 import math
 from dataclasses import fields
@@ -17,17 +17,17 @@ from audiodiff.types import Sigma, Signal
 
 
 class Shortcut(TrainingStep):
-    """Teach a share of each batch that one jump arrives where two halves of it do, and the rest to denoise.
+    """Train a share of each batch to make one jump equal to two of half its length, and the rest to denoise.
 
     Jumps are the steps of the sampler's grid with 1, 2, 4, ... steps, all lengths equally likely. The halves of the
-    shortest are Euler steps of the denoiser, jumps of no length, which tie the long ones to the data.
+    shortest are Euler steps of the denoiser, jumps of length zero, which connect the long ones to the data.
 
     Args:
         synthesizer: the model, whose denoiser has a step-size embedding; sampled with `shortcut`.
-        objective: of both, the target being the x0 whose jump arrives there, or the clean signal.
-        density: the distribution of sigma where nothing jumps.
+        objective: of both; the target is the x0 of the jump, or the clean signal.
+        density: the distribution of sigma of the other examples.
         n_doublings: jumps are steps of grids with 2^0 to 2^(n_doublings - 1) steps.
-        share: part of each batch that jumps, rounded up, but never the whole batch.
+        share: share of each batch that jumps, rounded up, but never the whole batch.
 
     Raises:
         ParameterError: if the denoiser has no step-size embedding, or the grid does not halve.
@@ -50,7 +50,7 @@ class Shortcut(TrainingStep):
             raise ParameterError(f"method.share={share} must lie between 0 and 1")
         if synthesizer.denoiser.step_size is None:
             raise ParameterError(
-                "method=shortcut needs a denoiser that knows how far it jumps: choose recipes=techniques/shortcut, "
+                "method=shortcut needs a denoiser with the step size as input: choose recipes=techniques/shortcut, "
                 "or set model.denoiser.step_size"
             )
         grids = [halves(synthesizer.sampler.grid, 2**power) for power in range(n_doublings)]
@@ -79,7 +79,7 @@ class Shortcut(TrainingStep):
     def _draw(
         self, n: int, *, generator: torch.Generator, device: torch.device
     ) -> tuple[Sigma, Sigma, Sigma, torch.Tensor]:
-        """Draw n jumps as (sigma, middle, end), and whether their halves are to be jumps of no length."""
+        """Draw n jumps as (sigma, middle, end), and whether their halves are jumps of length zero."""
         power = torch.randint(self._n_doublings, (n,), generator=generator, device=generator.device)
         place = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
         which = (2**power - 1 + (2**power * place).long()).cpu()
@@ -89,7 +89,7 @@ class Shortcut(TrainingStep):
     def _jumped(
         self, x: Signal, condition: Condition, sigma: Sigma, middle: Sigma, end: Sigma, shortest: torch.Tensor
     ) -> Signal:
-        """Return the x0 whose one jump is what the model makes of two."""
+        """Return the x0 whose one jump equals two of the model."""
         if len(x) == 0:
             return x
         denoise = self.synthesizer.denoiser.bind(condition)

@@ -1,4 +1,4 @@
-"""One training example's way to its loss, in one module, so that DDP sees a single forward pass."""
+"""Training steps: a module from audio to losses, so that DDP has a single forward pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ Losses = Float[Tensor, "batch"]
 
 
 class Float32Batch:
-    """Carry a batch into a wrapped forward as it is: under bf16-mixed, Fabric would round every tensor that it sees.
+    """A batch that Fabric leaves in float32: under bf16-mixed it would round the tensors among the arguments.
 
     Args:
         audio: the examples.
-        n_valid: samples of each before its padding; None where there is none.
-        labels: places of their labels in the conditioner's vocabularies, -1 where not known; None where there are none.
+        n_valid: samples of each before its padding; None without padding.
+        labels: indices of their labels in the conditioner's vocabularies, -1 if unknown; None without labels.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Float32Batch:
 
 
 class TrainingStep(nn.Module, ABC):
-    """Turn audio into losses: what a way of training is.
+    """Base class of training methods, which turn audio into losses.
 
     Args:
         synthesizer: the model in training.
@@ -55,21 +55,21 @@ class TrainingStep(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
-        """Return of each example the loss to be minimised, the objective as it is, and the noise level."""
+        """Return the loss to minimise, the unweighted objective and the noise level of each example."""
 
-    def learnt(self) -> Iterable[nn.Parameter]:
-        """Return what the optimiser is to change."""
+    def trainable(self) -> Iterable[nn.Parameter]:
+        """Return the parameters of the optimiser."""
         return self.synthesizer.parameters()
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return what learns beside the model and is not part of it, for a resume."""
+        """Return the state of what is trained beside the model, for a resume."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` has returned."""
+        """Restore what `state` returned."""
 
-    def shown(self) -> Mapping[str, float]:
-        """Return further numbers of the last batch, by name, for the curves."""
+    def logged(self) -> Mapping[str, float]:
+        """Return further numbers of the last batch for the curves, by name."""
         return {}
 
     def dependencies(self) -> Mapping[str, str]:
@@ -77,7 +77,7 @@ class TrainingStep(nn.Module, ABC):
         return {}
 
     def _example(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Signal, Condition]:
-        """Return the clean signals x0, zero where they are padding, and a condition of which parts may be left out."""
+        """Return the clean signals x0, zero in the padding, and a condition of which parts are dropped at random."""
         x0, condition = self.synthesizer.example(batch.audio, n_valid=batch.n_valid, labels=batch.labels)
         return x0, self.synthesizer.conditioner.dropped(condition, generator)
 
@@ -87,9 +87,9 @@ class TrainingStep(nn.Module, ABC):
         return x if condition.mask is None else x * condition.mask.unsqueeze(1)
 
     def _losses(self, prediction: Prediction, target: Signal, x: Signal, sigma: Sigma, condition: Condition) -> Losses:
-        """Return the objective of each example, as the mean over what is not padding: there, all of these are zero.
+        """Return the objective of each example as a mean without the padding, where all arguments are zero.
 
-        Of an objective of frames, the few that reach over a clip's end count a little more than alone.
+        Frames of an objective that extend beyond the end of a clip have slightly more weight.
         """
         losses = self.objective(prediction, target, x, sigma, observed=condition.signal)
         if condition.mask is None:
@@ -97,7 +97,7 @@ class TrainingStep(nn.Module, ABC):
         return losses / condition.mask.to(losses).mean(dim=1)
 
     def _weighted(self, losses: Losses, sigma: Sigma) -> tuple[Losses, Losses, Sigma]:
-        """Weigh losses whose sigma was drawn from the density."""
+        """Weight losses whose sigma was drawn from the density."""
         plain = losses.detach()
         total = losses * self.density.weight(sigma).to(losses)
         schedule_loss = self.density.schedule_loss(sigma, plain)
@@ -105,7 +105,7 @@ class TrainingStep(nn.Module, ABC):
 
 
 class Denoising(TrainingStep):
-    """Noise clean signals, denoise them, and say how wrong that was."""
+    """Add noise to clean signals, denoise them, and compare."""
 
     def forward(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Losses, Losses, Sigma]:
         # Under automatic mixed precision the signal, its mel and the loss stay in float32; only the network does not.
@@ -124,9 +124,9 @@ def noise_like(x: Signal, generator: torch.Generator) -> Signal:
 
 
 def seed_step(*, seed: int, step: int, rank: int) -> torch.Generator:
-    """Seed a step's randomness as a pure function of its arguments, so that resume needs no memory of it.
+    """Seed a step's randomness as a pure function of its arguments, so that a resume needs no random state.
 
-    Returns: the source of the step's noise. Torch's own generators, which dropout draws from, are seeded alike.
+    Returns: the generator of the step's noise. Torch's own generators, which dropout uses, are seeded equally.
     """
     key = ((seed * 1_000_003 + step) * 4_099 + rank) % 2**63
     torch.manual_seed(key)

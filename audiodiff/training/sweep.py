@@ -1,4 +1,4 @@
-"""A table of a sweep: what every run was told, what it reached, and how good its model is by solver and steps.
+"""Table of a sweep: choices and results of every run, and the quality of its model by solver and steps.
 
 Hydra calls `SweepTable` (`hydra.callbacks.table`, as in the recipe techniques/sweep). A combination that is refused, or
 a training that fails, is a row with the reason, and the sweep goes on.
@@ -28,15 +28,15 @@ REFUSAL, QUALITY, ROW = "refused.txt", "quality.csv", "row.json"
 Quality = dict[str, str | int | float]
 
 
-def takes_note(hydra_config: Any) -> bool:
-    """Return whether this is a run of a sweep that puts refusals into its table."""
+def has_table(hydra_config: Any) -> bool:
+    """Return whether this run belongs to a sweep whose table has a row for refusals."""
     from hydra.types import RunMode
 
     return hydra_config.mode == RunMode.MULTIRUN and "table" in (hydra_config.callbacks or {})
 
 
-def note_refusal(run: Path, error: AudiodiffError) -> None:
-    """Say why a run of a sweep has no result, and leave it in its folder for the table."""
+def record_refusal(run: Path, error: AudiodiffError) -> None:
+    """Print why a run of a sweep has no result, and write it into its folder for the table."""
     say(f"{run.name}: {error}")
     (run / REFUSAL).write_text(f"{error}\n")
 
@@ -45,7 +45,7 @@ class SweepTable(Callback):
     """Measure every model of a sweep, and write table.md, table.csv and quality.csv into the sweep's folder.
 
     Args:
-        solvers: names of those that every model is sampled with, none for the validation's metrics alone.
+        solvers: names of solvers to sample every model with; none for the validation's metrics alone.
         steps: numbers of steps of each.
         metrics: names as in `audiodiff.metrics`.
         n_examples: held-out recordings that are vocoded.
@@ -74,7 +74,7 @@ class SweepTable(Callback):
         self._began = 0.0
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Keep the table of an earlier sweep from being written over; Hydra lets nothing but an exit pass."""
+        """Refuse to overwrite an earlier sweep; Hydra catches every exception but an exit."""
         folder = absolute(config.hydra.sweep.dir)
         if any(folder.glob(f"*/{ROW}")):
             fail(
@@ -86,7 +86,7 @@ class SweepTable(Callback):
         self._began = time.perf_counter()
 
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
-        """Note what a run reached, and measure its model."""
+        """Record the results of a run, and measure its model."""
         run, seconds = Path(config.hydra.runtime.output_dir), time.perf_counter() - self._began
         chosen = dict(_parted(override) for override in config.hydra.overrides.task)
         row: dict[str, Any] = {"run": run.name, "overrides": chosen, "seconds": round(seconds, 1)}
@@ -165,7 +165,7 @@ def _row(
 
 
 def write_tables(folder: Path) -> None:
-    """Gather what the runs of a sweep left into table.csv, table.md and quality.csv."""
+    """Collect the results of a sweep's runs in table.csv, table.md and quality.csv."""
     rows = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{ROW}"), key=_number)]
     keys = _varied(rows)
     metrics = list(dict.fromkeys(name for row in rows for name in row.get("validation", {})))

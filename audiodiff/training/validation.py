@@ -1,4 +1,4 @@
-"""How good the averaged model is on held-out recordings, in numbers and sounds."""
+"""Validation of the averaged model on held-out recordings: metrics and sounds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ N_SHOWN = 4
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What to look at.
+    """What to measure.
 
     Args:
         n_examples: recordings that are vocoded, or sounds that are generated.
         max_seconds: a recording is cut to this length.
-        metrics: names as in `audiodiff.metrics`; only of a model that is told what to say.
+        metrics: names as in `audiodiff.metrics`; only for models that take a mel.
         iterations: of the mel constraint; None is the model's default.
-        n_loss_examples: crops that the loss is the mean of, with the same noise each time, so that its curve is smooth.
+        n_loss_examples: crops for the mean loss, with the same noise each time, so that its curve is smooth.
     """
 
     n_examples: int
@@ -49,7 +49,7 @@ class ValidationSettings:
 
 
 def check(settings: ValidationSettings, *, model: Synthesizer) -> None:
-    """Refuse at the start what a validation would stumble over after hours.
+    """Refuse at the start settings with which a validation would fail after hours.
 
     Raises:
         ParameterError: for an unknown metric, or a number of iterations that the model cannot take.
@@ -60,8 +60,8 @@ def check(settings: ValidationSettings, *, model: Synthesizer) -> None:
     n_iterations = model.n_iterations if settings.iterations is None else settings.iterations
     if makes_mel and n_iterations == 0:
         raise ParameterError(
-            "validation.iterations=0 must be positive: this model makes a mel, and only the mel constraint makes it "
-            "sound; set validation.iterations=null and model.n_iterations=16"
+            "validation.iterations=0 must be positive: this model makes a mel, which only the mel constraint turns "
+            "into sound; set validation.iterations=null and model.n_iterations=16"
         )
     if settings.iterations and not (model.needs_mel or makes_mel):
         raise ParameterError(

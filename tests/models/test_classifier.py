@@ -240,7 +240,7 @@ def test_training_is_determined_by_its_seed(tmp_path: Path):
     ("overrides", "message"),
     [
         (("data.root=null",), "data.root=null"),
-        (("train.resume=/somewhere",), "trained anew"),
+        (("train.resume=/somewhere",), "from new weights"),
         (("train.steps=0",), "train.steps"),
         (("data.labels.timbre=colour",), "colour"),
         (("data.labels.timbre=split",), "nothing to tell"),

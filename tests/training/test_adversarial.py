@@ -144,8 +144,8 @@ def test_a_model_that_returns_the_recording_has_nothing_to_match():
     module = step(lambda x, weight: audio + 0.0 * weight, n_steps=[2])
     _, plain, _ = module(Float32Batch(audio), generator())
     assert float(plain.abs().max()) < 1e-4
-    assert module.shown()["feature_matching"] < 1e-5
-    assert module.shown()["mel_distance"] == pytest.approx(float(plain.mean()))
+    assert module.logged()["feature_matching"] < 1e-5
+    assert module.logged()["mel_distance"] == pytest.approx(float(plain.mean()))
 
 
 def test_discriminators_that_know_nothing_have_the_hinge_of_both_margins():
@@ -154,8 +154,8 @@ def test_discriminators_that_know_nothing_have_the_hinge_of_both_margins():
         each.last.parametrizations.weight.original0.data.zero_()
         each.last.bias.data.zero_()
     module(Float32Batch(recordings()), generator())
-    assert module.shown()["discriminators"] == 2.0
-    assert module.shown()["adversarial"] == 1.0
+    assert module.logged()["discriminators"] == 2.0
+    assert module.logged()["adversarial"] == 1.0
 
 
 def test_batches_are_sampled_with_every_number_of_steps_and_no_other():
@@ -183,7 +183,7 @@ def test_one_step_learns_to_have_the_power_of_the_data_where_a_regression_has_no
         module = step(
             sign, n_steps=[1], discriminators=Discriminators(periods=[2], resolutions=[], channels=2), **settings
         )
-        optimizer = torch.optim.Adam(module.learnt(), lr=2e-2, betas=(0.5, 0.9))
+        optimizer = torch.optim.Adam(module.trainable(), lr=2e-2, betas=(0.5, 0.9))
         weights = []
         for number in range(120):
             signs = torch.randint(2, (8, 1, 1), generator=generator(number)) * 2.0 - 1.0

@@ -21,7 +21,7 @@ Clock = Float[Tensor, "*batch"]
 
 
 class Process(ABC):
-    """A map from the clock t to the mixture of signal and noise, and back; functions keep the dtype of their argument."""
+    """A map from the clock t to the mixture of signal and noise; functions keep the dtype of their argument."""
 
     @property
     @abstractmethod

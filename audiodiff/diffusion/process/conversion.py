@@ -1,7 +1,7 @@
 """Conversion between processes, to sample a model under another process than that of its training.
 
-A denoiser is a function of x = x_t / alpha_t and sigma, whatever the process, so that a grid of another process needs no
-conversion: its sigmas only have to lie in `sigma_range` of the process of training. A given x_t is converted.
+A denoiser is a function of x = x_t / alpha_t and sigma, whatever the process. A grid of another process therefore needs
+no conversion: its sigmas only have to lie in `sigma_range` of the process of training. A given x_t is converted.
 """
 
 import math
