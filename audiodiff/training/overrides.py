@@ -19,8 +19,8 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     """Complete the arguments of `audiodiff train` for Hydra.
 
     The recipe folder is added. A resumed run continues in its own folder, with the overrides and recipe folder of its
-    start under the given ones. In a used folder, the files that Hydra wrote at the start are kept. Options come last, because
-    Hydra's parser needs all overrides in a row.
+    start under the given ones. In a used folder, the files that Hydra wrote at the start are kept. Options come last,
+    because Hydra's parser needs all overrides in a row.
 
     Old names of overrides are replaced, with a notice for each.
 

@@ -243,7 +243,7 @@ def test_training_is_determined_by_its_seed(tmp_path: Path):
         (("train.resume=/somewhere",), "from new weights"),
         (("train.steps=0",), "train.steps"),
         (("data.labels.timbre=colour",), "colour"),
-        (("data.labels.timbre=split",), "nothing to tell"),
+        (("data.labels.timbre=split",), "give at least two"),
         (("task.least_snr_db=60.0",), "least_snr_db"),
         (("task.shift_seconds=-1.0",), "shift_seconds"),
     ],
