@@ -272,7 +272,9 @@ def test_the_recipe_of_spoken_digits_trains_both_labels(tmp_path: Path):
     with (root / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "split", "label", "speaker"], *rows])
     overrides = ["recipes=fsdd/classifier", f"data.root={root}", "train.steps=2", "train.batch_size=4"]
-from audiodiff.models.classifier import Classifier, Prediction
+    config = plain(compose(overrides))
+    outcome = instantiate(config["task"], name="task")(config, run=tmp_path / "run")
+    assert {split: set(labels) for split, labels in outcome.accuracies.items()} == {
         "val": {"digit", "speaker"},
         "test": {"digit", "speaker"},
     }
