@@ -1,12 +1,12 @@
-"""Old names of audiodiff 0.1: modules, classes and configuration keys that have moved.
+"""Old names of audiodiff 0.1: modules, classes, configuration keys, commands and options that have moved.
 
-Imports and checkpoints that use them work until version 0.3, with a FutureWarning that gives the new name.
+They work until version 0.3, with a warning that gives the new name.
 """
 
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -112,8 +112,10 @@ COMMANDS: Mapping[str, str] = {
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "cluster": {"--method": "--algorithm"},
+    "generate": {"--between": "--interpolate"},
     "map": {"--method": "--layout"},
     "noise-schedule": {"--method": "--strategy"},
+    "stream": {"--stdin": "--input", "--stdin-rate": "--input-rate"},
 }
 """Renamed options of commands, by the command of today."""
 
@@ -123,6 +125,24 @@ OVERRIDES: Mapping[str, str] = {
     "model.denoiser.horizon": "model.denoiser.step_size",
 }
 """Renamed groups and keys of the training configuration; what lies below them is renamed with them."""
+
+
+def current_command(name: str) -> str:
+    """Return a command's name of today."""
+    return COMMANDS.get(name, name)
+
+
+def current_arguments(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with the options' names of today.
+
+    Example:
+        >>> current_arguments("generate", ["--label", "digit=3:7", "--between=5"])
+        ['--label', 'digit=3:7', '--interpolate=5']
+    """
+    renamed = OPTIONS.get(command, {})
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    split = [argument.partition("=") for argument in arguments[:end]]
+    return [*(renamed.get(name, name) + equals + value for name, equals, value in split), *arguments[end:]]
 
 
 def current_module(name: str) -> str | None:

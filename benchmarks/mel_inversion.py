@@ -20,6 +20,7 @@ from audiodiff.dsp import excitation, mel_constraint
 from audiodiff.dsp.inversion import constrain, griffin_lim, invert
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.io import audio as audio_io
+from audiodiff.io.jobs import find_files
 from audiodiff.metrics import log_spectral_distance, multi_resolution_stft, pesq
 
 matplotlib.use("Agg")
@@ -161,7 +162,7 @@ def recordings(folder: Path, count: int) -> list[tuple[Tensor, int]]:
         chosen = [row for row in rows if row["split"] == "test"] or [row for row in rows if row["split"] == "val"]
         paths = [folder / row["path"] for row in chosen]
     else:
-        paths = audio_io.find(folder)
+        paths = find_files(folder)
     clips = [audio_io.read(path) for path in paths[:count]]
     return [(audio[:1, : 10 * rate], rate) for audio, rate in clips]
 

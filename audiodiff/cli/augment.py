@@ -11,11 +11,12 @@ import typer
 
 from audiodiff.cli.options import Device, Float, Force, LabelGuidance, Model, StepsAtAnyStrength
 from audiodiff.data import Entry, label_indices, read_manifest, scan, scan_folder, write_manifest
-from audiodiff.errors import AudioFileError, DataError, ParameterError, check_whole
+from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress, say
-from audiodiff.io.jobs import make_folder
-from audiodiff.io.writers import FLOAT, open_result
+from audiodiff.io.formats import FLOAT
+from audiodiff.io.jobs import check_target, make_folder
+from audiodiff.io.writers import open_writer
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
@@ -122,11 +123,14 @@ def augment_command(
                 on_step=bar.within,
             )[0]
             for target, copy in zip(own, copies, strict=True):
-                with open_result(
-                    target, n_samples=copy.shape[-1], from_rate=sample_rate, to_rate=sample_rate, level=1.0
-                ) as result:
-                    result.add(copy)
-                    n_scaled += result.write(subtype=FLOAT if float_ else None)
+                with open_writer(
+                    target,
+                    n_samples=copy.shape[-1],
+                    sample_rate=sample_rate,
+                    subtype=FLOAT if float_ else None,
+                ) as writer:
+                    writer.add(copy)
+                    n_scaled += writer.finish().is_scaled
                 extra = (*entry.extra, (SOURCE, str(entry.path.resolve())))
                 made.append(replace(entry, path=target, start=0.0, seconds=None, extra=extra))
             bar.advance()
@@ -174,8 +178,7 @@ def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force
     Raises:
         AudioFileError: if one exists.
     """
-    if (out / MANIFEST).exists() and not force:
-        raise AudioFileError(f"--out: {out / MANIFEST} exists: give --force to replace it, or another --out")
+    check_target(out / MANIFEST, force=force)
     stems: list[Path] = []
     for entry in entries:
         inside = entry.path.resolve().is_relative_to(folder.resolve())
@@ -186,8 +189,7 @@ def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force
         [out / stem.parent / f"{stem.name}_copy{copy:0{width}d}.wav" for copy in range(n)] for stem in _unique(stems)
     ]
     for target in (path for paths in targets for path in paths):
-        if target.exists() and not force:
-            raise AudioFileError(f"--out: {target} exists: give --force to replace it, or another --out")
+        check_target(target, force=force)
     return targets
 
 

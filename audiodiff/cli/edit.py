@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from audiodiff.cli.options import Device, Float, Force, LabelGuidance, Out, Recordings, StepsAtAnyStrength
+from audiodiff.cli.report import report_scaled, report_written
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.io import audio as audio_io
-from audiodiff.io.console import progress, say
-from audiodiff.io.jobs import make_folder, plan_from_files
-from audiodiff.io.writers import FLOAT, check_float, open_result
+from audiodiff.io.console import progress
+from audiodiff.io.formats import FLOAT, check_float
+from audiodiff.io.jobs import make_folder, plan_jobs
+from audiodiff.io.readers import open_recording
+from audiodiff.io.writers import WrittenFile, open_writer
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
@@ -117,14 +119,7 @@ def edit_command(
         check_whole(steps, name="--steps", least=1)
     if algorithm == "inversion" and not label:
         raise ParameterError("--algorithm inversion needs --label with the new labels: without, nothing would change")
-    jobs = plan_from_files(
-        inputs,
-        suffixes=audio_io.AUDIO_SUFFIXES,
-        out=out,
-        out_suffixes=audio_io.AUDIO_SUFFIXES,
-        new_suffix=".wav",
-        force=force,
-    )
+    jobs = plan_jobs(inputs, out=out, force=force, new_suffix=".wav")
     if float_:
         for job in jobs:
             check_float(job.target)
@@ -132,15 +127,12 @@ def edit_command(
     to = _single_values(label or [], known=loaded.labels, option="--label")
     of = _single_values(source or [], known=loaded.labels, option="--source")
     loaded.check_sampling(SamplingOptions(steps=steps))
-    for job in jobs:
-        assert job.source is not None
-        audio_io.info(job.source)
+    recordings = [open_recording(job.source) for job in jobs]
     make_folder(jobs[0].target)
-    n_scaled = 0
+    written: list[WrittenFile] = []
     with progress("editing", total=len(jobs)) as bar:
-        for job in jobs:
-            assert job.source is not None
-            audio, sample_rate = audio_io.read(job.source)
+        for job, recording in zip(jobs, recordings, strict=True):
+            audio, sample_rate = recording.read(), recording.info.sample_rate
             made = edit(
                 loaded,
                 audio[None],
@@ -152,19 +144,20 @@ def edit_command(
                 steps=steps,
                 guidance=guidance,
                 seed=seed,
-                items=[job.index],
+                items=[job.key],
                 on_step=bar.within,
             )
-            with open_result(
-                job.target, n_samples=audio.shape[-1], from_rate=sample_rate, to_rate=sample_rate, level=1.0
-            ) as result:
-                result.add(made[0])
-                n_scaled += result.write(subtype=FLOAT if float_ else None)
+            with open_writer(
+                job.target,
+                n_samples=audio.shape[-1],
+                sample_rate=sample_rate,
+                subtype=FLOAT if float_ else None,
+            ) as writer:
+                writer.add(made[0])
+                written.append(writer.finish())
             bar.advance()
-    if n_scaled:
-        which = "the result was" if len(jobs) == 1 else f"{n_scaled} of {len(jobs)} results were"
-        say(f"{which} above full scale and scaled down to fit (--float keeps the level)")
-    say(f"wrote {jobs[0].target}" if len(jobs) == 1 else f"wrote {len(jobs)} files to {out}")
+    report_scaled(written)
+    report_written([file.path for file in written], out=out)
 
 
 def _single_values(texts: Sequence[str], *, known: LabelSet | None, option: str) -> dict[str, str]:

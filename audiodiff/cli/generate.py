@@ -1,71 +1,51 @@
-"""`audiodiff generate`, also `generate-wav`: the command."""
+"""`audiodiff generate`, also `generate-wav`: generate audio files."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from audiodiff.cli.stream import is_live, stream
-from audiodiff.diffusion.grid import GRIDS
-from audiodiff.diffusion.solvers import REGISTRY as SOLVERS
-from audiodiff.diffusion.solvers import Solver
-from audiodiff.diffusion.solvers import solver as solver_named
-from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
+from audiodiff.cli.options import (
+    MODEL,
+    SAMPLING,
+    Device,
+    Dialect,
+    Float,
+    Force,
+    GeneratorModel,
+    Iterations,
+    NoiseLevels,
+    Out,
+    OutputRate,
+    Sampler,
+    SamplerOption,
+    SecondStage,
+    Steps,
+    check_least,
+    check_sampling,
+    read_solver,
+)
+from audiodiff.cli.report import report_scaled, report_written
 from audiodiff.errors import CheckpointError, ParameterError
-from audiodiff.io.console import say
-from audiodiff.io.jobs import Job
-from audiodiff.io.mel import load_mel
-from audiodiff.io.readers import is_mel
-from audiodiff.io.writers import FLOAT
+from audiodiff.io.console import progress, say
+from audiodiff.io.formats import AUDIO_SUFFIXES, FLOAT
+from audiodiff.io.jobs import plan_jobs
+from audiodiff.io.mel import MEL_SUFFIXES
+from audiodiff.io.readers import Input, open_inputs
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
-from audiodiff.models.mel_inverter import INVERSIONS
+from audiodiff.models.mel_inverter import DEFAULT_MODEL, INVERSIONS
+from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.models.validation import solver_options
-from audiodiff.tasks.generation.files import Settings, generate_files
+from audiodiff.models.vocoder import Vocoder
+from audiodiff.tasks.generation.files import GenerationSettings, generate_from_inputs, generate_from_specs
 from audiodiff.tasks.generation.labels import read_seed
-from audiodiff.tasks.generation.request import Request, plan_from_inputs
+from audiodiff.tasks.generation.request import GenerationRequest
 
 DEFAULT_OUT = Path("generated")
-
-
-def stated_dialect(jobs: Sequence[Job]) -> MelDialect | None:
-    """Return the dialect that the first mel file states which states one."""
-    for job in jobs:
-        if job.source is not None and is_mel(job.source):
-            _, stated = load_mel(job.source)
-            if stated is not None:
-                return stated
-    return None
-
-
-def bare_mels(jobs: Sequence[Job]) -> list[Path]:
-    """Return the mel files of a kind that does not state its dialect."""
-    mels = [job.source for job in jobs if job.source is not None and is_mel(job.source)]
-    return [path for path in mels if path.suffix.lower() != ".npz"]
-
-
-def _solver(name: str | None, *, options: Sequence[str]) -> str | Solver | None:
-    """Return the solver that is asked for, by its name where it has no options."""
-    if not options:
-        return name
-    if name is None:
-        raise ParameterError(f"--sampler-option {options[0]} needs --sampler, one of {', '.join(SOLVERS)}")
-    return solver_named(name, **solver_options(name, options))
-
-
-def _guide(where: str, *, device: torch.device) -> Synthesizer:
-    """Load the model to be guided away from."""
-    try:
-        guide = checkpoint.load(where, device=device)
-    except CheckpointError as error:
-        raise CheckpointError(f"--guide: {error}") from error
-    if not isinstance(guide, Synthesizer):
-        raise ParameterError(f"--guide {where} is not trained, and has nothing to guide by: give a run or a checkpoint")
-    return guide
+GUIDANCE, NO_INPUT = "Guidance", "Without an input"
 
 
 def generate_command(
@@ -74,244 +54,212 @@ def generate_command(
         typer.Argument(
             metavar="INPUT",
             help="Recordings (wav, flac, mp3, ...), mel spectrograms (.npz, .npy, .pt), folders or globs of them; "
-            "nothing, for a model that generates unconditionally; - for standard input, with --out -.",
+            "none for a model that generates without an input; - for standard input (see audiodiff stream).",
             show_default=False,
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name; 'none' inverts mels, untrained."),
-    ] = "none",
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="What makes sound of the mels that MODEL makes: a vocoder, 'none' for the mel constraint, or "
-            "'griffin-lim'.",
-            show_default="the model's",
-        ),
-    ] = None,
-    dialect: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIALECT",
-            help=f"Mel dialect, NAME or NAME:field=value,... with a NAME of {', '.join(DIALECT_NAMES)}. Model 'none' "
-            "inverts this one (without it, what the first .npz says, or hifigan); a trained model is checked against "
-            "it.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="PATH", help="A file (.wav, .flac, ...) for one result, a folder, or -."),
-    ] = DEFAULT_OUT,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps of the sampler.", show_default="the model's")
-    ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Iterations of the mel constraint; 0 is none.", show_default="the model's"),
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", show_default="the model's")
-    ] = None,
-    sampler_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="An option of --sampler, eta=0.5 of euler_ancestral for one; may be given several times.",
-        ),
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Noise levels of the sampler: {', '.join(GRIDS)}; cut to those that the model was made for.",
-            show_default="the model's",
-        ),
-    ] = None,
-    guide: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="A weaker model of the same kind, an earlier checkpoint of the run for one: --guidance says how far "
-            "to go away from what it would make.",
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCALE",
-            help="Of the guidance; 1 is none. Without --guide it is classifier-free, for models that were trained to "
-            "do without their condition. It doubles the time.",
-        ),
-    ] = None,
-    guidance_interval: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LO HI", help="Guide at noise levels sigma from LO to HI only.", show_default="all"),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUES",
-            help="For a model that knows labels, what the sound is to be: digit=7; several, digit=0,1,2 or digit=all; "
-            "or the way from one to another, digit=3:7. May be given for several labels, and all combinations are "
-            "made. A comma or colon within a value has a backslash before it.",
-            show_default="any",
-        ),
-    ] = None,
-    between: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Sounds on the way between two labels or two seeds, both ends among them."),
-    ] = None,
-    seed: Annotated[
-        str,
-        typer.Option(
-            metavar="N",
-            help="The same seed gives the same samples, whatever the batch size. Noise is drawn for the seed and the "
-            "number of the file in the list: a file has other noise when others come before it. A:B is the way "
-            "between the noises of two seeds, for what is generated from nothing.",
-        ),
-    ] = "0",
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    out: Out = DEFAULT_OUT,
+    rate: OutputRate = None,
+    float_: Float = False,
+    force: Force = False,
+    model: GeneratorModel = DEFAULT_MODEL,
+    vocoder: SecondStage = None,
+    dialect: Dialect = None,
+    device: Device = "auto",
     batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Signals of equal length that are computed together.")
+        int, typer.Option(metavar="N", help="Signals of equal length to compute together.", rich_help_panel=MODEL)
     ] = 1,
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", "-n", metavar="N", help="How many to generate from nothing, of each label.", show_default="1"
+            "--count",
+            "-n",
+            metavar="N",
+            help="How many sounds to generate, of each label.",
+            show_default="1",
+            rich_help_panel=NO_INPUT,
         ),
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Length of what is generated from nothing.",
-            show_default="as long as such sounds are, or 1",
+            help="Length of each sound.",
+            show_default="as in the training data, or 1",
+            rich_help_panel=NO_INPUT,
         ),
     ] = None,
-    no_sheet: Annotated[
-        bool, typer.Option("--no-sheet", help="Draw no contact sheet of several that are generated from nothing.")
-    ] = False,
-    rate: Annotated[
-        int | None,
-        typer.Option(metavar="HZ", help="Sample rate of the files that are written.", show_default="the model's"),
-    ] = None,
-    float_: Annotated[bool, typer.Option("--float", help="Write 32-bit float samples, at the level as it is.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    stdin: Annotated[
-        str | None,
+    label: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="KIND",
-            help="What standard input is: pcm, 16-bit little-endian mono samples, or mel, frames of 32-bit "
-            "little-endian floats in the dialect, band by band. Standard output is pcm.",
-            show_default="pcm",
+            metavar="NAME=VALUES",
+            help="Label of the sound: digit=7; several: digit=0,1,2 or digit=all; or digit=3:7 with --interpolate. "
+            "Repeat it for other labels: all combinations are generated. Write a backslash before a comma or colon "
+            "within a value.",
+            show_default="any",
+            rich_help_panel=NO_INPUT,
         ),
     ] = None,
-    stdin_rate: Annotated[
-        int | None, typer.Option(metavar="HZ", help="Sample rate of standard input.", show_default="the model's")
-    ] = None,
-    chunk_frames: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Live: mel frames whose sound is made at once.", show_default="16 or more"),
-    ] = None,
-    look_ahead: Annotated[
+    interpolate: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Live: mel frames that a chunk waits for. Fewer come sooner and sound worse.",
-            show_default="as many as change the sound",
+            help="Number of sounds from one label or seed to another, both ends included.",
+            rich_help_panel=NO_INPUT,
+        ),
+    ] = None,
+    no_sheet: Annotated[
+        bool,
+        typer.Option(
+            "--no-sheet", help="Draw no contact sheet, the spectrograms of all sounds.", rich_help_panel=NO_INPUT
+        ),
+    ] = False,
+    steps: Steps = None,
+    sampler: Sampler = None,
+    sampler_option: SamplerOption = None,
+    grid: NoiseLevels = None,
+    iterations: Iterations = None,
+    seed: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            help="Seed of the noise: the same seed gives the same samples, whatever the batch size. Each file of a "
+            "list has noise of its own, by its place. A:B interpolates between two seeds, with --interpolate.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = "0",
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Strength of the guidance; 1 is none. Without --guide it is classifier-free, for models that were "
+            "trained with dropped conditions. It doubles the time.",
+            rich_help_panel=GUIDANCE,
+        ),
+    ] = None,
+    guide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Guide away from a weaker model of the same kind, for example an earlier checkpoint of the run.",
+            rich_help_panel=GUIDANCE,
+        ),
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LO HI",
+            help="Guide only at noise levels sigma from LO to HI.",
+            show_default="all",
+            rich_help_panel=GUIDANCE,
         ),
     ] = None,
 ) -> None:
-    """Make sound from recordings (analysis, then synthesis), from mel spectrograms, from labels, or from nothing.
-
-    A result is as long as its input to the sample, and has its channels, which are made one by one. It has the
-    model's sample rate unless --rate asks for another. A result above full scale is scaled to fit. Beside several
-    that are made from nothing lie manifest.csv, which says what each is, and contact_sheet.png, their spectrograms.
+    """Generate audio files from recordings, from mel spectrograms, from labels, or from noise alone.
 
     \b
     Examples:
-      generate-wav speech.wav -o copy.wav                     mel inversion without training
-      generate-wav mels/ -o wavs --dialect tacotron2          a folder of mels
+      generate-wav speech.wav -o copy.wav                     mel inversion, without training
       generate-wav speech.wav -o copy.wav --model runs/mine   a trained vocoder
+      generate-wav mels/ -o wavs --dialect tacotron2          a folder of mel spectrograms
       generate-wav --model runs/mine -n 8 --seconds 2 -o new  an unconditional model
-      generate-wav --model runs/mel --vocoder runs/mine       a model of mels, and a vocoder to make sound of them
-      generate-wav - -o - --stdin mel                         live: frames in, samples out
+      generate-wav --model runs/mel --vocoder runs/mine       a model of mels and a vocoder
 
     \b
     Labels:
       generate-wav --model digits-8k --label digit=7 -o seven.wav
       generate-wav --model digits-8k --label digit=all --label speaker=theo,lucas -n 4 -o grid
       generate-wav --model digits-8k --label digit=7 --guidance 2 -n 16 -o sevens
-      generate-wav --model digits-8k --label digit=3:7 --between 5 -o three-to-seven
-      generate-wav --model digits-8k --label digit=7 --seed 1:2 --between 5 -o other-noise
+      generate-wav --model digits-8k --label digit=3:7 --interpolate 5 -o three-to-seven
+      generate-wav --model digits-8k --label digit=7 --seed 1:2 --interpolate 5 -o other-noise
 
     \b
-    How to sample:
+    Sampling:
       generate-wav speech.wav --model runs/mine --sampler dpmpp_2m --grid karras --steps 12
       generate-wav speech.wav --model runs/mine --sampler euler_ancestral --sampler-option eta=0.5
       generate-wav -n 8 --model runs/mine --guide runs/mine/checkpoints/step_00000500 --guidance 2
+
+    A recording is analysed and generated again from its mel spectrogram, channel by channel; the result has exactly its
+    length. Audio above full scale is scaled down to fit, unless --float keeps the level. Several sounds without an
+    input come with manifest.csv, which lists their labels and seeds, and contact_sheet.png, their spectrograms.
     """
     inputs = inputs or []
-    if seconds is not None and inputs:
-        raise ParameterError(f"--seconds {seconds} has no meaning with an input, which says how long")
+    check_sampling(steps=steps, iterations=iterations, grid=grid)
+    check_least("--batch-size", batch_size, 1)
+    check_least("--rate", rate, 1)
     if guide is not None and guidance is None:
-        raise ParameterError(f"--guide {guide} needs --guidance, which says how strong it is to be: --guidance 2, say")
-    request = Request(label or [], seed=read_seed(seed), between=between, count=count, has_sheet=not no_sheet)
+        raise ParameterError(f"--guide {guide} needs --guidance, its strength, for example --guidance 2")
+    request = GenerationRequest(label or [], read_seed(seed), interpolate, count, has_sheet=not no_sheet)
     if inputs:
-        request.refuse("has no meaning with an input, of which one sound is made")
-    no_live = {
-        "--float": float_,
-        "--force": force,
-        "--guide": guide,
-        "--guidance": guidance,
-        "--guidance-interval": guidance_interval,
-        "--batch-size": batch_size != 1,
-    }
-    live = is_live(
-        inputs,
-        out=out,
-        only_live={
-            "--stdin": stdin,
-            "--stdin-rate": stdin_rate,
-            "--chunk-frames": chunk_frames,
-            "--look-ahead": look_ahead,
-        },
-        never_live=[name for name, value in no_live.items() if value is not None and value is not False],
+        _refuse_with_input([*request.given, *([] if seconds is None else [f"--seconds {seconds}"])])
+    solver = read_solver(sampler, sampler_option)
+    jobs = (
+        plan_jobs(inputs, out=out, force=force, new_suffix=".wav", suffixes=(*AUDIO_SUFFIXES, *MEL_SUFFIXES))
+        if inputs
+        else []
     )
-    settings = Settings(
+    sources = open_inputs(job.source for job in jobs)
+    wanted = dialect
+    if dialect is None and model in INVERSIONS:
+        wanted = next((source.dialect for source in sources if source.dialect is not None), None)
+    loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
+    if loaded.dialect is None and dialect is not None:
+        raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
+    sampling = SamplingOptions(
         steps=steps,
-        iterations=iterations,
-        solver=_solver(sampler, options=sampler_option or []),
+        solver=solver,
         grid=grid,
+        guide=None if guide is None else _guide(guide, device=loaded.device),
         guidance=guidance,
         guidance_interval=guidance_interval,
+    )
+    settings = GenerationSettings(
+        sampling,
+        iterations=iterations,
         seed=request.seed if isinstance(request.seed, int) else 0,
         batch_size=batch_size,
         rate=rate,
         subtype=FLOAT if float_ else None,
     )
-    jobs = plan_from_inputs(inputs, out=out, force=force) if inputs and not live else []
-    overview = None
-    wanted: str | MelDialect | None = dialect
-    if model in INVERSIONS and dialect is None:
-        wanted = stated_dialect(jobs)
-    loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
-    if guide is not None:
-        settings = replace(settings, guide=_guide(guide, device=loaded.device))
-    if loaded.dialect is None and dialect is not None:
-        raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
-    if live:
-        stream(loaded, settings, kind=stdin or "pcm", in_rate=stdin_rate, chunk=chunk_frames, ahead=look_ahead)
+    if inputs:
+        if dialect is None:
+            _report_dialect(sources, model=loaded)
+        with progress("generating", total=len(jobs)) as bar:
+            written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
+        report_scaled(written)
+        report_written([file.path for file in written], out=out)
         return
-    if dialect is None and loaded.dialect is not None and (bare := bare_mels(jobs)):
+    plan = request.plan(loaded, out=out, force=force)
+    with progress("generating", total=len(plan.specs)) as bar:
+        written = generate_from_specs(loaded, plan, settings, seconds=seconds, bar=bar)
+    beside = ""
+    if plan.overview is not None:
+        with progress("contact sheet", total=plan.overview.n_panels) as bar:
+            plan.overview.write(plan.specs, written, on_panel=bar.advance)
+        beside = f", and {' and '.join(path.name for path in plan.overview.targets)} beside them"
+    report_scaled(written)
+    report_written(plan.targets, out=out, beside=beside)
+
+
+def _refuse_with_input(options: Sequence[str]) -> None:
+    if options:
+        raise ParameterError(f"{options[0]} has no meaning with an input, which gives one result of its own length")
+
+
+def _guide(where: str, *, device: torch.device) -> Synthesizer:
+    """Load the model to guide away from."""
+    try:
+        guide = checkpoint.load(where, device=device)
+    except CheckpointError as error:
+        raise CheckpointError(f"--guide: {error}") from error
+    if not isinstance(guide, Synthesizer):
+        raise ParameterError(f"--guide {where} is not trained, and cannot guide: give a run or a checkpoint")
+    return guide
+
+
+def _report_dialect(sources: Sequence[Input], *, model: Vocoder) -> None:
+    """Print which dialect is assumed for mel files that state none."""
+    bare = [source.path for source in sources if source.needs_dialect]
+    if bare and model.dialect is not None:
         which = bare[0].name if len(bare) == 1 else f"{bare[0].name} and {len(bare) - 1} more"
-        say(
-            f"no dialect is stated by {which}: taken as {loaded.dialect.name} (see --dialect and audiodiff mel --check)"
-        )
-    if not inputs:
-        jobs, overview = request.plan(loaded, out=out, force=force)
-    written = generate_files(loaded, jobs, settings, seconds=seconds, overview=overview)
-    beside = "" if overview is None else f", and {' and '.join(path.name for path in overview.targets)} beside them"
-    say(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} files to {out}{beside}")
+        say(f"no dialect is stated by {which}: taken as {model.dialect.name} (see --dialect and audiodiff mel --check)")

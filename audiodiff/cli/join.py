@@ -1,4 +1,4 @@
-"""`audiodiff join`: a model of mel spectrograms and a vocoder, or one model in half the bytes, in one checkpoint."""
+"""`audiodiff join`: join a model of mel spectrograms and a vocoder in one checkpoint, or halve the size of a model."""
 
 import json
 import shlex
@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from audiodiff.cli.options import Force
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.console import say
 from audiodiff.models import checkpoint
-from audiodiff.models.mel_inverter import INVERSIONS
+from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
 
 PRECISIONS = ("float32", "bfloat16")
@@ -19,29 +20,32 @@ _FILES = {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.METRICS, checkpoint.
 
 def join_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="The first stage: a run folder, a checkpoint, or a name.")
+        str,
+        typer.Argument(metavar="MODEL", help="The first stage: a run folder, a checkpoint, or the name of a model."),
     ],
     vocoder: Annotated[
         str,
         typer.Argument(
-            metavar="VOCODER", help="The second stage, likewise; 'none' for one stage, or sound by the mel constraint."
+            metavar="VOCODER", help="The second stage, likewise; none for a single stage, or mel inversion."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The checkpoint to be written.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the checkpoint to write.")],
     dtype: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"Of the weights in the file: {', '.join(PRECISIONS)}, half the bytes."),
+        typer.Option(
+            metavar="NAME", help=f"Precision of the stored weights: {PRECISIONS[0]}, or {PRECISIONS[1]}, half the size."
+        ),
     ] = "float32",
-    force: Annotated[bool, typer.Option("--force", help="Replace such a checkpoint.")] = False,
+    force: Force = False,
 ) -> None:
-    """Put a model of mel spectrograms and a vocoder into one checkpoint, which makes sound in one call.
+    """Join a model of mel spectrograms and a vocoder in one checkpoint, which generates audio in one call.
 
-    Both must have the same mel dialect, in every field. A vocoder that MODEL has already is left out. What is needed to
-    go on with training stays behind.
+    Both must have the same mel dialect, in every field. A vocoder that MODEL already has is replaced. The state of
+    training is left out.
 
     \b
     Examples:
-      audiodiff join runs/mel runs/vocoder -o digits          two stages in one folder
+      audiodiff join runs/mel runs/vocoder -o digits          two stages in one checkpoint
       audiodiff join runs/mel runs/vocoder -o digits --dtype bfloat16
       audiodiff join runs/waveform none -o small --dtype bfloat16
       generate-wav --model digits --label digit=7 -o seven.wav
@@ -53,10 +57,10 @@ def join_command(
     metrics: dict[str, Any] = _metrics(sources[0])
     command = shlex.join(["audiodiff", "join", model, vocoder, *([] if dtype == "float32" else ["--dtype", dtype])])
     first.vocoder = None
-    if vocoder != "none":
+    if INVERSIONS.get(vocoder) is not CONSTRAINT:
         if vocoder in INVERSIONS:
             raise ParameterError(
-                f"VOCODER {vocoder} has no weights to be joined: choose it when sound is made, --vocoder {vocoder}"
+                f"VOCODER {vocoder} has no weights to join: choose it when audio is generated, --vocoder {vocoder}"
             )
         first.vocoder = checkpoint.second_stage(vocoder, first=first)
         sources.append(checkpoint.find(vocoder))
@@ -79,12 +83,12 @@ def join_command(
 def _first_stage(where: str) -> Synthesizer:
     loaded = checkpoint.load(where, device="cpu")
     if not isinstance(loaded, Synthesizer):
-        raise ParameterError(f"MODEL {where} is not trained, and has no weights: give a run folder or a checkpoint")
+        raise ParameterError(f"MODEL {where} is not trained and has no weights: give a run folder or a checkpoint")
     return loaded
 
 
 def _check_out(out: Path, *, sources: list[Path], force: bool) -> None:
-    """Refuse a folder that must not be written."""
+    """Refuse a folder that would be overwritten."""
     for source in sources:
         if source.resolve().is_relative_to(out.resolve()):
             raise ParameterError(f"--out {out} is the folder of a stage, or holds it: give another --out")
@@ -94,7 +98,7 @@ def _check_out(out: Path, *, sources: list[Path], force: bool) -> None:
         raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
     others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else [out.name]
     if others:
-        raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another")
+        raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another --out")
 
 
 def _node(folder: Path) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def _card(sources: list[Path], *, command: str) -> str:
-    """Return the cards of both stages under one heading; a single stage keeps its own."""
+    """Return the model cards of both stages under one heading, or that of a single stage."""
     cards = [path.read_text() if (path := folder / checkpoint.CARD).is_file() else "" for folder in sources]
     if len(cards) == 1:
         return cards[0]
@@ -117,7 +121,7 @@ def _card(sources: list[Path], *, command: str) -> str:
     )
     return f"""# Model card
 
-Two stages in one checkpoint, made by
+Two stages in one checkpoint, written by
 
     {command}
 

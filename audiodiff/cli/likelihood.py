@@ -13,8 +13,9 @@ from audiodiff.cli.options import Device, Force
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.evaluation.likelihood import MEASURES, Likelihood, Settings, check_model, likelihood, mean
 from audiodiff.io.atomic import atomic_file
-from audiodiff.io.audio import find, info, read
+from audiodiff.io.audio import info, read
 from audiodiff.io.console import progress, say
+from audiodiff.io.jobs import find_files
 from audiodiff.labels import LabelSet
 from audiodiff.models.checkpoint import load
 from audiodiff.models.devices import device_named
@@ -73,7 +74,7 @@ def likelihood_command(
     """
     if measure not in (*MEASURES, BOTH):
         raise ParameterError(f"--measure {measure} must be one of {', '.join((*MEASURES, BOTH))}")
-    paths = list(dict.fromkeys(path for text in inputs for path in find(text)))
+    paths = list(dict.fromkeys(path for text in inputs for path in find_files(text)))
     _check_out(out, inputs=paths, force=force)
     settings = Settings(
         measures=tuple(name for name in MEASURES if measure in (name, BOTH)),

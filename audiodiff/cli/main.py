@@ -1,26 +1,25 @@
-"""The command line: `audiodiff train`, `generate` and the others of `COMMANDS`, and `generate-wav`."""
+"""The command line: `audiodiff` with its commands, and `generate-wav`, which is `audiodiff generate`."""
 
-# Nothing heavy is imported up here: `audiodiff --help` answers at once, and a command loads only its own parts.
+# Nothing heavy is imported here: `audiodiff --help` is quick, and a command loads only its own modules.
 import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from audiodiff.errors import AudiodiffError
+from audiodiff.compat import current_arguments, current_command
+from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.io.console import fail, say
 from audiodiff.requirements import require
 
-if TYPE_CHECKING:
-    import typer
-
 COMMANDS = {
     "train": "Train a model from a recipe.",
-    "generate": "Make sound: from recordings, from mel spectrograms, or from nothing.",
-    "evaluate": "Compare sound with its reference: SNR, PESQ, STOI and more.",
+    "generate": "Generate audio: from recordings, from mel spectrograms, from labels, or from noise alone.",
+    "stream": "Generate audio live: from standard input to standard output.",
+    "evaluate": "Compare audio with its reference: SNR, PESQ, STOI and more.",
     "likelihood": "Compute how likely recordings are under a model: nats and bits per dimension.",
-    "mel": "Make mel spectrograms, or tell which dialect one can be.",
+    "mel": "Compute mel spectrograms, or check which dialect a file can be.",
     "noise-schedule": "Optimize a model's noise schedule for few steps.",
     "enhance": "Remove noise from speech.",
     "inpaint": "Fill gaps: lost packets, dropouts, deleted words.",
@@ -32,11 +31,12 @@ COMMANDS = {
     "features": "Extract feature vectors from recordings.",
     "cluster": "Cluster recordings by how they sound.",
     "map": "Map recordings by how they sound, on a page that plays them.",
-    "join": "Put a model of mel spectrograms and a vocoder into one checkpoint.",
-    "demo": "Do all of it on embedded speech, in minutes.",
+    "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
+    "demo": "Try all of it on embedded speech, in minutes.",
 }
 MODULES = {
     "generate": "audiodiff.cli.generate",
+    "stream": "audiodiff.cli.stream",
     "evaluate": "audiodiff.cli.evaluate",
     "likelihood": "audiodiff.cli.likelihood",
     "mel": "audiodiff.cli.mel",
@@ -58,79 +58,120 @@ IMPORTED = ("torch", "numpy", "jaxtyping", "typer", "rich", "hydra", "soundfile"
 """Packages that every command imports."""
 USED = {
     "train": ("lightning_fabric",),
-    "schedule": ("matplotlib",),
+    "noise-schedule": ("matplotlib",),
     "anomaly": ("sklearn", "matplotlib"),
     "features": ("sklearn",),
     "map": ("sklearn", "matplotlib"),
     "demo": ("lightning_fabric",),
 }
-"""Packages that commands import late, beyond what they check themselves once their options are known."""
+"""Packages that commands import late, beyond those that they check when their options are known."""
+STANDARD = "-"
+"""Standard input as an INPUT of `generate`, standard output as its --out."""
+STREAM_ONLY = ("--stdin", "--stdin-rate", "--chunk-frames", "--look-ahead")
+"""Options that `generate` takes only with the input -."""
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run `audiodiff`."""
-    _run(_audiodiff)
+    _run(lambda: _audiodiff(sys.argv[1:]))
 
 
 def generate_wav() -> None:
     """Run `generate-wav`, which is `audiodiff generate`."""
-    _run(_generate_wav)
+    _run(lambda: _call("generate", sys.argv[1:], program="generate-wav"))
 
 
-def _audiodiff() -> None:
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["train"]:
-        require(*IMPORTED, *USED["train"])
-        from audiodiff.cli import train
-
-        # Its arguments are Hydra's, and so is its --help.
-        train.command(arguments[1:])
-        return
+def _audiodiff(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["--version"]:
         import audiodiff
 
         print(f"audiodiff {audiodiff.__version__}")
+    elif arguments and not arguments[0].startswith("-"):
+        name = current_command(arguments[0])
+        if name != arguments[0]:
+            _warn(f"audiodiff {arguments[0]}", f"audiodiff {name}")
+        _call(name, arguments[1:], program=f"audiodiff {name}")
+    else:
+        _list(arguments)
+
+
+def _call(name: str, arguments: Sequence[str], *, program: str) -> None:
+    """Call a command with its arguments, in which old names are replaced."""
+    if name == "train":
+        require(*IMPORTED, *USED["train"])
+        from audiodiff.cli import train
+
+        # Its arguments are Hydra's, and so is its --help.
+        train.command(list(arguments))
         return
-    application = _application(
-        help="Diffusion models for sound: train them, make sound with them, and know how good they are.",
-        epilog="Every command has its own --help, with examples. `audiodiff --version` says which one this is.",
-        no_args_is_help=True,
-    )
-    called = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        command = _command(name) if name == called and name in MODULES else _nothing
-        application.command(name, short_help=summary)(command)
-    application()
-
-
-def _generate_wav() -> None:
-    application = _application()
-    application.command()(_command("generate"))
-    application()
-
-
-def _application(**settings: str | bool) -> "typer.Typer":
-    require("typer", "rich")
-    import typer
-
-    return typer.Typer(
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        **settings,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def _command(name: str) -> Callable[..., None]:
-    """Import a command; what it needs later is imported before it begins, and Ctrl-C in it is answered in words."""
+    if name not in MODULES:
+        _list([name])
     require(*IMPORTED)
-    command = getattr(importlib.import_module(MODULES[name]), f"{name.replace('-', '_')}_command")
+    if name == "generate" and (streamed := stream_arguments(arguments)) is not None:
+        name, arguments = "stream", streamed
+    current = current_arguments(name, arguments)
+    for old, new in zip(arguments, current, strict=True):
+        if old != new:
+            _warn(old.partition("=")[0], new.partition("=")[0])
+    from audiodiff.cli.application import single
+
+    module = importlib.import_module(MODULES[name])
+    command = getattr(module, f"{name.replace('-', '_')}_command")
+    single(_interruptible(command, needs=USED.get(name, ())))(current, prog_name=program)
+
+
+def _list(arguments: Sequence[str]) -> None:
+    """Answer a call of `audiodiff` without a command."""
+    require("typer", "rich")
+    from audiodiff.cli.application import overview
+
+    overview(COMMANDS)(list(arguments), prog_name="audiodiff")
+
+
+def stream_arguments(arguments: Sequence[str]) -> list[str] | None:
+    """Return the arguments of `stream` for those of `generate - --out -`; None where `-` is no input.
+
+    Raises:
+        ParameterError: if `-` is the input or the output alone.
+
+    Example:
+        >>> stream_arguments(["-", "-o", "-", "--model", "runs/mine"])
+        ['--model', 'runs/mine']
+    """
+    rest, is_input, out = [], False, None
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument in ("-o", "--out"):
+            out = next(remaining, "")
+            rest += [argument, out]
+        elif argument == STANDARD:
+            is_input = True
+        else:
+            rest.append(argument)
+    if is_input and out != STANDARD:
+        raise ParameterError("the input -, standard input, needs the output -, standard output: give --out -")
+    if not is_input:
+        if out == STANDARD:
+            raise ParameterError("--out - needs the input -, standard input; with other inputs give a file or a folder")
+        given = [argument for argument in rest if argument.partition("=")[0] in STREAM_ONLY]
+        if given:
+            raise ParameterError(f"{given[0]} has no meaning without the input -, standard input: see audiodiff stream")
+        return None
+    place = next(k for k, argument in enumerate(rest) if argument in ("-o", "--out"))
+    return rest[:place] + rest[place + 2 :]
+
+
+def _warn(old: str, new: str) -> None:
+    say(f"{old} is now {new}; the old name works until audiodiff 0.3")
+
+
+def _interruptible(command: Callable[..., None], *, needs: Sequence[str]) -> Callable[..., None]:
+    """Check the packages that a command needs before it begins, and report Ctrl-C in it without a traceback."""
 
     @functools.wraps(command)
     def interruptible(*arguments: object, **options: object) -> None:
-        require(*USED.get(name, ()))
+        require(*needs)
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
@@ -139,12 +180,8 @@ def _command(name: str) -> Callable[..., None]:
     return interruptible
 
 
-def _nothing() -> None:
-    """Stand for a command that is listed and not called."""
-
-
 def _run(command: Callable[[], None]) -> NoReturn:
-    """Call a command; what went wrong is said in words."""
+    """Call a command and report its errors without a traceback."""
     # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
     # cores from each other on a busy one (docs/mel-inversion.md, Threads).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -156,12 +193,12 @@ def _run(command: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         _interrupted()
     except BrokenPipeError:
-        # Whoever reads the output has read enough, as `head` does; what is still to be flushed goes nowhere.
+        # The reader has read enough, as `head` does; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     raise SystemExit(0)
 
 
 def _interrupted() -> NoReturn:
-    say("stopped by Ctrl-C; every file that was finished is whole, and no other was begun")
+    say("stopped by Ctrl-C; every finished file is whole, and no other was begun")
     raise SystemExit(INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""`audiodiff mel`: make mel spectrograms, and tell which dialect an array can be."""
+"""`audiodiff mel`: compute mel spectrograms, and check which dialect a file can be."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
+from audiodiff.cli.options import Force
+from audiodiff.cli.report import report_written
 from audiodiff.dsp.dialect_checks import ensure_same, explain
 from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
-from audiodiff.io import audio as audio_io
-from audiodiff.io.console import progress, say
-from audiodiff.io.jobs import make_folder, plan_from_files
+from audiodiff.io.console import progress
+from audiodiff.io.jobs import make_folder, plan_jobs
 from audiodiff.io.mel import MEL_SUFFIXES, load_mel, save_mel
+from audiodiff.io.readers import open_recording
 from audiodiff.models.checkpoint import DEFAULT_DIALECT
 
 
@@ -29,24 +31,24 @@ def mel_command(
             "--out",
             "-o",
             metavar="PATH",
-            help="A file for one result: .npz carries the dialect, .npy and .pt are bare arrays. Otherwise a folder, "
-            "for .npz files.",
+            help="A file for one result, .npz with its dialect, .npy or .pt without; or a folder, for .npz files.",
         ),
     ] = None,
     dialect: Annotated[
         str,
         typer.Option(
-            metavar="DIALECT", help=f"NAME or NAME:field=value,... with a NAME of {', '.join(DIALECT_NAMES)}."
+            metavar="DIALECT",
+            help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}.",
         ),
     ] = DEFAULT_DIALECT,
     check: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Say which dialects the array in this file can be.")
+        Path | None, typer.Option(metavar="FILE", help="Print which dialects the mel in this file can be.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Force = False,
 ) -> None:
-    """Make mel spectrograms of recordings, arrays of (n_mels, frames), or check one.
+    """Compute mel spectrograms of recordings, arrays of (n_mels, frames), or check a file of one.
 
-    Recordings of other rates are converted to the dialect's, several channels are mixed down to one.
+    Recordings are converted to the dialect's sample rate and mixed down to mono.
 
     \b
     Examples:
@@ -61,12 +63,11 @@ def mel_command(
         return
     if not inputs or out is None:
         raise ParameterError("give an INPUT and --out, as in: audiodiff mel speech.wav -o speech.npz; or --check FILE")
-    made = make_mels(inputs, out=out, dialect=parse_dialect(dialect), force=force)
-    say(f"wrote {made[0]}" if len(made) == 1 else f"wrote {len(made)} files to {out}")
+    report_written(make_mels(inputs, out=out, dialect=parse_dialect(dialect), force=force), out=out)
 
 
 def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: bool) -> list[Path]:
-    """Analyse recordings, mixed down to mono at the dialect's rate, and write their mels.
+    """Compute and write the mels of recordings, mixed down to mono at the dialect's rate.
 
     Args:
         inputs: recordings, folders or globs of them.
@@ -78,29 +79,24 @@ def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: b
 
     Raises:
         AudioFileError: if an input cannot be read or an output exists.
-        ParameterError: if the outputs cannot be what is asked for.
+        ParameterError: if two results would have one name.
     """
-    jobs = plan_from_files(
-        inputs,
-        suffixes=audio_io.AUDIO_SUFFIXES,
-        out=out,
-        out_suffixes=MEL_SUFFIXES,
-        new_suffix=".npz",
-        force=force,
-    )
+    jobs = plan_jobs(inputs, out=out, force=force, new_suffix=".npz", out_suffixes=MEL_SUFFIXES)
+    recordings = [open_recording(job.source) for job in jobs]
+    for recording in recordings:
+        recording.check(dialect)
     make_folder(jobs[0].target)
     with progress("analysing", total=len(jobs)) as bar:
-        for job in jobs:
-            assert job.source is not None
-            audio, sample_rate = audio_io.read(job.source)
-            mono = resample(audio.mean(dim=0), from_rate=sample_rate, to_rate=dialect.sample_rate)
+        for job, recording in zip(jobs, recordings, strict=True):
+            mono = recording.read().mean(dim=0)
+            mono = resample(mono, from_rate=recording.info.sample_rate, to_rate=dialect.sample_rate)
             save_mel(job.target, dialect.mel(mono), dialect)
             bar.advance()
     return [job.target for job in jobs]
 
 
 def describe(path: Path) -> str:
-    """Say what a mel file states of itself, and which dialects its array can and cannot be.
+    """Describe a mel file: its shape, its stated dialect, or the dialects that it can and cannot be.
 
     Raises:
         MelError: if the array is not a mel of the dialect that the file states.

@@ -14,7 +14,7 @@ from torch import Tensor
 from audiodiff.cli.options import Device, Float, Force, Model, Out, Recordings
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
-from audiodiff.io.jobs import Job, plan_from_files
+from audiodiff.io.jobs import Job, plan_jobs
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.synthesizer import Synthesizer
@@ -243,8 +243,7 @@ def _prepared(
     inputs: Sequence[str], sampling: Sampling, *, out: Path, model: str, device: str, force: bool
 ) -> tuple[list[Job], Synthesizer]:
     """Plan the outputs and load the model."""
-    suffixes = audio_io.AUDIO_SUFFIXES
-    jobs = plan_from_files(inputs, suffixes=suffixes, out=out, out_suffixes=suffixes, new_suffix=None, force=force)
+    jobs = plan_jobs(inputs, out=out, force=force, new_suffix=None)
     return jobs, check_model(checkpoint.load(model, device=device_named(device)), posterior=sampling.posterior)
 
 

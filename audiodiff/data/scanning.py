@@ -14,6 +14,8 @@ from pathlib import Path
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
+from audiodiff.io.formats import AUDIO_SUFFIXES
+from audiodiff.io.jobs import find_files
 
 SILENCE_PEAK = 10 ** (-70 / 20)
 """A recording that nowhere exceeds this, -70 dBFS, is silent."""
@@ -67,7 +69,7 @@ def scan_folder(root: Path) -> list[Entry]:
         if (root / name).is_file():
             return read_manifest(root / name)
     try:
-        return [Entry(path) for path in audio_io.find(root)]
+        return [Entry(path) for path in find_files(root)]
     except AudioFileError as error:
         raise DataError(str(error)) from error
 
@@ -183,7 +185,7 @@ def _listed(root: Path) -> list[Entry]:
         raise DataError(f"{root}: no such folder, manifest or audio file")
     if root.is_dir():
         return scan_folder(root)
-    if root.suffix.lower() in audio_io.AUDIO_SUFFIXES:
+    if root.suffix.lower() in AUDIO_SUFFIXES:
         return [Entry(root)]
     return read_manifest(root)
 

@@ -13,6 +13,7 @@ import torch
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
+from audiodiff.io.jobs import find_files
 from audiodiff.metrics.registry import select
 from audiodiff.metrics.report import Pair, Row, evaluate_pair, refused
 
@@ -137,7 +138,7 @@ def worthwhile_workers(pairs: Sequence[FilePair]) -> int:
 
 def _by_name(folder: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
-    for path in audio_io.find(folder):
+    for path in find_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in named:
             raise ParameterError(f"{named[name]} and {path} have one name, so that no pair is certain: remove one")

@@ -16,6 +16,7 @@ from audiodiff.errors import DataError, ParameterError
 from audiodiff.evaluation.generative_report import GenerationReport, LabelScores, SetScores
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress
+from audiodiff.io.jobs import find_files
 from audiodiff.metrics import generative
 from audiodiff.models import classifier
 from audiodiff.models.classifier import Classifier, Prediction
@@ -104,7 +105,7 @@ def _generated(folder: Path, model: Classifier) -> list[Entry]:
     if manifest is not None:
         entries = read_manifest(manifest)
     elif "folder" in model.columns.values():
-        entries = [Entry(path) for path in audio_io.find(folder)]
+        entries = [Entry(path) for path in find_files(folder)]
     else:
         raise DataError(
             f"{folder} holds no {' or '.join(MANIFEST_NAMES)}: write one with the column path and one for each label "

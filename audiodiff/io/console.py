@@ -1,4 +1,4 @@
-"""What the command line says to a person, on standard error."""
+"""Console: lines, errors and progress bars of the command line, on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ def say(text: str) -> None:
 
 
 def fail(error: AudiodiffError) -> NoReturn:
-    """Print an error in words, without a traceback, and exit with 2."""
+    """Print an error without a traceback, and exit with 2."""
     try:
         from rich.console import Console
         from rich.text import Text
@@ -29,20 +29,24 @@ def fail(error: AudiodiffError) -> NoReturn:
 
 @dataclass(frozen=True)
 class ProgressBar:
-    """How work reports to a bar.
+    """Callbacks by which a job reports its progress.
 
     Args:
-        advance: called after each whole thing.
-        within: called as (done, of all) within one.
+        advance: called after each item.
+        within: called as (done, of all) within an item.
     """
 
     advance: Callable[[], None]
     within: Callable[[int, int], None]
 
 
+SILENT = ProgressBar(lambda: None, lambda _done, _all: None)
+"""Shows nothing."""
+
+
 @contextmanager
 def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
-    """Show a bar of `total` things while a block runs; only a terminal sees it."""
+    """Show a bar of `total` items while a block runs, on a terminal only."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,74 +1,113 @@
-"""Which files a command reads and which it writes for them, settled before anything is computed."""
+"""Planning: the files that a command reads, and the file that it writes for each.
+
+All jobs of a command are planned before anything is computed, so that whatever stands in the way is refused first.
+"""
 
 import contextlib
+import glob
+import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from audiodiff.errors import AudioFileError, ParameterError
-from audiodiff.io import audio as audio_io
-from audiodiff.tasks.generation.labels import GenerationSpec
+from audiodiff.io.formats import AUDIO_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be made.
+    """One file to be made from another.
 
     Args:
-        index: its number in the list, from 0.
-        source: the file that it is made from; None where it is made from nothing.
+        source: the file to read.
         target: the file to write.
-        wish: what it is to be, where it is made from nothing.
+        key: number that keys the noise of the result: its place in the list, from 0.
     """
 
-    index: int
-    source: Path | None
+    source: Path
     target: Path
-    wish: GenerationSpec | None = None
+    key: int
 
 
-def plan_from_files(
+def plan_jobs(
     inputs: Sequence[str],
     *,
-    suffixes: Sequence[str],
     out: Path,
-    out_suffixes: Sequence[str],
-    new_suffix: str | None,
     force: bool,
+    new_suffix: str | None,
+    suffixes: Sequence[str] = AUDIO_SUFFIXES,
+    out_suffixes: Sequence[str] = AUDIO_SUFFIXES,
 ) -> list[Job]:
-    """Plan one result for every input.
+    """Plan one result for each input file.
 
     Args:
-        inputs: files, folders and globs. Of a folder that the output folder lies in, what is in that is left out: the
-            results of another time.
-        suffixes: of the files that can be read, in lower case.
-        out: a file where it ends in one of out_suffixes and is no folder, otherwise a folder, which repeats the tree
+        inputs: files, folders and globs. Where the output folder lies in an input folder, the files in it are left
+            out: they are earlier results.
+        out: a file if it ends in one of out_suffixes and is no folder, otherwise a folder, which repeats the tree
             below an input folder.
+        force: replace files that exist.
+        new_suffix: of the results in a folder; None keeps the suffix of each input.
+        suffixes: of the files that can be read, in lower case.
         out_suffixes: of the files that can be written, in lower case.
-        new_suffix: of the files in a folder; None keeps that of each input.
+
+    Raises:
+        AudioFileError: if an input is missing, holds only earlier results or has another suffix, or an output exists.
+        ParameterError: if two results would have one name, or an output is an input.
+    """
+    found = list(_sources_and_names(inputs, suffixes=suffixes, out=out, new_suffix=new_suffix))
+    sources = [source for source, _ in found]
+    targets = _targets([name for _, name in found], out=out, out_suffixes=out_suffixes)
+    resolved = {source.resolve() for source in sources}
+    taken: dict[Path, Path] = {}
+    for source, target in zip(sources, targets, strict=True):
+        if target in taken:
+            raise ParameterError(f"{taken[target]} and {source} would both become {target}: rename one")
+        taken[target] = source
+        if target.resolve() in resolved:
+            raise ParameterError(f"--out: {target} is one of the inputs: give another --out")
+        check_target(target, force=force)
+    return [Job(source, target, key) for key, (source, target) in enumerate(zip(sources, targets, strict=True))]
+
+
+def plan_targets(names: Sequence[str], *, out: Path, force: bool) -> list[Path]:
+    """Plan the audio files of results that are made without an input.
+
+    Args:
+        names: of the files in a folder, without the suffix .wav, all different.
+        out: as in plan_jobs.
         force: replace files that exist.
 
     Raises:
-        AudioFileError: if an input is missing, holds nothing but results or cannot be read by its name, or an output
-            exists.
-        ParameterError: if two results would have one name, or an output is an input.
+        AudioFileError: if an output exists.
+        ParameterError: if out is one file and there are several results.
     """
-    found = list(_found(inputs, suffixes=suffixes, out=out, new_suffix=new_suffix))
-    return _settled(found, out=out, out_suffixes=out_suffixes, force=force)
+    targets = _targets([Path(f"{name}.wav") for name in names], out=out, out_suffixes=AUDIO_SUFFIXES)
+    for target in targets:
+        check_target(target, force=force)
+    return targets
 
 
-def plan_from_nothing(
-    generation_specs: Sequence[GenerationSpec], *, out: Path, out_suffixes: Sequence[str], new_suffix: str, force: bool
-) -> list[Job]:
-    """Plan a result for every wish, named as it says; other arguments as for plan_from_files."""
-    found = [(None, Path(f"{wish.name}{new_suffix}")) for wish in generation_specs]
-    jobs = _settled(found, out=out, out_suffixes=out_suffixes, force=force)
-    return [replace(job, wish=wish) for job, wish in zip(jobs, generation_specs, strict=True)]
+def check_target(target: Path, *, force: bool, option: str = "--out", remedy: str = "") -> None:
+    """Refuse to write a file over a folder, or over a file without `--force`.
+
+    Args:
+        target: the file to be written.
+        force: replace it where it exists.
+        option: that named it.
+        remedy: another remedy than --force, in parentheses.
+
+    Raises:
+        AudioFileError: naming the file and the remedies.
+    """
+    if target.is_dir():
+        raise AudioFileError(f"{option}: {target} is a folder, and a file is to be written there: rename it")
+    if target.exists() and not force:
+        raise AudioFileError(f"{option}: {target} exists: give --force to replace it{remedy}, or another {option}")
 
 
 def make_folder(target: Path) -> None:
-    """Make the folder of a file to be written, and find out whether it takes one.
+    """Make the folder of a file to be written, and check that files can be written there.
 
     Raises:
         AudioFileError: if it cannot be made or written to.
@@ -86,16 +125,41 @@ def make_folder(target: Path) -> None:
             probe.unlink()
 
 
-def _found(
+def find_files(path_or_glob: str | os.PathLike[str], *, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """List a file, the files below a folder, or the files that match a glob, sorted.
+
+    Args:
+        path_or_glob: a file (of any suffix), a folder (searched to any depth) or a glob, where ** is any depth of
+            folders. Hidden files and folders are left out.
+        suffixes: of the files of a folder or glob, in lower case.
+
+    Raises:
+        AudioFileError: if there is nothing there, or no file with such a suffix.
+    """
+    path = Path(path_or_glob).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        candidates = [f for f in path.rglob("*") if not any(p.startswith(".") for p in f.relative_to(path).parts)]
+    elif glob.has_magic(str(path)):
+        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    else:
+        raise AudioFileError(f"{path}: no such file or folder")
+    found = sorted(c for c in candidates if c.suffix.lower() in suffixes and c.is_file())
+    if not found:
+        raise AudioFileError(f"{path}: no file there ends in {', '.join(suffixes)}")
+    return found
+
+
+def _sources_and_names(
     inputs: Sequence[str], *, suffixes: Sequence[str], out: Path, new_suffix: str | None
 ) -> Iterator[tuple[Path, Path]]:
-    """Yield every file with the name that its result has below an output folder."""
+    """Yield every input file with the name of its result below an output folder."""
     results = out.expanduser().resolve()
     for text in inputs:
         root = Path(text).expanduser()
-        holds_results = root.is_dir() and results.is_dir() and root.resolve() in results.parents
-        paths = audio_io.find(text, suffixes=suffixes)
-        if holds_results:
+        paths = find_files(text, suffixes=suffixes)
+        if root.is_dir() and results.is_dir() and root.resolve() in results.parents:
             paths = [path for path in paths if results not in path.resolve().parents]
             if not paths:
                 raise AudioFileError(f"{root}: all of its files lie in --out {out}: give another --out, or its files")
@@ -106,23 +170,8 @@ def _found(
             yield path, name if new_suffix is None else name.with_suffix(new_suffix)
 
 
-def _settled(
-    found: Sequence[tuple[Path | None, Path]], *, out: Path, out_suffixes: Sequence[str], force: bool
-) -> list[Job]:
+def _targets(names: Sequence[Path], *, out: Path, out_suffixes: Sequence[str]) -> list[Path]:
     is_file = out.suffix.lower() in out_suffixes and not out.is_dir()
-    if is_file and len(found) > 1:
-        raise ParameterError(f"--out {out} is one file, and {len(found)} results are to be written: give a folder")
-    jobs = [Job(index, source, out if is_file else out / name) for index, (source, name) in enumerate(found)]
-    sources = {job.source.resolve() for job in jobs if job.source is not None}
-    taken: dict[Path, Path | None] = {}
-    for job in jobs:
-        if job.target in taken:
-            raise ParameterError(f"{taken[job.target]} and {job.source} would both become {job.target}: rename one")
-        taken[job.target] = job.source
-        if job.target.resolve() in sources:
-            raise ParameterError(f"--out: {job.target} is one of the inputs: give another --out")
-        if job.target.is_dir():
-            raise AudioFileError(f"--out: {job.target} is a folder, and a file is to be written there: rename it")
-        if job.target.exists() and not force:
-            raise AudioFileError(f"--out: {job.target} exists: give --force to replace it, or another --out")
-    return jobs
+    if is_file and len(names) > 1:
+        raise ParameterError(f"--out {out} is one file, and {len(names)} results are to be written: give a folder")
+    return [out if is_file else out / name for name in names]

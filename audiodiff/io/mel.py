@@ -1,4 +1,4 @@
-"""Mel spectrograms on disk, (n_mels, frames): .npz states its dialect, .npy and .pt are bare arrays."""
+"""Files of mel spectrograms, (n_mels, frames): .npz states its dialect, .npy and .pt are bare arrays."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudioFileError, MelError, ParameterError
+from audiodiff.io.atomic import atomic_file
 
 MEL_SUFFIXES = (".npz", ".npy", ".pt")
 
@@ -33,21 +34,16 @@ def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], 
     suffix = _suffix(target)
     dialect.check(mel, name=target.name)
     array = mel.detach().to("cpu", torch.float32).contiguous()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with atomic_file(target) as temporary, temporary.open("wb") as file:
             if suffix == ".npz":
                 np.savez(file, mel=array.numpy(), dialect=np.array(json.dumps(asdict(dialect))))
             elif suffix == ".npy":
                 np.save(file, array.numpy(), allow_pickle=False)
             else:
                 torch.save(array, file)
-        os.replace(temporary, target)
     except OSError as error:
         raise AudioFileError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames"], MelDialect | None]:
@@ -59,7 +55,7 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
     Raises:
         ParameterError: if the suffix is none of .npz, .npy, .pt.
         AudioFileError: if the file is missing or cannot be read.
-        MelError: if it holds no array of (n_mels, frames), or one that is not of the dialect it states.
+        MelError: if it holds no array of (n_mels, frames), or one that is not of its stated dialect.
     """
     source = Path(path)
     suffix = _suffix(source)
@@ -68,7 +64,7 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
         if suffix == ".pt":
             content = torch.load(source, map_location="cpu", weights_only=True)
         else:
-            # A bare array stays on disk; copied on write, as torch would warn of a tensor that must not be written.
+            # A bare array stays on disk. Copied on write, since torch warns of read-only arrays.
             content = np.load(source, allow_pickle=False, mmap_mode="c")
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
@@ -81,7 +77,7 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
     except FileNotFoundError as error:
         raise AudioFileError(f"{source} does not exist") from error
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        # What numpy says of anything that is not its own is advice to unpickle it.
+        # For any other kind of file, numpy's message is advice to unpickle it.
         reason = "it holds no array of numbers" if "pickle" in str(error) else _first_line(error)
         raise AudioFileError(f"{source} cannot be read as a mel: {reason}") from error
     except Exception as error:  # torch.load refuses pickled objects with errors of several kinds

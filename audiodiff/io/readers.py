@@ -1,7 +1,10 @@
-"""What sound is made from, a few seconds at a time: recordings, and files of mel spectrograms."""
+"""Readers: the inputs of a command, recordings and files of mel spectrograms.
+
+Each file is opened once, before anything is computed; what is known of it then is carried along.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,101 +16,217 @@ from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
-from audiodiff.io import audio as audio_io
+from audiodiff.errors import ParameterError
+from audiodiff.io.audio import AudioInfo, blocks, info, read
 from audiodiff.io.mel import MEL_SUFFIXES, load_mel
 from audiodiff.types import Mel
 
-_FRAMES_AT_ONCE = 1024
+MAX_HELD_BYTES = 2**30
+"""Mel files that are held in memory from the moment they are opened; larger lists are loaded again one by one."""
+_CHUNK_FRAMES = 1024
 
 
 @dataclass(frozen=True)
-class AudioReader:
-    """A file that sound is made from.
+class MelReader:
+    """The mels of an input, read in chunks.
 
     Args:
-        n_signals: its channels.
-        n_samples: to be generated.
-        n_read: samples that it has, or stands for.
-        rate: of these, Hz.
-        level: what the result is multiplied by: 1, or the peak of a recording that passes full scale.
-        mels: yields stretches of its mels, one example for each channel.
+        n_channels: of the input.
+        n_samples: to be generated for them, per channel.
+        n_read: samples that the input has, or stands for.
+        sample_rate: of these, Hz.
+        level: factor of the generated audio: 1, or the peak of a recording beyond full scale.
+        chunks: yields the mels in order, one example for each channel.
     """
 
-    n_signals: int
+    n_channels: int
     n_samples: int
     n_read: int
-    rate: int
+    sample_rate: int
     level: float
-    mels: Callable[[], Iterator[Mel]]
+    chunks: Callable[[], Iterator[Mel]]
 
 
-def is_mel(path: Path) -> bool:
-    """Return whether a file holds a mel spectrogram, by its name."""
-    return path.suffix.lower() in MEL_SUFFIXES
-
-
-def read_mel(path: Path, *, dialect: MelDialect) -> Float[Tensor, "n_mels frames"]:
-    """Read a mel that is to be used as one of the dialect.
-
-    Raises:
-        AudioFileError: if it cannot be read.
-        MelError: if it is of another dialect.
-    """
-    mel, stated = load_mel(path)
-    if stated is not None:
-        ensure_same(stated, dialect, name=str(path))
-    dialect.check(mel, name=str(path))
-    return mel
-
-
-def mel_source(path: Path, *, dialect: MelDialect) -> AudioReader:
-    """Open a file of a mel spectrogram."""
-    n_samples = dialect.natural_n_samples(read_mel(path, dialect=dialect).shape[-1])
-
-    def mels() -> Iterator[Mel]:
-        yield from read_mel(path, dialect=dialect)[None].split(_FRAMES_AT_ONCE, dim=-1)
-
-    return AudioReader(1, n_samples, n_samples, dialect.sample_rate, 1.0, mels)
-
-
-def recording_source(path: Path, *, dialect: MelDialect, device: torch.device) -> AudioReader:
-    """Open a recording, having read it once for its length and its peak.
+@dataclass(frozen=True)
+class Recording:
+    """A recording whose header was read.
 
     Args:
-        path: of the file.
-        dialect: of the mel that it is brought to.
-        device: where that is computed.
+        path: the file.
+        info: its sample rate, length, channels and sample format.
+    """
+
+    path: Path
+    info: AudioInfo
+
+    @property
+    def dialect(self) -> None:
+        """A recording states no mel dialect."""
+
+    @property
+    def needs_dialect(self) -> bool:
+        """Whether it is a mel without its dialect: False."""
+        return False
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.info.n_channels
+
+    def read(self) -> Float[Tensor, "channels time"]:
+        """Read all of it."""
+        return read(self.path)[0]
+
+    def blocks(self) -> Iterator[Float[Tensor, "channels _"]]:
+        """Read it in blocks of a few seconds."""
+        return blocks(self.path)
+
+    def check(self, dialect: MelDialect) -> None:
+        """Refuse a recording whose sample rate cannot be converted to that of a dialect.
+
+        Raises:
+            ParameterError: naming the file.
+        """
+        self.check_rate(dialect.sample_rate)
+
+    def check_rate(self, rate: int) -> None:
+        """Refuse a recording whose sample rate cannot be converted to another.
+
+        Raises:
+            ParameterError: naming the file.
+        """
+        try:
+            ResampleStream(from_rate=self.info.sample_rate, to_rate=rate)
+        except ParameterError as error:
+            raise ParameterError(f"{self.path}: {error}") from error
+
+    def mels(self, dialect: MelDialect, *, device: torch.device) -> MelReader:
+        """Return a reader of its mels; the recording is read once now, for its length and its peak.
+
+        Args:
+            dialect: of the mels.
+            device: where they are computed.
+
+        Raises:
+            AudioFileError: if the file cannot be read to its end.
+        """
+        n_read, peak = 0, 0.0
+
+        def counted() -> Iterator[Tensor]:
+            nonlocal n_read
+            for block in self.blocks():
+                n_read += block.shape[-1]
+                yield block
+
+        def resampled(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+            return ResampleStream(from_rate=self.info.sample_rate, to_rate=dialect.sample_rate).over(blocks)
+
+        for block in resampled(counted()):
+            if block.shape[-1]:
+                peak = max(peak, float(block.abs().max()))
+        # Float samples may pass full scale, where no mel is defined: the level comes back after the synthesis.
+        level = max(1.0, peak)
+        n_resampled = math.ceil(n_read * dialect.sample_rate / self.info.sample_rate)
+        n_samples = whole_hops(n_resampled, hop_length=dialect.hop_length)
+
+        def padded() -> Iterator[Tensor]:
+            for block in resampled(self.blocks()):
+                yield block.to(device) / level
+            yield torch.zeros(self.n_channels, n_samples - n_resampled, device=device)
+
+        return MelReader(
+            self.n_channels,
+            n_samples,
+            n_read,
+            self.info.sample_rate,
+            level,
+            lambda: MelStream(dialect).over(padded()),
+        )
+
+
+@dataclass(frozen=True)
+class MelInput:
+    """A file of a mel spectrogram that was loaded.
+
+    Args:
+        path: the file.
+        dialect: that it states; None for a bare array.
+        held: the mel; None to load it again when it is used.
+    """
+
+    path: Path
+    dialect: MelDialect | None
+    held: Float[Tensor, "n_mels frames"] | None
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, 1."""
+        return 1
+
+    @property
+    def needs_dialect(self) -> bool:
+        """Whether the file states no dialect."""
+        return self.dialect is None
+
+    def mel(self) -> Float[Tensor, "n_mels frames"]:
+        """Return the mel."""
+        return load_mel(self.path)[0] if self.held is None else self.held
+
+    def check(self, dialect: MelDialect) -> None:
+        """Refuse a mel of another dialect.
+
+        Raises:
+            MelError: naming the file, and the field that differs.
+        """
+        if self.dialect is not None:
+            ensure_same(self.dialect, dialect, name=str(self.path))
+        dialect.check(self.mel(), name=str(self.path))
+
+    def mels(self, dialect: MelDialect, *, device: torch.device) -> MelReader:
+        """Return a reader of its mel, as that of a recording."""
+        mel = self.mel()[None]
+        n_samples = dialect.natural_n_samples(mel.shape[-1])
+        chunks = mel.split(_CHUNK_FRAMES, dim=-1)
+        return MelReader(1, n_samples, n_samples, dialect.sample_rate, 1.0, lambda: iter(chunks))
+
+
+Input = Recording | MelInput
+"""An input file of a command that takes both."""
+
+
+def open_recording(path: Path) -> Recording:
+    """Open a recording.
 
     Raises:
-        AudioFileError: if it cannot be read to its end.
+        AudioFileError: if it is missing, empty or not audio.
     """
-    about = audio_io.info(path)
-    n_read, peak = 0, 0.0
+    return Recording(path, info(path))
 
-    def counted() -> Iterator[Tensor]:
-        nonlocal n_read
-        for block in audio_io.blocks(path):
-            n_read += block.shape[-1]
-            yield block
 
-    def resampled(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-        return ResampleStream(from_rate=about.sample_rate, to_rate=dialect.sample_rate).over(blocks)
+def open_inputs(paths: Iterable[Path]) -> list[Input]:
+    """Open recordings and files of mel spectrograms, which their suffixes tell apart.
 
-    for block in resampled(counted()):
-        if block.shape[-1]:
-            peak = max(peak, float(block.abs().max()))
-    # Float samples may pass full scale, where no mel is defined: the level comes back after the synthesis.
-    level = max(1.0, peak)
-    # Whole hops, so that every sample of the input lies under a frame; what is added is cut off again.
-    hop = dialect.hop_length
-    n_resampled = math.ceil(n_read * dialect.sample_rate / about.sample_rate)
-    n_samples = -(-n_resampled // hop) * hop
+    Raises:
+        AudioFileError: if one cannot be read.
+        MelError: if a mel file holds no mel of its stated dialect.
+    """
+    opened: list[Input] = []
+    room = MAX_HELD_BYTES
+    for path in paths:
+        if path.suffix.lower() not in MEL_SUFFIXES:
+            opened.append(open_recording(path))
+            continue
+        mel, dialect = load_mel(path)
+        room -= path.stat().st_size
+        opened.append(MelInput(path, dialect, mel if room >= 0 else None))
+    return opened
 
-    def whole_hops() -> Iterator[Tensor]:
-        for block in resampled(audio_io.blocks(path)):
-            yield block.to(device) / level
-        yield torch.zeros(about.n_channels, n_samples - n_resampled, device=device)
 
-    return AudioReader(
-        about.n_channels, n_samples, n_read, about.sample_rate, level, lambda: MelStream(dialect).over(whole_hops())
-    )
+def whole_hops(n_samples: int, *, hop_length: int) -> int:
+    """Round a length up to whole hops, so that every sample lies under a frame.
+
+    Example:
+        >>> whole_hops(257, hop_length=256)
+        512
+    """
+    return -(-n_samples // hop_length) * hop_length

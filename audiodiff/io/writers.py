@@ -1,8 +1,13 @@
-"""A sound on its way to a file: kept on disk until its peak is known, which says how loud it is written."""
+"""Writers: audio that is written to a file whole, scaled to fit its format.
+
+The audio is kept on disk until its peak is known, which decides the level in the file.
+"""
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -12,39 +17,56 @@ from torch import Tensor
 
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import AudioFileError, ParameterError
-from audiodiff.io import audio as audio_io
+from audiodiff.io.atomic import atomic_file
+from audiodiff.io.audio import write_blocks
+from audiodiff.io.formats import UNLIMITED_SUBTYPES
 
-FLOAT = "FLOAT"
 _BLOCK_SAMPLES = 65536
 
 
-def check_float(target: Path) -> None:
-    """Refuse the option `--float` for a file that cannot hold such samples.
+@dataclass(frozen=True)
+class WrittenFile:
+    """One row of the record of a command's results.
 
-    Raises:
-        AudioFileError: with the suffixes of those that can.
+    Args:
+        path: the file.
+        sample_rate: in Hz.
+        n_channels: of the audio.
+        n_samples: per channel.
+        peak: of the audio before it was scaled to fit the file; 1 is full scale.
+        is_scaled: whether the level was lowered to fit.
     """
-    if not audio_io.takes(target, subtype=FLOAT):
-        able = ", ".join(suffix for suffix in audio_io.AUDIO_SUFFIXES if audio_io.takes(f"a{suffix}", subtype=FLOAT))
-        raise AudioFileError(
-            f"--float: {target} cannot hold 32-bit float samples: give an --out that ends in one of {able}, or leave "
-            "--float out"
-        )
+
+    path: Path
+    sample_rate: int
+    n_channels: int
+    n_samples: int
+    peak: float
+    is_scaled: bool
 
 
 @contextlib.contextmanager
-def open_result(target: Path, *, n_samples: int, from_rate: int, to_rate: int, level: float) -> Iterator["AudioWriter"]:
-    """Open what takes a sound in pieces and writes it whole; what it took is gone when it is closed.
+def open_writer(
+    target: Path,
+    *,
+    n_samples: int,
+    sample_rate: int,
+    from_rate: int | None = None,
+    level: float = 1.0,
+    subtype: str | None = None,
+) -> Iterator["AudioWriter"]:
+    """Open a writer of audio that comes in blocks; the file appears when `finish` is called.
 
     Args:
         target: the file.
-        n_samples: to be written; what is missing at the end is silence.
-        from_rate: of the sound, Hz.
-        to_rate: of the file, Hz.
-        level: what the sound is multiplied by.
+        n_samples: to write, per channel; audio beyond is left out, missing audio is silence.
+        sample_rate: of the file, Hz.
+        from_rate: of the blocks, Hz; None is that of the file.
+        level: factor of the blocks.
+        subtype: of the samples, as soundfile names it; None is the default of the suffix.
 
     Raises:
-        AudioFileError: if nothing can be written beside the file.
+        AudioFileError: if the folder cannot be written to.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -52,51 +74,60 @@ def open_result(target: Path, *, n_samples: int, from_rate: int, to_rate: int, l
             spool = stack.enter_context(tempfile.TemporaryFile(dir=target.parent))
         except OSError as error:
             raise _refused(target, error) from error
-        resampler = ResampleStream(from_rate=from_rate, to_rate=to_rate)
-        yield AudioWriter(target, spool, resampler, n_samples=n_samples, rate=to_rate, level=level)
+        resampler = ResampleStream(from_rate=sample_rate if from_rate is None else from_rate, to_rate=sample_rate)
+        yield AudioWriter(
+            target, spool, resampler, n_samples=n_samples, sample_rate=sample_rate, level=level, subtype=subtype
+        )
 
 
 class AudioWriter:
-    """A sound that comes in pieces, as `open_result` opens it.
+    """A writer of audio that comes in blocks, as `open_writer` opens it.
 
     Args:
         target: the file.
         spool: keeps the samples until their peak is known.
-        resampler: from the rate of the sound to that of the file.
-        n_samples: to be written.
-        rate: of the file, Hz.
-        level: what the sound is multiplied by.
+        resampler: from the rate of the blocks to that of the file.
+        n_samples: to write, per channel.
+        sample_rate: of the file, Hz.
+        level: factor of the blocks.
+        subtype: of the samples, as soundfile names it.
     """
 
     def __init__(
-        self, target: Path, spool: IO[bytes], resampler: ResampleStream, *, n_samples: int, rate: int, level: float
+        self,
+        target: Path,
+        spool: IO[bytes],
+        resampler: ResampleStream,
+        *,
+        n_samples: int,
+        sample_rate: int,
+        level: float,
+        subtype: str | None,
     ) -> None:
         self._target = target
         self._spool = spool
         self._resampler = resampler
-        self._left = n_samples
-        self._rate = rate
+        self._n_samples = self._n_left = n_samples
+        self._sample_rate = sample_rate
         self._level = level
+        self._subtype = subtype
         self._n_channels = 1
         self._peak = 0.0
 
     def add(self, audio: Float[Tensor, "channels _"]) -> None:
-        """Take the next piece.
+        """Take the next block.
 
         Raises:
             ParameterError: if it is not finite.
-            AudioFileError: if there is no room for it.
+            AudioFileError: if there is no disk space for it.
         """
         if not torch.isfinite(audio).all():
             raise ParameterError(f"{self._target}: the model's output is not finite")
         self._n_channels = len(audio)
         self._keep(self._resampler.push(audio.cpu()))
 
-    def write(self, *, subtype: str | None) -> bool:
-        """Write the file; return whether the level had to be lowered to fit.
-
-        Args:
-            subtype: of the samples, as soundfile names it; FLOAT and DOUBLE keep the level.
+    def finish(self) -> WrittenFile:
+        """Write the file. Audio above full scale is scaled down to fit, unless the sample format holds it.
 
         Raises:
             AudioFileError: if it cannot be written.
@@ -104,20 +135,20 @@ class AudioWriter:
         rest = self._resampler.close()
         if rest is not None:
             self._keep(rest)
-        self._keep(torch.zeros(self._n_channels, self._left))
-        scaled = subtype not in audio_io.UNLIMITED_SUBTYPES and self._peak > 1.0
-        audio_io.write_blocks(
+        self._keep(torch.zeros(self._n_channels, self._n_left))
+        is_scaled = self._subtype not in UNLIMITED_SUBTYPES and self._peak > 1.0
+        write_blocks(
             self._target,
-            (block / self._peak * (1 - 2**-15) if scaled else block for block in self._kept()),
+            (block / self._peak * (1 - 2**-15) if is_scaled else block for block in self._kept()),
             n_channels=self._n_channels,
-            sample_rate=self._rate,
-            subtype=subtype,
+            sample_rate=self._sample_rate,
+            subtype=self._subtype,
         )
-        return scaled
+        return WrittenFile(self._target, self._sample_rate, self._n_channels, self._n_samples, self._peak, is_scaled)
 
     def _keep(self, audio: Float[Tensor, "channels _"]) -> None:
-        audio = self._level * audio[:, : self._left]
-        self._left -= audio.shape[-1]
+        audio = self._level * audio[:, : self._n_left]
+        self._n_left -= audio.shape[-1]
         if audio.shape[-1] == 0:
             return
         self._peak = max(self._peak, float(audio.abs().max()))
@@ -130,6 +161,19 @@ class AudioWriter:
         self._spool.seek(0)
         while data := self._spool.read(4 * self._n_channels * _BLOCK_SAMPLES):
             yield torch.frombuffer(bytearray(data), dtype=torch.float32).unflatten(0, (-1, self._n_channels)).T
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file byte by byte, whole or not at all.
+
+    Raises:
+        AudioFileError: if it cannot be written.
+    """
+    try:
+        with atomic_file(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise _refused(target, error) from error
 
 
 def _refused(target: Path, error: OSError) -> AudioFileError:

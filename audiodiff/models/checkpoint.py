@@ -219,7 +219,7 @@ def second_stage(where: str | os.PathLike[str], *, first: Synthesizer) -> Vocode
             f"vocoder={str(where)!r}: the first stage makes no mel spectrograms, so a second has nothing to do: give a "
             "model that was trained with representation=log_mel"
         )
-    if str(where) == CONSTRAINT.name:
+    if INVERSIONS.get(str(where)) is CONSTRAINT:
         return None
     stage = load(where, device="cpu", dialect=first.dialect if str(where) in INVERSIONS else None)
     if not stage.needs_mel or stage.dialect is None or first.dialect is None:

@@ -49,9 +49,14 @@ def _griffin_lim(
     return griffin_lim(mel, noise, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
 
 
-CONSTRAINT = Inversion("none", invert, inversion_receptive_field)
-INVERSIONS = {each.name: each for each in (CONSTRAINT, Inversion("griffin-lim", _griffin_lim, None))}
-"""The algorithms, by the names that `audiodiff.load` takes."""
+DEFAULT_MODEL = "mel-inversion"
+CONSTRAINT = Inversion(DEFAULT_MODEL, invert, inversion_receptive_field)
+INVERSIONS = {
+    DEFAULT_MODEL: CONSTRAINT,
+    "none": CONSTRAINT,
+    "griffin-lim": Inversion("griffin-lim", _griffin_lim, None),
+}
+"""The algorithms, by the names that `audiodiff.load` takes; none is another name of the first."""
 
 
 class MelInverter(Vocoder):

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: its help, its words and exit codes."""
+"""The command line: help, errors, exit codes, and old words."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from audiodiff.cli.main import main
 MAIN = "from audiodiff.cli.main import main; main()"
 GENERATE_WAV = "import sys; sys.argv[0] = 'generate-wav'; from audiodiff.cli.main import generate_wav; generate_wav()"
 JOBS = ("enhance", "inpaint", "extend", "declip", "edit", "augment", "anomaly", "features", "cluster", "map")
-COMMANDS = ("train", "generate", "evaluate", "mel", "schedule", *JOBS, "join", "demo")
+COMMANDS = ("train", "generate", "stream", "evaluate", "likelihood", "mel", "noise-schedule", *JOBS, "join", "demo")
 
 
 def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str,
     assert done.returncode == (0 if arguments else 2)
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "schedule", "demo", *JOBS])
+@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "noise-schedule", "demo", *JOBS])
 def test_examples_stand_line_by_line_and_out_is_short(command: str, audiodiff_here: Callable[..., Answer]):
     done = audiodiff_here(command, "--help")
     assert done.returncode == 0
@@ -131,3 +131,23 @@ def test_a_wrong_call_is_answered_in_words_with_exit_code_2(
     assert done.returncode == 2
     assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_python_m_audiodiff_is_audiodiff():
+    done = subprocess.run([sys.executable, "-m", "audiodiff", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"audiodiff {audiodiff.__version__}\n"
+
+
+def test_old_options_and_commands_work_and_name_the_new_ones(audiodiff_here: Callable[..., Answer]):
+    done = audiodiff_here("generate", "--between=1", "--seed", "1:2", "--model", "missing")
+    assert done.stderr.startswith("--between is now --interpolate; the old name works until audiodiff 0.3\n")
+    done = audiodiff_here("schedule", "--help")
+    assert done.stderr == "audiodiff schedule is now audiodiff noise-schedule; the old name works until audiodiff 0.3\n"
+    assert "Usage: audiodiff noise-schedule" in done.stdout
+
+
+def test_options_of_generate_stand_in_groups(audiodiff_here: Callable[..., Answer]):
+    help_text = audiodiff_here("generate", "--help").stdout
+    titles = [line for line in help_text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Arguments:", "Output:", "Model:", "Without an input:", "Sampling:", "Guidance:", "Options:"]
+    assert "--between" not in help_text

@@ -1,4 +1,4 @@
-"""`audiodiff generate`: what goes in, what comes out, what is refused, and what is left behind."""
+"""`audiodiff generate`: inputs, results, refusals, and files after a failure."""
 
 import os
 import signal
@@ -7,16 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import soundfile
 import sounds
 import tiny
 import torch
-import typer
-from typer.testing import CliRunner
 
-import audiodiff
 from audiodiff.cli.generate import generate_command
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.io import audio as audio_io
@@ -25,24 +23,7 @@ from audiodiff.io.mel import save_mel
 QUICK = ("--iterations", "2")
 
 
-def run(*arguments: str | Path | float):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(generate_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path | float) -> str:
-    """Run with success; return what was said."""
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
-
-
-def refusal(*arguments: str | Path | float) -> str:
-    """Run without success; return the reason."""
-    result = run(*arguments)
-    assert isinstance(result.exception, audiodiff.errors.AudiodiffError), result.exception
-    return str(result.exception)
+_, made, refusal = commands.of(generate_command)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +44,7 @@ def test_a_recording_becomes_one_of_the_same_length(suffix: str):
 @pytest.mark.parametrize("source_rate", [16000, 22050, 44100])
 @pytest.mark.parametrize("n_samples", [1, 100, 5003])
 @pytest.mark.parametrize("model", ["none", "vocoder"])
-def test_the_length_is_exact_at_the_rate_of_the_input_and_of_the_model(
+def test_the_length_is_exact_at_the_rate_of_input_and_model(
     source_rate: int, n_samples: int, model: str, request: pytest.FixtureRequest
 ):
     where = model if model == "none" else request.getfixturevalue(model)
@@ -102,7 +83,7 @@ def test_silence_becomes_silence():
         ("missing.wav", None, "no such file"),
     ],
 )
-def test_what_is_no_audio_is_named_and_nothing_is_written(name: str, content: bytes | None, reason: str):
+def test_files_that_are_no_audio_are_named_and_nothing_is_written(name: str, content: bytes | None, reason: str):
     sounds.write(Path("good.wav"), 3000)
     if content is not None:
         Path(name).write_bytes(content)
@@ -181,7 +162,7 @@ def test_a_bare_array_out_of_range_is_refused_with_what_it_could_be():
     assert "vocos" in message
 
 
-def test_nothing_becomes_sound_with_an_unconditional_model_only(unconditional: Path, log_mel: Path, vocoder: Path):
+def test_only_an_unconditional_model_generates_without_an_input(unconditional: Path, log_mel: Path, vocoder: Path):
     for model in (unconditional, log_mel):
         out = Path(model.name)
         made("--model", model, "-n", 3, "--seconds", 0.21, "-o", out)
@@ -195,7 +176,7 @@ def test_nothing_becomes_sound_with_an_unconditional_model_only(unconditional: P
         assert "folder/unconditional" in message
 
 
-def test_an_asked_rate_is_had_by_unconditional_sound_too(unconditional: Path):
+def test_unconditional_sounds_have_the_rate_of_the_option(unconditional: Path):
     made("--model", unconditional, "--seconds", 0.1, "--rate", 16000, "-o", "out.flac")
     assert audio_io.info("out.flac") == audio_io.AudioInfo(16000, 1600, 1)
 
@@ -245,7 +226,7 @@ def test_one_existing_result_of_many_keeps_all_from_being_computed():
     assert not Path("out/a.wav").exists()
 
 
-def test_outputs_that_cannot_be_are_refused():
+def test_impossible_outputs_are_refused():
     for name in ("in/a.wav", "in/b.wav", "other/a.flac"):
         sounds.write(Path(name), 3000)
     assert "2 results" in refusal("in", "-o", "out.wav")
@@ -254,7 +235,7 @@ def test_outputs_that_cannot_be_are_refused():
     assert "one of the inputs" in refusal("in/a.wav", "-o", "in", "--force")
     assert "one of the inputs" in refusal("other/a.flac", "in/b.wav", "in/a.wav", "-o", "in", "--force")
     assert "cannot be written to" in refusal("in/a.wav", "-o", "in/b.wav/c")
-    assert "cannot be written" in refusal("in/a.wav", "-o", "a.opus")  # which has no rate of 22 050 Hz
+    assert "cannot hold 1 channels at 22050 Hz" in refusal("in/a.wav", "-o", "a.opus")  # which has no such rate
     assert "FLOAT" in refusal("in/a.wav", "-o", "a.mp3", "--float")
     Path("full/a.wav").mkdir(parents=True)
     assert "is a folder" in refusal("in/a.wav", "-o", "full", "--force")
@@ -294,7 +275,7 @@ def test_outputs_that_cannot_be_are_refused():
         (("--seconds", "2"), "no meaning with an input"),
     ],
 )
-def test_options_that_mean_nothing_are_refused_in_words(options: tuple[str, ...], reason: str):
+def test_options_without_a_meaning_are_refused_by_name(options: tuple[str, ...], reason: str):
     assert reason in refusal(sounds.write(Path("in.wav"), 3000), "-o", "out.wav", *options)
     assert not Path("out.wav").exists()
 
@@ -311,7 +292,7 @@ def test_options_that_mean_nothing_are_refused_in_words(options: tuple[str, ...]
         (("--guide", "vocoder", "--guidance", "2"), "guide has conditioner=MelConditioner"),
     ],
 )
-def test_ways_of_sampling_that_cannot_be_are_refused_before_anything_is_made(
+def test_impossible_sampling_is_refused_before_anything_is_made(
     options: tuple[str, ...], reason: str, unconditional: Path, vocoder: Path
 ):
     where = {"unconditional": str(unconditional), "vocoder": str(vocoder)}
@@ -352,7 +333,7 @@ def test_a_guide_moves_the_sound_within_the_interval_only(unconditional: Path, t
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_missed_in_words():
+def test_a_missing_gpu_is_reported():
     assert "device='cuda' cannot be used here" in refusal(sounds.write(Path("in.wav"), 3000), "--device", "cuda")
 
 
@@ -365,11 +346,11 @@ def test_a_trained_model_refuses_another_dialect_by_its_field(vocoder: Path, unc
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
-def test_a_length_that_cannot_be_is_refused(seconds: str, unconditional: Path):
+def test_impossible_lengths_are_refused(seconds: str, unconditional: Path):
     assert "at least one sample" in refusal("--model", unconditional, "--seconds", seconds)
 
 
-def test_sound_above_full_scale_is_scaled_with_a_word_and_kept_in_float():
+def test_audio_above_full_scale_is_scaled_or_kept_in_float():
     """The mel of a recording at 4 times full scale is that of the recording at full scale, at another level."""
     source = sounds.write(Path("loud.wav"), 4000, peak=4.0)
     assert "above full scale" in made(source, "-o", "fixed.wav")

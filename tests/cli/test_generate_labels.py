@@ -1,4 +1,4 @@
-"""`generate-wav --label`: which files are made, what lies beside them, and what is refused before anything is made."""
+"""`generate-wav --label`: files, manifest, contact sheet, and refusals before anything is generated."""
 
 import csv
 import math
@@ -6,12 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import commands
 import pytest
 import sounds
 import tiny
 import torch
-import typer
-from typer.testing import CliRunner
 
 import audiodiff
 from audiodiff.cli.generate import generate_command
@@ -66,22 +65,7 @@ def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(work)
 
 
-def run(*arguments: str | Path | float):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(generate_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path | float) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
-
-
-def refusal(*arguments: str | Path | float) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, audiodiff.errors.AudiodiffError), result.exception
-    return str(result.exception)
+_, made, refusal = commands.of(generate_command)
 
 
 def rows(folder: str) -> list[dict[str, str]]:
@@ -128,7 +112,7 @@ def test_a_grid_is_the_sounds_of_the_labels(model: Path):
         assert row["seed"] == "0"
 
 
-def test_the_duration_is_that_of_the_label_unless_seconds_say_otherwise(model: Path):
+def test_the_duration_is_that_of_the_label_unless_seconds_are_given(model: Path):
     made("--model", model, "--label", "digit=all", "--label", "speaker=all", "-o", "drawn")
     hop = loaded(model).representation.hop_length
     for row in rows("drawn"):
@@ -147,9 +131,9 @@ def test_sounds_of_unequal_length_are_the_same_in_any_batch(model: Path):
         assert torch.equal(one, four)
 
 
-def test_a_way_between_labels_keeps_the_noise_and_ends_at_the_labels(model: Path):
+def test_interpolation_of_labels_keeps_the_noise_and_ends_at_the_labels(model: Path):
     what = ("--model", model, "--seconds", 0.1, "--float", "--no-sheet", "--seed", 5)
-    made(*what, "--label", "digit=0:3", "--between", 3, "-o", "way")
+    made(*what, "--label", "digit=0:3", "--interpolate", 3, "-o", "way")
     made(*what, "--label", "digit=0", "-o", "first.wav")
     made(*what, "--label", "digit=3", "-o", "last.wav")
     first, middle, last = wavs("way")
@@ -160,9 +144,9 @@ def test_a_way_between_labels_keeps_the_noise_and_ends_at_the_labels(model: Path
     assert [row["digit"] for row in rows("way")] == ["0", "", "3"]
 
 
-def test_a_way_between_seeds_ends_at_their_sounds(model: Path):
+def test_interpolation_of_seeds_ends_at_their_sounds(model: Path):
     what = ("--model", model, "--seconds", 0.1, "--float", "--no-sheet", "--label", "digit=1", "-n", 2)
-    made(*what, "--seed", "1:2", "--between", 3, "-o", "way")
+    made(*what, "--seed", "1:2", "--interpolate", 3, "-o", "way")
     made(*what, "--seed", 1, "-o", "one")
     made(*what, "--seed", 2, "-o", "two")
     way, one, two = wavs("way"), wavs("one"), wavs("two")
@@ -216,16 +200,16 @@ def test_an_overview_that_exists_keeps_all_from_being_computed(name: str, model:
     assert Path("out", name).read_bytes() != b"precious"
 
 
-def test_what_fails_in_the_middle_leaves_no_overview(model: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failure_in_the_middle_leaves_no_overview(model: Path, monkeypatch: pytest.MonkeyPatch):
     what: Sequence[str | Path] = ("--model", model, "--label", "digit=0,1", "-o", "out", "--force")
     made(*what)
     before = Path("out/digit=0_0.wav").read_bytes()
-    pieces = Synthesizer.generate_chunks
+    generate = Synthesizer.generate_chunks
 
     def fail_for_one(self: Synthesizer, *arguments, **options):
         if options["labels"] == [{"digit": "1"}]:
             raise audiodiff.errors.ParameterError("no more")
-        return pieces(self, *arguments, **options)
+        return generate(self, *arguments, **options)
 
     monkeypatch.setattr(Synthesizer, "generate_chunks", fail_for_one)
     assert "no more" in refusal(*what)
@@ -238,16 +222,16 @@ def test_what_fails_in_the_middle_leaves_no_overview(model: Path, monkeypatch: p
     [
         (("--label", "digit=9"), "digit=9 is not known; it must be one of: 0, 1, 2, 3"),
         (("--label", "colour=red"), "the label 'colour' is not known; there are: digit, speaker"),
-        (("--label", "digit=0:3"), "0:3 is a way and needs --between"),
-        (("--label", "digit=0", "--between", "3"), "--between 3 needs a way"),
-        (("--seed", "1:2"), "1:2 is a way and needs --between"),
+        (("--label", "digit=0:3"), "0:3 is an interpolation and needs --interpolate"),
+        (("--label", "digit=0", "--interpolate", "3"), "--interpolate 3 needs two values"),
+        (("--seed", "1:2"), "1:2 is an interpolation and needs --interpolate"),
         (("--seed", "one"), "--seed one must be a whole number"),
         (("--label", "digit=0", "-n", "0"), "--count 0 must be at least 1"),
         (("--label", "digit=0,1", "-o", "made/one.wav"), "made/one.wav is one file, and 2 results"),
         (("--label", "digit=0", "--seconds", "0"), "at least one sample"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_is_made(options: tuple[str, ...], reason: str, model: Path):
+def test_impossible_requests_are_refused_before_anything_is_made(options: tuple[str, ...], reason: str, model: Path):
     assert reason in refusal("--model", model, "-o", "made", *options)
     assert not Path("made").exists()
 
@@ -258,9 +242,9 @@ def test_models_without_labels_refuse_them_by_name(unconditional: Path, vocoder:
 
 
 @pytest.mark.parametrize(
-    "options", [("--label", "digit=7"), ("--between", "3"), ("--seed", "1:2"), ("-n", "2"), ("--no-sheet",)]
+    "options", [("--label", "digit=7"), ("--interpolate", "3"), ("--seed", "1:2"), ("-n", "2"), ("--no-sheet",)]
 )
-def test_what_is_asked_of_nothing_has_no_meaning_with_an_input(options: tuple[str, ...]):
+def test_options_without_an_input_have_no_meaning_with_one(options: tuple[str, ...]):
     assert "no meaning with an input" in refusal(sounds.write(Path("in.wav"), 900), "-o", "out.wav", *options)
     assert not Path("out.wav").exists()
 
@@ -276,7 +260,7 @@ def test_a_thousand_sounds_are_planned_at_once(model: Path):
     assert time.process_time() - begin < 5.0
 
 
-def test_titles_and_notes_say_what_is_shown(model: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_contact_sheet_has_titles_and_a_note(model: Path, monkeypatch: pytest.MonkeyPatch):
     seen = {}
 
     def look(panels, **options) -> bytes:

@@ -1,17 +1,16 @@
-"""`audiodiff generate` on files longer than a piece: constant memory, and the same sound as at once."""
+"""`audiodiff generate` on files longer than a chunk: constant memory, and the same sound as at once."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import soundfile
 import sounds
 import torch
-import typer
-from typer.testing import CliRunner
 
 import audiodiff
 from audiodiff.cli.generate import generate_command
@@ -27,17 +26,7 @@ FULL_SCALE = 1e-4
 """What a cut may change, of full scale."""
 
 
-def run(*arguments: str | Path | float):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(generate_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path | float) -> str:
-    """Run with success; return what was said."""
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
+run, made, _ = commands.of(generate_command)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +35,7 @@ def short_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pieces, "CHUNK_SECONDS", 0.3)
     monkeypatch.setattr(audio_io, "_BLOCK_SAMPLES", 5000)
-    monkeypatch.setattr("audiodiff.io.readers._FRAMES_AT_ONCE", 50)
+    monkeypatch.setattr("audiodiff.io.readers._CHUNK_FRAMES", 50)
     monkeypatch.setattr("audiodiff.io.writers._BLOCK_SAMPLES", 3000)
 
 
@@ -128,7 +117,7 @@ def test_a_bare_array_stays_on_disk():
 
 
 @pytest.mark.parametrize("kind", ["unconditional", "log_mel"])
-def test_long_sound_from_nothing_is_what_it_is_at_once(kind: str, request: pytest.FixtureRequest):
+def test_a_long_sound_without_an_input_is_what_it_is_at_once(kind: str, request: pytest.FixtureRequest):
     where = request.getfixturevalue(kind)
     made("--model", where, "--seconds", 3, "-n", 2, "-o", "out", "--float")
     model = checkpoint.load(str(where), device=torch.device("cpu"))
@@ -140,7 +129,7 @@ def test_long_sound_from_nothing_is_what_it_is_at_once(kind: str, request: pytes
         assert (result - expected).abs().max() < FULL_SCALE * expected.abs().max()
 
 
-def test_a_recording_that_is_damaged_far_behind_leaves_nothing():
+def test_a_recording_that_is_damaged_at_its_end_leaves_nothing():
     samples = np.zeros(60_000, np.float32)
     samples[-1] = np.nan
     soundfile.write("in.wav", samples, 22050, subtype="FLOAT")
@@ -149,7 +138,7 @@ def test_a_recording_that_is_damaged_far_behind_leaves_nothing():
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_what_stops_in_the_middle_leaves_nothing(error: BaseException, monkeypatch: pytest.MonkeyPatch):
+def test_a_stop_in_the_middle_leaves_nothing(error: BaseException, monkeypatch: pytest.MonkeyPatch):
     sounds.write(Path("in.wav"), 3 * 22050)
     calls = 0
     transformed = audiodiff.dsp.stft.Stft.transformed

@@ -1,38 +1,20 @@
-"""`audiodiff mel`: mels of recordings, and what an array can be."""
+"""`audiodiff mel`: mels of recordings, and the dialects that a file can be."""
 
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import sounds
 import torch
-import typer
-from typer.testing import CliRunner
 
 from audiodiff.cli.mel import mel_command
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.dsp.resample import resample
-from audiodiff.errors import AudiodiffError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import load_mel, save_mel
 
-
-def run(*arguments: str | Path):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(mel_command)
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
-
-
-def made(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
-
-
-def refusal(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, AudiodiffError), result.exception
-    return str(result.exception)
+_, made, refusal = commands.of(mel_command)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +59,7 @@ def test_a_folder_becomes_a_folder_of_npz():
     assert files == {"a.npz", "sub/b.npz", "c.npz"}
 
 
-def test_outputs_that_exist_or_cannot_be_are_refused_before_anything_is_written():
+def test_impossible_outputs_are_refused_before_anything_is_written():
     for name in ("in/a.wav", "in/b.wav", "in/b.flac"):
         sounds.write(Path(name), 3000)
     assert "3 results" in refusal("in", "-o", "a.npz")
@@ -90,7 +72,7 @@ def test_outputs_that_exist_or_cannot_be_are_refused_before_anything_is_written(
     assert "cannot be written to" in refusal("in", "-o", "in/a.wav/out")
 
 
-def test_what_is_missing_or_meaningless_is_said():
+def test_missing_inputs_and_meaningless_options_are_refused():
     assert "give an INPUT and --out" in refusal()
     assert "give an INPUT and --out" in refusal("a.wav")
     assert "no such file" in refusal("a.wav", "-o", "a.npz")
@@ -102,7 +84,7 @@ def test_what_is_missing_or_meaningless_is_said():
     assert "does not exist" in refusal("--check", "none.npy")
 
 
-def test_check_tells_which_dialects_an_array_can_be():
+def test_check_lists_the_dialects_that_an_array_can_be():
     np.save("a.npy", np.full((80, 10), 0.4, np.float32))  # only diffwave's scale lies in [0, 1]
     lines = {line.split()[0]: line for line in made("--check", "a.npy").splitlines()[1:]}
     assert set(lines) == set(DIALECT_NAMES)

@@ -13,7 +13,7 @@ from audiodiff.dsp.resample import resample
 from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.atomic import write_atomic
-from audiodiff.io.jobs import Job, make_folder, plan_from_files
+from audiodiff.io.jobs import Job, check_target, find_files, make_folder, plan_jobs
 from audiodiff.models import checkpoint
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.devices import device_named
@@ -184,7 +184,7 @@ def write_scores(path: Path, results: Sequence[ScoredFile], *, threshold: float)
 
 def list_files(inputs: Sequence[str]) -> list[Path]:
     """List the audio files of inputs, each once."""
-    return list(dict.fromkeys(path for text in inputs for path in audio_io.find(text)))
+    return list(dict.fromkeys(path for text in inputs for path in find_files(text)))
 
 
 def check_output(out: Path, *, inputs: Sequence[Path], example: str, force: bool) -> None:
@@ -198,20 +198,16 @@ def check_output(out: Path, *, inputs: Sequence[Path], example: str, force: bool
         raise AudioFileError(f"--out: {out} is a folder: name the file, for example {out / example}")
     if out.resolve() in {path.resolve() for path in inputs}:
         raise ParameterError(f"--out: {out} is one of the inputs: give another --out")
-    if out.exists() and not force:
-        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
+    check_target(out, force=force)
 
 
 def _plan(inputs: Sequence[str], *, frames: Path | None, force: bool) -> list[Job]:
     """Plan one table of frames for each file, where they are written."""
     if frames is None:
-        return [Job(index, path, path) for index, path in enumerate(list_files(inputs))]
-    jobs = plan_from_files(
-        inputs, suffixes=audio_io.AUDIO_SUFFIXES, out=frames, out_suffixes=(), new_suffix=".csv", force=force
-    )
-    pictures = [job.target.with_suffix(".png") for job in jobs]
-    if not force and (existing := [path for path in pictures if path.exists()]):
-        raise AudioFileError(f"--frames: {existing[0]} exists: give --force to replace it, or another --frames")
+        return [Job(path, path, key) for key, path in enumerate(list_files(inputs))]
+    jobs = plan_jobs(inputs, out=frames, force=force, new_suffix=".csv", out_suffixes=())
+    for job in jobs:
+        check_target(job.target.with_suffix(".png"), force=force, option="--frames")
     make_folder(jobs[0].target)
     return jobs
 

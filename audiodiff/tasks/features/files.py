@@ -9,8 +9,7 @@ from jaxtyping import Float32
 from audiodiff.data import Entry, load_whole, read_manifest, scan, scan_folder
 from audiodiff.data.manifest import MANIFEST_NAMES
 from audiodiff.errors import AudioFileError, DataError, ParameterError
-from audiodiff.io import audio as audio_io
-from audiodiff.io.jobs import make_folder
+from audiodiff.io.jobs import find_files, make_folder
 from audiodiff.models import checkpoint
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.devices import device_named
@@ -165,4 +164,4 @@ def _list_input(root: Path) -> list[Entry]:
         return scan_folder(root)
     if root.suffix.lower() in _MANIFEST_SUFFIXES:
         return read_manifest(root)
-    return [Entry(path) for path in audio_io.find(root)]
+    return [Entry(path) for path in find_files(root)]

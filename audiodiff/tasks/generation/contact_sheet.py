@@ -1,7 +1,7 @@
-"""A contact sheet: the mel spectrograms of many sounds on one page, for the eye to compare them at once.
+"""Contact sheet: the mel spectrograms of many sounds on one page.
 
-All pictures have one scale of time, of frequency and of level. The mel scale has room for the harmonics of speech and
-of music alike; the window, of 32 to 46 ms, shows their partials apart.
+All pictures have the same scale of time, frequency and level. The mel scale shows the harmonics of speech and of music;
+the window, of 32 to 46 ms, separates their partials.
 """
 
 import io
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
-from audiodiff.io import audio as audio_io
+from audiodiff.io.audio import info, read
 
 MAX_SOUNDS = 64
 RANGE_DB = 80.0
-"""What is shown below the loudest; less is black."""
+"""Range below the loudest level; less is black."""
 
 _N_BANDS = 80
 _MAX_COLUMNS = 10
 _COLUMNS_OF_LONGEST = 400
-"""Spectra of the longest sound, about two for each dot of its picture."""
+"""Spectra of the longest sound, about two for each pixel of its picture."""
 _FRAMES_AT_ONCE = 1024
 _TICKS_HZ = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 _PANEL_INCHES = (2.2, 1.5)
@@ -42,23 +42,23 @@ class Panel:
 
     Args:
         path: of the sound.
-        title: what stands above it.
+        title: above it.
     """
 
     path: Path
     title: str
 
 
-def chosen(shape: Sequence[int]) -> tuple[list[int], int]:
-    """Choose which sounds of a grid are shown, as many of each cell, and in how many columns.
+def choose_panels(shape: Sequence[int]) -> tuple[list[int], int]:
+    """Choose the sounds of a grid that are shown, the same number of each cell, and the number of columns.
 
     Args:
-        shape: numbers along the axes of the grid, the last that of the sounds of a cell, which are varied fastest.
+        shape: of the grid; the last axis is the sounds of a cell, which vary fastest.
 
     Returns: the places of the sounds in the list of all, and the number of columns.
 
     Example:
-        >>> places, n_columns = chosen((10, 100))
+        >>> places, n_columns = choose_panels((10, 100))
         >>> len(places), places[5:8], n_columns
         (60, [5, 100, 101], 6)
     """
@@ -80,8 +80,8 @@ def contact_sheet(
     Args:
         panels: row by row, at most MAX_SOUNDS; the files have one sample rate.
         n_columns: pictures in a row.
-        note: what stands above all.
-        on_panel: called when a file was analysed.
+        note: above all of them.
+        on_panel: called after each analysed file.
 
     Returns: a PNG.
 
@@ -90,21 +90,21 @@ def contact_sheet(
         AudioFileError: if one cannot be read.
     """
     if not 1 <= len(panels) <= MAX_SOUNDS:
-        raise ParameterError(f"a contact sheet shows 1 to {MAX_SOUNDS} sounds, and not {len(panels)}")
-    infos = [audio_io.info(panel.path) for panel in panels]
-    rates = sorted({info.sample_rate for info in infos})
+        raise ParameterError(f"{len(panels)} sounds do not fit on a contact sheet: give 1 to {MAX_SOUNDS}")
+    infos = [info(panel.path) for panel in panels]
+    rates = sorted({about.sample_rate for about in infos})
     if len(rates) > 1:
         raise ParameterError(f"sample rates {rates} must be one: resample the files first")
-    longest = max(info.seconds for info in infos)
+    longest = max(about.seconds for about in infos)
     pictures = []
-    for panel, info in zip(panels, infos, strict=True):
-        width = max(1, round(_COLUMNS_OF_LONGEST * info.seconds / longest))
+    for panel, about in zip(panels, infos, strict=True):
+        width = max(1, round(_COLUMNS_OF_LONGEST * about.seconds / longest))
         pictures.append(level_db(panel.path, n_columns=width))
         on_panel()
-    return _drawn(
+    return _draw(
         pictures,
         titles=[panel.title for panel in panels],
-        seconds=[info.seconds for info in infos],
+        seconds=[about.seconds for about in infos],
         sample_rate=rates[0],
         n_columns=n_columns,
         note=note,
@@ -117,9 +117,9 @@ def level_db(path: Path, *, n_columns: int) -> Float[Tensor, "bands columns"]:
     Args:
         n_columns: at most; a sound of fewer frames has one for each.
     """
-    info = audio_io.info(path)
-    dialect = _analysis(info.sample_rate, hop_below=info.n_samples / n_columns)
-    powers = torch.cat(list(_powers(path, dialect, n_samples=info.n_samples)), dim=-1)
+    about = info(path)
+    dialect = _analysis(about.sample_rate, hop_below=about.n_samples / n_columns)
+    powers = torch.cat(list(_powers(path, dialect, n_samples=about.n_samples)), dim=-1)
     pooled = F.adaptive_avg_pool1d(powers, min(n_columns, powers.shape[-1]))
     return 10.0 * pooled.clamp(min=1e-14).log10()
 
@@ -133,7 +133,7 @@ def band_of(hz: float, *, sample_rate: int) -> float:
 
 
 def _analysis(sample_rate: int, *, hop_below: float) -> MelDialect:
-    """Return the analysis of the pictures, with a hop as long as the time of a column where that is long."""
+    """Return the mel analysis of the pictures, with a hop of about the time of a column, up to one window."""
     window = 2 ** round(math.log2(0.04 * sample_rate))
     hop = min(window, max(window // 8, 2 ** int(math.log2(max(1.0, hop_below)))))
     return MelDialect(
@@ -160,15 +160,15 @@ def _analysis(sample_rate: int, *, hop_below: float) -> MelDialect:
 
 
 def _powers(path: Path, dialect: MelDialect, *, n_samples: int) -> Iterator[Float[Tensor, "bands _"]]:
-    """Yield the mean power of the channels in each band, some frames at a time."""
+    """Yield the mean power of the channels in each band, in blocks of frames."""
     at_once = _FRAMES_AT_ONCE * dialect.hop_length
     for start in range(0, n_samples, at_once):
-        audio, _ = audio_io.read(path, start=start, n_samples=at_once)
+        audio, _ = read(path, start=start, n_samples=at_once)
         audio = F.pad(audio, (0, -audio.shape[-1] % dialect.hop_length))
         yield dialect.amplitude_bands(audio).square().mean(0)
 
 
-def _drawn(
+def _draw(
     pictures: Sequence[Float[Tensor, "bands _"]],
     *,
     titles: Sequence[str],
@@ -198,7 +198,7 @@ def _drawn(
     loudest = max(float(picture.max()) for picture in pictures)
     ticks = {hz: band_of(hz, sample_rate=sample_rate) for hz in _TICKS_HZ if hz < sample_rate / 2}
     for place, (axes, picture) in enumerate(zip(all_axes.flat, pictures, strict=False)):
-        # Before the picture, which otherwise sets them; and axes that share them take seconds.
+        # Limits are set before the picture, which otherwise sets them; shared axes would take seconds.
         axes.set(xlim=(0.0, max(seconds)), ylim=(0.0, _N_BANDS), facecolor="0.85")
         image = axes.imshow(
             (picture - loudest).numpy(),
@@ -230,7 +230,7 @@ def _drawn(
     figure.text(left / width, 1.0 - 0.2 / height, note, fontsize=9, va="center", parse_math=False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Labels may be in any script; a letter that the font lacks is drawn as a box.
+        # Labels may be in any script; letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()

@@ -1,6 +1,5 @@
 """Restoration of files, in the memory of one window."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import torch
 
 from audiodiff.dsp.resample import resample
-from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.errors import ParameterError
 from audiodiff.io import audio as audio_io
-from audiodiff.io.atomic import atomic_file
 from audiodiff.io.console import progress, say
+from audiodiff.io.formats import FLOAT, UNLIMITED_SUBTYPES, check_float, check_format, nearest_subtype
 from audiodiff.io.jobs import Job, make_folder
-from audiodiff.io.writers import FLOAT, check_float, open_result
+from audiodiff.io.writers import copy_file, open_writer
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration import Repair, Sampling
 from audiodiff.tasks.restoration.windows import Analysis, analyze, restore_blocks
@@ -70,7 +69,6 @@ def restore_files(model: Synthesizer, jobs: Sequence[Job], restoring: Restoring)
 
 def _checked(job: Job, model: Synthesizer, restoring: Restoring) -> Path:
     """Refuse unsuitable formats and rates before anything is decoded; return the source."""
-    assert job.source is not None
     about = audio_io.info(job.source)
     try:
         resample(torch.zeros(1, 1), from_rate=about.sample_rate, to_rate=model.sample_rate)
@@ -78,7 +76,7 @@ def _checked(job: Job, model: Synthesizer, restoring: Restoring) -> Path:
         raise ParameterError(f"{job.source}: {error}") from error
     if restoring.is_float:
         check_float(job.target)
-    audio_io.check_format(
+    check_format(
         job.target,
         n_channels=about.n_channels,
         sample_rate=restoring.repair.out_rate(about.sample_rate, model_rate=model.sample_rate),
@@ -88,7 +86,7 @@ def _checked(job: Job, model: Synthesizer, restoring: Restoring) -> Path:
 
 
 def _subtype(target: Path, source: Path, restoring: Restoring) -> str | None:
-    return FLOAT if restoring.is_float else audio_io.subtype_for(target, source=source)
+    return FLOAT if restoring.is_float else nearest_subtype(target, audio_io.info(source).subtype)
 
 
 def _analyzed(source: Path, model: Synthesizer, restoring: Restoring, advance: Callable[[], None]) -> Analysis:
@@ -114,7 +112,7 @@ def _restored(
     own_rate = analysis.sample_rate
     rate = analysis.repair.out_rate(own_rate, model_rate=model.sample_rate)
     subtype = _subtype(job.target, source, restoring)
-    limit = 1.0 if restoring.limits and subtype not in audio_io.UNLIMITED_SUBTYPES else float("inf")
+    limit = 1.0 if restoring.limits and subtype not in UNLIMITED_SUBTYPES else float("inf")
     n_restored = 0
 
     def on_window(restored: bool) -> None:
@@ -123,7 +121,7 @@ def _restored(
         advance()
 
     n_samples = -(-analysis.n_samples * rate // own_rate)
-    with open_result(job.target, n_samples=n_samples, from_rate=rate, to_rate=rate, level=1.0) as result:
+    with open_writer(job.target, n_samples=n_samples, sample_rate=rate, subtype=subtype) as writer:
         for stretch in restore_blocks(
             model,
             audio_io.blocks(source),
@@ -133,25 +131,16 @@ def _restored(
             on_window=on_window,
             on_step=within,
         ):
-            result.add(stretch.clamp(-limit, limit))
+            writer.add(stretch.clamp(-limit, limit))
         is_kept = rate == own_rate and job.target.suffix.lower() == source.suffix.lower()
         is_copy = n_restored == 0 and is_kept and not restoring.is_float
         if is_copy:
-            _copy(source, job.target)
+            copy_file(source, job.target)
             is_scaled = False
         else:
-            is_scaled = result.write(subtype=subtype)
+            is_scaled = writer.finish().is_scaled
     damage = analysis.repair.describe(sample_rate=own_rate)
     what = ", ".join(part for part in (damage, "" if n_restored else "nothing to restore") if part)
     fate = "copied to" if is_copy else "restored as" if n_restored else "written as"
     scaled = ", scaled down to fit full scale (--float keeps the level)" if is_scaled else ""
     return f"{source.name}: {what + '; ' if what else ''}{fate} {job.target}{scaled}"
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all."""
-    try:
-        with atomic_file(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise AudioFileError(f"{target}: cannot be written ({error}); check the folder and its free space") from error

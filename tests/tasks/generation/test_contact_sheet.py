@@ -13,7 +13,7 @@ from PIL import Image
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.tasks.generation import contact_sheet
-from audiodiff.tasks.generation.contact_sheet import MAX_SOUNDS, Panel, band_of, chosen, level_db
+from audiodiff.tasks.generation.contact_sheet import MAX_SOUNDS, Panel, band_of, choose_panels, level_db
 
 GREY = 217  # 0.85 of 255
 
@@ -77,7 +77,7 @@ def test_a_click_lies_in_the_column_of_its_time(seconds: float, tmp_path: Path):
     assert abs((column + 0.5) / level.shape[1] - at) <= 0.5 / level.shape[1] + 0.016 / seconds
 
 
-def test_a_long_sound_is_analysed_in_stretches_with_no_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_long_sound_is_analysed_in_blocks_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write(tmp_path / "noise.wav", 0.1 * torch.randn(48000, generator=torch.Generator().manual_seed(0)))
     whole = level_db(path, n_columns=40)
     monkeypatch.setattr(contact_sheet, "_FRAMES_AT_ONCE", 64)
@@ -130,12 +130,12 @@ def test_titles_in_any_script_and_of_any_length_are_drawn(tmp_path: Path):
     drawn([Panel(path, "日本語 $x^2"), Panel(path, "x" * 500)], note="$")
 
 
-def test_what_cannot_be_on_one_page_is_refused(tmp_path: Path):
+def test_panels_that_do_not_fit_on_one_page_are_refused(tmp_path: Path):
     a = Panel(write(tmp_path / "a.wav", tone(500.0)), "")
     b = Panel(write(tmp_path / "b.wav", tone(500.0), sample_rate=8000), "")
-    with pytest.raises(ParameterError, match="1 to 64 sounds, and not 0"):
+    with pytest.raises(ParameterError, match="0 sounds do not fit on a contact sheet: give 1 to 64"):
         drawn([])
-    with pytest.raises(ParameterError, match="and not 65"):
+    with pytest.raises(ParameterError, match="65 sounds do not fit"):
         drawn([a] * (MAX_SOUNDS + 1))
     with pytest.raises(ParameterError, match=r"\[8000, 16000\] must be one"):
         drawn([a, b])
@@ -157,8 +157,8 @@ def test_what_cannot_be_on_one_page_is_refused(tmp_path: Path):
         ((1, 5, 1), 5, 5),
     ],
 )
-def test_as_many_of_each_cell_are_shown(shape: tuple[int, ...], n_shown: int, n_columns: int):
-    places, columns = chosen(shape)
+def test_the_same_number_of_each_cell_is_shown(shape: tuple[int, ...], n_shown: int, n_columns: int):
+    places, columns = choose_panels(shape)
     assert (len(places), columns) == (n_shown, n_columns)
     assert places == sorted(set(places))
     assert places[-1] < math.prod(shape)

@@ -1,0 +1,110 @@
+"""Audio file formats: which samples each suffix can hold."""
+
+import io
+import os
+from pathlib import Path
+
+import soundfile
+
+from audiodiff.errors import AudioFileError
+
+_CONTAINERS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+}
+# Above, libvorbis has no settings, and libsndfile may crash instead of reporting it.
+_VORBIS_MAX_RATE = 192_000
+
+FLOAT = "FLOAT"
+"""The sample format of the option `--float`."""
+
+UNLIMITED_SUBTYPES = (FLOAT, "DOUBLE")
+"""The sample formats that hold values beyond [-1, 1]."""
+
+AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
+"""The suffixes that are read and written, in lower case."""
+
+
+def container_and_subtype(target: Path, subtype: str | None) -> tuple[str, str]:
+    """Return libsndfile's names of the container and the sample format of a file to be written.
+
+    Args:
+        target: the file; only its suffix is used.
+        subtype: None is 16-bit PCM, or the codec of a compressed format.
+
+    Raises:
+        AudioFileError: if the suffix is not supported, or cannot hold the sample format.
+    """
+    if target.suffix.lower() not in _CONTAINERS:
+        raise AudioFileError(
+            f"{target}: suffix {target.suffix!r} is not an audio format, use {', '.join(AUDIO_SUFFIXES)}"
+        )
+    container, default = _CONTAINERS[target.suffix.lower()]
+    subtype = default if subtype is None else subtype
+    if not soundfile.check_format(container, subtype):
+        known = ", ".join(soundfile.available_subtypes(container))
+        raise AudioFileError(f"{target}: subtype={subtype!r} does not go into {container}, use one of {known}")
+    return container, subtype
+
+
+def nearest_subtype(target: Path, subtype: str) -> str | None:
+    """Return a sample format where the target can hold it, otherwise the nearest that it can.
+
+    Example:
+        >>> nearest_subtype(Path("a.wav"), "FLOAT"), nearest_subtype(Path("a.flac"), "FLOAT")
+        ('FLOAT', 'PCM_24')
+    """
+    container, _ = container_and_subtype(target, None)
+    candidates = (subtype, "PCM_24") if subtype in ("PCM_32", *UNLIMITED_SUBTYPES) else (subtype,)
+    return next((each for each in candidates if soundfile.check_format(container, each)), None)
+
+
+def check_float(target: Path) -> None:
+    """Refuse the option `--float` for a file that cannot hold 32-bit float samples.
+
+    Raises:
+        AudioFileError: with the suffixes that can.
+    """
+    able = [suffix for suffix, (container, _) in _CONTAINERS.items() if soundfile.check_format(container, FLOAT)]
+    if target.suffix.lower() not in able:
+        raise AudioFileError(
+            f"--float: {target} cannot hold 32-bit float samples: give an --out that ends in one of {', '.join(able)}, "
+            "or leave --float out"
+        )
+
+
+def check_format(
+    target: str | os.PathLike[str], *, n_channels: int, sample_rate: int, subtype: str | None = None
+) -> None:
+    """Refuse audio that the format of a file cannot hold, before there is anything to write.
+
+    Args:
+        target: the file; only its suffix is used.
+        n_channels: of the audio.
+        sample_rate: in Hz.
+        subtype: libsndfile's name of the sample format; None is the default of the suffix.
+
+    Raises:
+        AudioFileError: if the suffix is not supported, or does not go with the others.
+    """
+    target = Path(target)
+    container, subtype = container_and_subtype(target, subtype)
+    reason = f"at most {_VORBIS_MAX_RATE} Hz" if subtype == "VORBIS" and sample_rate > _VORBIS_MAX_RATE else ""
+    try:
+        if not reason:
+            soundfile.SoundFile(
+                io.BytesIO(), "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
+            ).close()
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string
+    if reason:
+        raise AudioFileError(
+            f"{target}: cannot hold {n_channels} channels at {sample_rate} Hz as {container} {subtype} ({reason}); "
+            "use .wav or .flac"
+        )
