@@ -14,6 +14,7 @@ from torch import Tensor
 from audiodiff.errors import AudioFileError, CheckpointError, ParameterError
 from audiodiff.io.atomic import write_atomic
 from audiodiff.models import checkpoint
+from audiodiff.models.checked_audio import checked_recordings
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.anomaly.error_profile import frame_seconds, level_db
 from audiodiff.tasks.anomaly.registry import SCORERS, check_trained, resolve_scorer
@@ -168,14 +169,15 @@ class Detector:
             ParameterError: if the audio is not a tensor of floating point numbers, is not finite or too short, or the
                 rate is out of range.
         """
-        if isinstance(audio, Tensor) and audio.ndim == 3 and len(audio):
-            verdicts = [self._score(each, sample_rate=sample_rate) for each in audio]
-            stacked = {
-                name: torch.stack([getattr(each, name) for each in verdicts])
-                for name in ("score", "p", "is_anomalous", "frames")
-            }
-            return Verdict(**stacked, seconds=verdicts[0].seconds)
-        return self._score(_channels(audio), sample_rate=sample_rate)
+        recordings = checked_recordings(audio, sample_rate=sample_rate)
+        verdicts = [self._score(each, sample_rate=sample_rate) for each in recordings]
+        if audio.ndim < 3:
+            return verdicts[0]
+        stacked = {
+            name: torch.stack([getattr(each, name) for each in verdicts])
+            for name in ("score", "p", "is_anomalous", "frames")
+        }
+        return Verdict(**stacked, seconds=verdicts[0].seconds)
 
     def is_anomalous(self, audio: Float[Tensor, "..."], *, sample_rate: int) -> Bool[Tensor, "*batch"]:
         """Return whether a recording scores above the threshold; arguments and errors as for `score`."""

@@ -22,7 +22,7 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.checked_audio import checked_recording
+from audiodiff.models.checked_audio import checked_recording, checked_recordings
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.chunking import ChunkPlan
 from audiodiff.models.conditioners.degraded import DegradedConditioner
@@ -131,27 +131,23 @@ def features(
         default.noise_level if noise_level is None else noise_level,
         default.layer if layer is None else layer,
     )
-
-    def of_recording(recording: Float[Tensor, "..."]) -> Float[Tensor, "features"]:
-        return features_of_layers(
-            model, recording, sample_rate=sample_rate, noise_level=at.noise_level, layers=[at.layer]
-        )[0]
-
-    if isinstance(audio, Tensor) and audio.ndim == 3 and len(audio):
-        return torch.stack([of_recording(recording) for recording in audio])
-    return of_recording(audio)
+    vectors = [
+        features_of_layers(model, each, sample_rate=sample_rate, noise_level=at.noise_level, layers=[at.layer])[0]
+        for each in checked_recordings(audio, sample_rate=sample_rate)
+    ]
+    return torch.stack(vectors) if audio.ndim == 3 else vectors[0]
 
 
 @torch.inference_mode()
 def features_of_layers(
     model: Synthesizer,
-    audio: Float[Tensor, "time"] | Float[Tensor, "channels time"],
+    audio: Float[Tensor, "channels time"],
     *,
     sample_rate: int,
     noise_level: float,
     layers: Sequence[int],
 ) -> Float[Tensor, "layers features"]:
-    """Compute the features of several layers in one pass; other arguments as for `features`.
+    """Compute the features of several layers of one recording in one pass; other arguments as for `features`.
 
     A long recording is computed in chunks, with enough context that the result equals the unchunked one.
 
@@ -203,10 +199,9 @@ def _condition(model: Synthesizer, window: Waveform) -> Condition:
     return model.conditioner(window) if takes_audio else model.conditioner.null(1)
 
 
-def _prepare(model: Synthesizer, audio: object, *, sample_rate: int) -> Waveform:
+def _prepare(model: Synthesizer, audio: Float[Tensor, "_ _"], *, sample_rate: int) -> Waveform:
     """Bring audio to the model's rate, channels and level."""
-    channels = audio[None] if isinstance(audio, Tensor) and audio.ndim == 1 else audio
-    mono = checked_recording(channels, sample_rate=sample_rate).mean(dim=0)
+    mono = checked_recording(audio, sample_rate=sample_rate).mean(dim=0)
     mono = resample(mono.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
     # Shorter than a frame, there would be no spectrum.
     length = max(mono.shape[-1], math.ceil(_MIN_SECONDS * model.sample_rate))
