@@ -1,9 +1,8 @@
-"""The WaveNet a block of time at a time, on a CPU: the same sums, in memory that does not grow with depth.
+"""Blockwise evaluation of WaveNet on a CPU: the same sums in blocks of time that stay in the cache.
 
-Layer by layer, a residual stack at the rate of samples writes and reads hundreds of megabytes for a second of audio,
-and waits for memory. Here every layer works on one block, as far as the layer before it has come, and hands on what it
-made while that is in cache; a layer that looks d samples ahead lags d behind the one before, so nothing is computed
-twice.
+Layer by layer, a residual stack at the sample rate writes and reads hundreds of megabytes for a second of audio, and is
+bound by memory. Here all layers process one block before the next. A layer that looks d samples ahead lags d samples
+behind the layer before it, so that nothing is computed twice.
 """
 
 import math
@@ -19,20 +18,20 @@ from audiodiff.networks.residual import ResidualBlock
 from audiodiff.types import ReceptiveField
 
 BLOCK_SAMPLES = 4096
-"""Samples of a block: small enough for the cache, large enough for matrix products to run at full speed."""
+"""Samples of a block: small enough for the cache, large enough for fast matrix products."""
 
-_MARGINS_OF_A_STRETCH = 2
-"""How many times its margins a stretch has to be for a thread of its own."""
+_MIN_SEGMENT = 2
+"""Least length of a thread's segment, in units of its margins."""
 
 _SHRINK = 1.0 / math.sqrt(2.0)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A residual block's weights for one noise level, as the loop needs them.
+    """Hold a residual block's weights for one noise level, in the form that the loop needs.
 
-    Its input is held as y = x + step, as the dilated convolution wants it. tanh(c) is 2 sigmoid(2 c) - 1, so that one
-    sigmoid makes both halves of the gate: the factors are in the weights.
+    Its input is y = x + step, the input of the dilated convolution. As tanh(c) = 2 sigmoid(2 c) - 1, one sigmoid
+    computes both halves of the gate; the factors are included in the weights.
     """
 
     dilation: int
@@ -40,7 +39,7 @@ class _Layer:
     taps: tuple[Tensor, ...]  # (2 channels, channels) each
     local: Tensor | None  # (2 channels, bands)
     bias: Tensor  # (2 channels, 1)
-    onward: Tensor  # (channels, channels + 1): to the next layer's y, a bias in the last column
+    residual: Tensor  # (channels, channels + 1): to the next layer's y, a bias in the last column
     skip: Tensor  # (channels, channels + 1)
 
 
@@ -56,46 +55,46 @@ def run_in_blocks(
     output_projection: nn.Conv1d,
     block_samples: int = BLOCK_SAMPLES,
 ) -> Float[Tensor, "out_channels time"]:
-    """Compute what `WaveNet.forward` computes for one example, without gradients, to rounding.
+    """Compute `WaveNet.forward` for one example, up to rounding and without gradients.
 
     Args:
         x: the scaled noisy signal.
         blocks: the residual blocks.
         step: the encoded noise level.
-        local: the condition at the rate of x; None if there is none.
-        vector: the global condition; None if there is none.
+        local: the condition at the rate of x; None without one.
+        vector: the global condition; None without one.
         input_projection: before the blocks.
         skip_projection: after the sum of the skip signals.
-        output_projection: the last one.
-        block_samples: of a block; a matter of speed alone.
+        output_projection: the last layer.
+        block_samples: samples of a block; affects speed only.
     """
     layers, first_step = _prepare(blocks, step, vector)
-    own = _Own(layers, first_step, input_projection, skip_projection, output_projection, block_samples)
+    shared = _Shared(layers, first_step, input_projection, skip_projection, output_projection, block_samples)
     before, after = (sum(sides) for sides in zip(*(layer.receptive_field for layer in layers), strict=True))
     n_samples, n_threads = x.shape[-1], torch.get_num_threads()
     length = -(-n_samples // n_threads)
-    if n_threads == 1 or length < _MARGINS_OF_A_STRETCH * (before + after):
-        return _run(own, x, local)
-    # One matrix product is too small for two cores, so each takes a stretch of time of its own, and its margins.
+    if n_threads == 1 or length < _MIN_SEGMENT * (before + after):
+        return _run(shared, x, local)
+    # One matrix product is too small for two cores: each thread computes a segment of time, with its margins.
     starts = range(0, n_samples, length)
 
-    def stretch(start: int) -> Tensor:
+    def segment(start: int) -> Tensor:
         torch.set_num_threads(1)
         first, last = max(0, start - before), min(n_samples, start + length + after)
         with torch.no_grad():
-            result = _run(own, x[:, first:last], None if local is None else local[:, first:last])
+            result = _run(shared, x[:, first:last], None if local is None else local[:, first:last])
         return result[:, start - first :][:, :length]
 
     try:
         with ThreadPoolExecutor(n_threads) as pool:
-            return torch.cat(list(pool.map(stretch, starts)), dim=1)
+            return torch.cat(list(pool.map(segment, starts)), dim=1)
     finally:
         torch.set_num_threads(n_threads)
 
 
 @dataclass(frozen=True)
-class _Own:
-    """What all stretches of a signal have in common."""
+class _Shared:
+    """Hold what all segments of a signal share."""
 
     layers: Sequence[_Layer]
     first_step: Tensor
@@ -105,18 +104,18 @@ class _Own:
     block_samples: int
 
 
-def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
-    """Compute one stretch as if it were everything."""
-    layers, block_samples = own.layers, own.block_samples
-    n_samples, channels = x.shape[-1], own.input_projection.out_channels
+def _run(shared: _Shared, x: Tensor, local: Tensor | None) -> Tensor:
+    """Compute one segment as if it were the whole signal."""
+    layers, block_samples = shared.layers, shared.block_samples
+    n_samples, channels = x.shape[-1], shared.input_projection.out_channels
     lags = [sum(layer.receptive_field.after for layer in layers[: index + 1]) for index in range(len(layers))]
-    # What a layer sees: as much from before as its convolution spans, and a block. Outside the signal it is 0, as
-    # padding makes it.
+    # Inputs of each layer: the span of its convolution, and a block. They are 0 outside the signal, as with padding.
     inputs = [x.new_zeros(channels, sum(layer.receptive_field) + block_samples) for layer in layers]
     total = x.new_zeros(channels, lags[-1] + block_samples)
     gated, opened = x.new_empty(2 * channels, block_samples), x.new_ones(channels + 1, block_samples)
-    result = x.new_empty(own.output_projection.out_channels, n_samples)
-    enter, leave, end = (_matrix(conv) for conv in (own.input_projection, own.skip_projection, own.output_projection))
+    result = x.new_empty(shared.output_projection.out_channels, n_samples)
+    projections = (shared.input_projection, shared.skip_projection, shared.output_projection)
+    enter, leave, end = (_matrix(conv) for conv in projections)
     leave = (leave[0] / math.sqrt(len(layers)), leave[1])
 
     for start in range(0, n_samples + lags[-1], block_samples):
@@ -124,13 +123,13 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
         stop = min(start + block_samples, n_samples)
         if start < stop:
             part = fresh[:, : stop - start]
-            torch.addmm(enter[1], enter[0], x[:, start:stop], out=part).relu_().add_(own.first_step)
+            torch.addmm(enter[1], enter[0], x[:, start:stop], out=part).relu_().add_(shared.first_step)
         fresh[:, max(0, stop - start) :] = 0
         for index, (layer, lag) in enumerate(zip(layers, lags, strict=True)):
-            # Only what lies within the signal is computed, from `low` to `high`; `at` is its place in the block.
+            # Only samples within the signal are computed, from `low` to `high`; `at` is their place in the block.
             low, high = max(0, start - lag), min(n_samples, start - lag + block_samples)
             at = slice(low - start + lag, max(low, high) - start + lag)
-            onward = (
+            next_input = (
                 _shifted(inputs[index + 1], sum(layers[index + 1].receptive_field)) if index + 1 < len(layers) else None
             )
             if low < high:
@@ -139,14 +138,14 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
                 _gate(layer, inputs[index], at, y=y, z=z, local=None if local is None else local[:, low:high])
                 behind = lags[-1] - lag
                 total[:, behind + at.start : behind + at.stop].addmm_(layer.skip, z)
-                if onward is not None:
+                if next_input is not None:
                     middle = inputs[index][
                         :, layer.receptive_field.before + at.start : layer.receptive_field.before + at.stop
                     ]
-                    torch.addmm(middle, layer.onward, z, beta=_SHRINK, out=onward[:, at])
-            if onward is not None:
-                onward[:, : at.start] = 0
-                onward[:, at.stop :] = 0
+                    torch.addmm(middle, layer.residual, z, beta=_SHRINK, out=next_input[:, at])
+            if next_input is not None:
+                next_input[:, : at.start] = 0
+                next_input[:, at.stop :] = 0
         low, high = max(0, start - lags[-1]), min(n_samples, start - lags[-1] + block_samples)
         if low < high:
             done = total[:, low - start + lags[-1] : high - start + lags[-1]]
@@ -155,21 +154,21 @@ def _run(own: _Own, x: Tensor, local: Tensor | None) -> Tensor:
     return result
 
 
-def _gate(layer: _Layer, own: Tensor, at: slice, *, y: Tensor, z: Tensor, local: Tensor | None) -> None:
-    """Fill y with the two halves of the gate, and z with half their product."""
+def _gate(layer: _Layer, inputs: Tensor, at: slice, *, y: Tensor, z: Tensor, local: Tensor | None) -> None:
+    """Write both halves of the gate to y, and half their product to z."""
     channels = len(y) // 2
     if layer.local is None or local is None:
         y.copy_(layer.bias.expand_as(y))
     else:
         torch.addmm(layer.bias, layer.local, local, out=y)
     for k, tap in enumerate(layer.taps):
-        y.addmm_(tap, own[:, at.start + k * layer.dilation : at.stop + k * layer.dilation])
+        y.addmm_(tap, inputs[:, at.start + k * layer.dilation : at.stop + k * layer.dilation])
     y.sigmoid_()
     torch.sub(y[channels:], 0.5, out=z[:channels]).mul_(y[:channels])
 
 
 def _shifted(buffer: Tensor, kept: int) -> Tensor:
-    """Move the last `kept` columns to the front, and return the rest, to be filled."""
+    """Move the last `kept` columns to the front, and return the rest, which is to be overwritten."""
     buffer[:, :kept] = buffer[:, buffer.shape[1] - kept :].clone()
     return buffer[:, kept:]
 
@@ -184,7 +183,7 @@ def _bias(conv: nn.Conv1d) -> Tensor:
 
 
 def _prepare(blocks: Sequence[ResidualBlock], step: Tensor, vector: Tensor | None) -> tuple[list[_Layer], Tensor]:
-    """Return the layers for one noise level, and what is added to the first one's input."""
+    """Return the layers for one noise level, and the step that is added to the input of the first."""
     steps = [block.step_projection(step)[:, None] for block in blocks]
     layers: list[_Layer] = []
     for index, block in enumerate(blocks):
@@ -206,7 +205,7 @@ def _prepare(blocks: Sequence[ResidualBlock], step: Tensor, vector: Tensor | Non
                 taps=tuple((double * conv.weight[..., k]).contiguous() for k in range(conv.kernel_size[0])),
                 local=None if projection is None else double * projection.weight[..., 0],
                 bias=double * bias,
-                onward=torch.cat(
+                residual=torch.cat(
                     [2.0 * _SHRINK * weight[:channels], _SHRINK * (offset[:channels] - steps[index]) + following], 1
                 ),
                 skip=torch.cat([2.0 * weight[channels:], offset[channels:]], 1),

@@ -1,4 +1,4 @@
-"""Discriminators of audio: by periods of samples, and by spectrograms of several resolutions."""
+"""Discriminators of audio: by periods of samples, and by spectrograms at several resolutions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,18 +14,19 @@ from audiodiff.errors import ParameterError, check_whole
 from audiodiff.types import Waveform
 
 Scores = Float[Tensor, "batch _"]
-"""What a discriminator says of many places of every example: positive for real."""
+"""Scores of many places of every example: positive for real audio."""
 Features = Float[Tensor, "batch _ _ _"]
-"""What a layer of it hands on, whose shape is its own."""
+"""Output of a layer; its shape depends on the layer."""
 SLOPE = 0.1
+"""Negative slope of the leaky relu."""
 
 
 class Discriminator(nn.Module, ABC):
-    """Stacked two-dimensional convolutions with a score at every place of what they end in.
+    """Apply two-dimensional convolutions that end in a score at every place.
 
     Args:
-        layers: of which each halves or thirds one dimension.
-        last: gives the score.
+        layers: convolutions, each followed by a leaky relu.
+        last: computes the scores.
     """
 
     def __init__(self, layers: Sequence[nn.Module], last: nn.Module) -> None:
@@ -35,10 +36,10 @@ class Discriminator(nn.Module, ABC):
 
     @abstractmethod
     def picture(self, audio: Waveform) -> Float[Tensor, "batch 1 rows columns"]:
-        """Return what the convolutions see."""
+        """Return the image of audio that the convolutions are applied to."""
 
     def forward(self, audio: Waveform) -> tuple[Scores, list[Features]]:
-        """Return the scores, and what every layer has handed on."""
+        """Return the scores, and the outputs of all layers."""
         hidden, features = self.picture(audio), []
         for layer in self.layers:
             hidden = F.leaky_relu(layer(hidden), SLOPE)
@@ -47,7 +48,7 @@ class Discriminator(nn.Module, ABC):
 
 
 class PeriodDiscriminator(Discriminator):
-    """Look at every period-th sample: a picture whose columns are the places within a period.
+    """Score audio as an image with one period of samples in each row.
 
     Args:
         period: in samples.
@@ -70,13 +71,13 @@ class PeriodDiscriminator(Discriminator):
 
     def picture(self, audio: Waveform) -> Float[Tensor, "batch 1 rows columns"]:
         missing = -audio.shape[-1] % self.period
-        # Reflected, as silence would tell nothing of the signal's end.
+        # Reflected: silence would hide the end of the signal.
         whole = F.pad(audio, (0, missing), mode="reflect")
         return whole.reshape(len(audio), 1, -1, self.period)
 
 
 class ResolutionDiscriminator(Discriminator):
-    """Look at the magnitudes of an STFT.
+    """Score the magnitudes of an STFT.
 
     Args:
         n_fft: length of the transform, in samples.
@@ -105,21 +106,21 @@ class ResolutionDiscriminator(Discriminator):
         spectrum = torch.stft(
             audio[:, 0], self.n_fft, self.hop_length, self.win_length, window, pad_mode="reflect", return_complex=True
         )
-        # The root of a power that is never 0: its gradient has no end there.
+        # The gradient of the root is infinite at 0.
         power = spectrum.real.square() + spectrum.imag.square()
         return (power + 1e-9).sqrt().mT[:, None]
 
 
 class Discriminators(nn.Module):
-    """Several discriminators of both kinds, side by side.
+    """Apply several discriminators of both kinds.
 
     Args:
-        periods: of one discriminator each, in samples.
+        periods: one discriminator for each, in samples.
         resolutions: n_fft, hop_length and win_length of one discriminator each, in samples.
-        channels: of the first layer of those of periods, and of every layer of the others.
+        channels: of the first layer of a period discriminator, and of all layers of a resolution discriminator.
 
     Raises:
-        ParameterError: if there is none, or a number is not positive.
+        ParameterError: if there is no discriminator, or a number is not positive.
 
     Example:
         >>> discriminators = Discriminators(periods=[2], resolutions=[[64, 16, 64]], channels=2)
@@ -131,7 +132,7 @@ class Discriminators(nn.Module):
         super().__init__()
         check_whole(channels, name="channels", least=1)
         if not [*periods, *resolutions]:
-            raise ParameterError("periods and resolutions name no discriminator: give one at least")
+            raise ParameterError("periods and resolutions are empty: give at least one discriminator")
         for period in periods:
             check_whole(period, name="period", least=1)
         for resolution in resolutions:
@@ -139,7 +140,7 @@ class Discriminators(nn.Module):
                 raise ParameterError(
                     f"resolution={list(resolution)} must be n_fft, hop_length and win_length, both at most n_fft"
                 )
-        # Below this many samples, the longest window or period cannot be reflected at an end.
+        # Shorter audio cannot be reflected at its ends by the longest window or period.
         self.least_samples = 1 + max([*periods, *(n_fft // 2 for n_fft, _, _ in resolutions)])
         self.each = nn.ModuleList(
             [
@@ -152,5 +153,5 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, audio: Waveform) -> list[tuple[Scores, list[Features]]]:
-        """Return what each says."""
+        """Return scores and outputs of layers of each discriminator."""
         return [each(audio) for each in self.each]

@@ -1,4 +1,4 @@
-"""Embeddings of the noise level's clock."""
+"""Embeddings of c_noise, the clock of the noise level."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from audiodiff.errors import ParameterError
 
 
 class Embedding(nn.Module, ABC):
-    """Turn a clock into features; n_features tells how many."""
+    """Turn a clock value into `n_features` features."""
 
     n_features: int
 
@@ -24,12 +24,12 @@ class Embedding(nn.Module, ABC):
 class StepTable(Embedding):
     """Embed a step t as sin and cos of t * 10^(4 k / 63), k = 0 to 63, from a table of the integer steps.
 
-    A fractional t interpolates linearly between the rows of floor(t) and ceil(t). The frequencies reach 10^4, so sin at
-    the fractional t itself would be something else altogether. The table is float32, in which arguments of 10^5 are
-    rounded to 0.01: weights that were trained on it know those roundings.
+    A fractional t interpolates linearly between the rows of floor(t) and ceil(t). As the frequencies reach 10^4, sin of
+    the fractional t itself would differ entirely. The table is float32, which rounds arguments of 10^5 to 0.01; trained
+    weights depend on this rounding.
 
     Args:
-        n_steps: number of steps of the discrete process, and rows of the table.
+        n_steps: number of steps of the discrete process, and of rows of the table.
 
     Example:
         >>> StepTable(50)(torch.tensor([0.0, 48.5])).shape
@@ -60,9 +60,9 @@ class Sinusoidal(Embedding):
 
     Args:
         n_features: number of features, even; half are sines.
-        f_lowest: lowest frequency in periods per unit of the clock; 0.25 tells the ends of [0, 1] apart, and spans
+        f_lowest: lowest frequency in periods per unit of the clock; 0.25 distinguishes the ends of [0, 1], and covers
             log(sigma) / 4 from -2 to 2 in one period.
-        f_highest: highest frequency likewise; steps of the clock finer than 1 / (4 f_highest) look alike.
+        f_highest: highest frequency likewise; clock values closer than 1 / (4 f_highest) are hardly distinguished.
 
     Example:
         >>> Sinusoidal()(torch.tensor([0.0, 0.5])).shape
@@ -92,7 +92,7 @@ class StepEncoder(nn.Module):
     """Pass an embedding through two linear layers, each followed by silu.
 
     Args:
-        embedding: turns the clock into features.
+        embedding: of the clock.
         n_features: width of the result.
 
     Source: Kong et al. 2021 (DiffWave), section 3.2: 128 features, then 512 and 512.

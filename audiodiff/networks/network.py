@@ -1,4 +1,4 @@
-"""What every network is: F(x, c_noise, condition), with the part that does not depend on sigma made once."""
+"""The interface of networks: F(x, c_noise, condition), with the condition encoded once for all noise levels."""
 
 from abc import ABC, abstractmethod
 
@@ -10,26 +10,26 @@ from audiodiff.types import ReceptiveField, Signal
 
 
 class Network(nn.Module, ABC):
-    """Predict from a scaled noisy signal; a denoiser calls encode once per utterance and forward once per step."""
+    """Predict from a scaled noisy signal; a denoiser calls encode once per signal and forward once per step."""
 
     @property
     @abstractmethod
     def receptive_field(self) -> ReceptiveField:
-        """How many samples of x, or of what its condition stands for, an output depends on at most, to either side."""
+        """Samples of x, or of the audio that the condition describes, that an output depends on before and after it."""
 
     @property
     def alignment(self) -> int:
-        """Samples by whose multiples x may be shifted without another result: the hop of a network that has frames."""
+        """Samples by whose multiples a shift of x shifts the result: the hop length, for a network with frames."""
         return 1
 
     @abstractmethod
     def encode(self, condition: Condition) -> Condition:
-        """Compute what does not depend on the noise level: upsampled mels, embedded tokens.
+        """Compute what does not depend on the noise level, for example upsampled mels.
 
         Raises:
-            ParameterError: if the condition lacks a field that the network needs, or has it in another size.
+            ParameterError: if the condition lacks a field that the network needs, or the field has a wrong size.
         """
 
     @abstractmethod
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
-        """Compute F for the scaled input c_in * x, the noise level's clock and an encoded condition."""
+        """Compute F of the scaled input c_in * x, the clock of the noise level, and an encoded condition."""

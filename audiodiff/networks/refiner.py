@@ -1,4 +1,4 @@
-"""A network at the frame rate that mends what an inversion of the mel has made."""
+"""Spectral refiner: a network at the frame rate that refines an inverted mel."""
 
 import torch
 from jaxtyping import Float
@@ -15,26 +15,26 @@ from audiodiff.networks.spectral import at_frames_of, centre_of, overlapping, sp
 from audiodiff.types import ReceptiveField, Signal
 
 QUIETEST = 1e-3
-"""Magnitude against the mel's envelope below which features no longer follow it: 60 dB."""
+"""Magnitude, relative to the mel's envelope, below which features no longer depend on it: -60 dB."""
 LEAST_MAGNITUDE = 1e-3
-"""Of the envelope, for audio in [-1, 1]."""
+"""Least magnitude of the envelope, for audio in [-1, 1]."""
 MOST_LOG_GAIN = 4.0
-"""That a bin can be made louder or quieter by: 35 dB."""
+"""Limit of the logarithm of a gain: 35 dB."""
 
 
 class SpectralRefiner(Network):
-    """Return a waveform whose STFT is that of x, made louder or quieter bin by bin.
+    """Multiply the STFT of x by a gain for each bin and frame.
 
-    It begins as the identity: what it is given has the mel already, and the phases of a voice, which it leaves alone.
-    Of the STFT it sees every bin's direction with the root of its magnitude, against the envelope that the mel gives,
-    and the logarithm of that; beside it, the mel. Gains are those of shorter frames, some for each that is seen. It is
-    made for `warm_start`, `method=refinement` and preconditioning=sample.
+    Before training it is the identity: its input, an inverted mel, has nearly the right magnitudes, and its phases are
+    kept. Its features are, for each bin of the STFT, the phase with the root of the magnitude relative to the envelope
+    from the mel, and the logarithm of this; and the mel. The frames of the gains are shorter, n_gains for each frame of
+    features. It is made for `warm_start`, `method=refinement` and preconditioning=sample.
 
     Args:
         embedding: of the noise level's clock.
         dialect: of condition.frames.
-        n_fft, hop_length: of the STFT that is seen, in samples; the dialect's serve best.
-        n_gains: frames of gains for each of these, which are so many times shorter.
+        n_fft, hop_length: of the STFT of the features, in samples; preferably those of the dialect.
+        n_gains: frames of gains for each frame of features, shorter by this factor.
         channels: width of the stack.
         n_layers: number of residual blocks.
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
@@ -47,8 +47,8 @@ class SpectralRefiner(Network):
         >>> hifigan = dialect("hifigan")
         >>> network = SpectralRefiner(Sinusoidal(), dialect=hifigan, channels=8, n_layers=2, dilation_cycle=2)
         >>> audio = torch.randn(1, 1, 2560)
-        >>> told = network.encode(Condition(frames=hifigan.mel(audio[:, 0])))
-        >>> torch.allclose(network(audio, torch.tensor([0.0]), told), audio, atol=1e-5)
+        >>> encoded = network.encode(Condition(frames=hifigan.mel(audio[:, 0])))
+        >>> torch.allclose(network(audio, torch.tensor([0.0]), encoded), audio, atol=1e-5)
         True
     """
 
@@ -73,8 +73,8 @@ class SpectralRefiner(Network):
         check_whole(n_gains, name="n_gains", least=1)
         if n_fft % (2 * n_gains) or hop_length % n_gains:
             raise ParameterError(
-                f"n_gains={n_gains} must divide hop_length={hop_length} and half of n_fft={n_fft}: so much shorter are "
-                "the frames of gains"
+                f"n_gains={n_gains} must divide hop_length={hop_length} and half of n_fft={n_fft}: frames of gains are "
+                "shorter by this factor"
             )
         self.n_gains = n_gains
         self.stft = overlapping(n_fft, hop_length)
@@ -99,7 +99,7 @@ class SpectralRefiner(Network):
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        # Half a window of analysis and half a window of synthesis; the mel through the latter, by two of its frames.
+        # Half a window of analysis and half a window of synthesis; for the mel, the latter and two of its frames.
         hop, window, side = self.stft.hop_length, self.stft.n_fft, self.mel_projection.kernel_size[0] // 2
         centre, stack = centre_of(self.dialect), self.stack.receptive_field
         before = max(window, window // 2 + centre)
@@ -111,7 +111,7 @@ class SpectralRefiner(Network):
         return self.stft.hop_length
 
     def encode(self, condition: Condition) -> Condition:
-        """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes.
+        """Encode the mel at the network's frame rate; signal of the result is the envelope of magnitudes.
 
         Raises:
             ParameterError: if condition.frames is not a mel of the dialect's bands.
@@ -122,7 +122,7 @@ class SpectralRefiner(Network):
         amplitude = at_frames_of(self.stft, self.dialect.amplitude(mel), dialect=self.dialect)
         with torch.autocast(mel.device.type, enabled=False):
             envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude).clamp(min=LEAST_MAGNITUDE)
-        # Roughly standardised, whatever the dialect's own compression.
+        # Roughly standardised, for any compression of the dialect.
         features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
         if condition.mask is not None:
             inside = condition.mask[:, :: self.stft.hop_length][:, : features.shape[-1]]
@@ -157,7 +157,7 @@ class SpectralRefiner(Network):
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, self.step_encoder(c_noise), None, None, real_frames)
         given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
-        # (batch, gains x bins, frames) -> (batch, bins, frames x gains): those of a frame follow one another.
+        # (batch, gains x bins, frames) -> (batch, bins, frames x gains): in the order of time.
         logs = given.unflatten(1, (self.n_gains, -1)).permute(0, 2, 3, 1).flatten(2)
         gain = (MOST_LOG_GAIN * torch.tanh(logs / MOST_LOG_GAIN)).exp()
         if real_frames is not None:

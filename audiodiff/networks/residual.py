@@ -1,4 +1,4 @@
-"""The dilated gated residual stack of WaveNet and DiffWave, which works at any rate: of samples, of frames."""
+"""The dilated gated residual stack of WaveNet and DiffWave, at any rate: of samples or frames."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from audiodiff.types import ReceptiveField
 def kaiming_conv1d(
     in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1, look_ahead: int | None = None
 ) -> nn.Conv1d:
-    """Make a convolution with He et al.'s normal initialisation, as DiffWave has everywhere.
+    """Make a convolution with He et al.'s normal initialisation, as in all of DiffWave.
 
-    Its result is as long as what it is given, or longer where it looks ahead less than back: the rest is to be cut off.
+    Its output is as long as its input, or longer if it looks ahead less than back: the end is then to be cut off.
 
     Args:
-        in_channels: of what it is given.
-        out_channels: of its result.
+        in_channels: of the input.
+        out_channels: of the output.
         kernel_size: odd.
         dilation: between the taps.
-        look_ahead: samples after it that an output depends on, at most as many as before it; None is as many.
+        look_ahead: samples after it that an output depends on, at most as many as before it; None is that many.
     """
     padding = dilation * (kernel_size // 2)
     if look_ahead is not None:
@@ -34,11 +34,11 @@ def kaiming_conv1d(
 
 
 def shared_look_ahead(look_ahead: int | None, symmetric: Sequence[int]) -> list[int]:
-    """Share out among convolutions in a row how far they may look ahead: the first as far as back, while it lasts.
+    """Distribute a look-ahead among convolutions in a row: each takes as much as it looks back, until it is used up.
 
     Args:
-        look_ahead: what there is to share; None is without limit.
-        symmetric: how far each would look to either side.
+        look_ahead: of all together; None is without limit.
+        symmetric: look-ahead of each without limit.
 
     Example:
         >>> shared_look_ahead(6, [1, 2, 4, 8]), shared_look_ahead(0, [1, 2]), shared_look_ahead(None, [1, 2])
@@ -47,7 +47,7 @@ def shared_look_ahead(look_ahead: int | None, symmetric: Sequence[int]) -> list[
     if look_ahead is None:
         return list(symmetric)
     if look_ahead < 0:
-        raise ParameterError(f"look_ahead={look_ahead} must not be negative; 0 is causal, null looks both ways alike")
+        raise ParameterError(f"look_ahead={look_ahead} must not be negative; 0 is causal, null is symmetric")
     shares: list[int] = []
     for own in symmetric:
         shares.append(min(own, look_ahead - sum(shares)))
@@ -55,17 +55,17 @@ def shared_look_ahead(look_ahead: int | None, symmetric: Sequence[int]) -> list[
 
 
 class ResidualBlock(nn.Module):
-    """Add to x what a gated dilated convolution of x + step makes of it, and hand out a skip signal.
+    """Add a gated dilated convolution of x + step to x, and return a skip signal beside it.
 
-    The step is added before the convolution and is not in the residual path; the conditions are added inside the gate.
+    The step is added before the convolution, not in the residual path. Conditions are added inside the gate.
 
     Args:
         channels: width of x and of the skip signal.
         kernel_size: odd.
         dilation: of the convolution, in samples.
         step_features: width of the encoded step.
-        condition_channels: channels of the local condition; None if there is none.
-        vector_features: width of the global condition; None if there is none.
+        condition_channels: channels of the local condition; None without one.
+        vector_features: width of the global condition; None without one.
         look_ahead: samples after it that an output depends on; None is as many as before it.
 
     Source: Kong et al. 2021 (DiffWave), figure 2; van den Oord et al. 2016 (WaveNet), eq. 2 and section 2.5.
@@ -117,9 +117,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualStack(nn.Module):
-    """Run residual blocks whose dilation doubles within each cycle; return the sum of skips over sqrt(n_layers).
-
-    It works at any rate: samples of a waveform, frames of a spectrum.
+    """Apply residual blocks whose dilation doubles within each cycle; return the sum of skips over sqrt(n_layers).
 
     Args:
         channels: width of the stack.
@@ -127,19 +125,17 @@ class ResidualStack(nn.Module):
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle).
         kernel_size: of the dilated convolutions, odd.
         step_features: width of the encoded step.
-        condition_channels: channels of the local condition at the rate of x; None if there is none.
-        vector_features: width of the global condition; None if there is none.
-        look_ahead: samples after it that an output depends on at most, which the first blocks spend; None is as many
-            as before it.
+        condition_channels: channels of the local condition at the rate of x; None without one.
+        vector_features: width of the global condition; None without one.
+        look_ahead: samples after it that an output depends on at most, used up by the first blocks; None is as many as
+            before it.
 
     Example:
         >>> stack = ResidualStack(8, n_layers=4, dilation_cycle=2, step_features=16, condition_channels=3)
         >>> stack(torch.zeros(2, 8, 50), torch.zeros(2, 16), torch.zeros(2, 3, 50)).shape
         torch.Size([2, 8, 50])
         >>> stack.receptive_field
-        13
-        >>> stack.reach
-        Reach(before=6, after=6)
+        ReceptiveField(before=6, after=6)
     """
 
     def __init__(
@@ -161,7 +157,6 @@ class ResidualStack(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ParameterError(f"kernel_size={kernel_size} must be odd and positive")
         dilations = [2 ** (layer % dilation_cycle) for layer in range(n_layers)]
-        self.receptive_field_size = 1 + (kernel_size - 1) * sum(dilations)
         self.condition_channels = condition_channels
         self.vector_features = vector_features
         ahead = shared_look_ahead(look_ahead, [dilation * (kernel_size // 2) for dilation in dilations])
@@ -177,12 +172,9 @@ class ResidualStack(nn.Module):
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        """How far an output looks, in samples of what the stack is given."""
-        reaches = [block.receptive_field for block in self.layers]
-        return ReceptiveField(
-            sum(receptive_field.before for receptive_field in reaches),
-            sum(receptive_field.after for receptive_field in reaches),
-        )
+        """Samples of the input that an output depends on before and after it."""
+        before, after = zip(*(block.receptive_field for block in self.layers), strict=True)
+        return ReceptiveField(sum(before), sum(after))
 
     def forward(
         self,
@@ -195,14 +187,14 @@ class ResidualStack(nn.Module):
         """Return the scaled sum of skips.
 
         Args:
-            hidden: what the first block is given.
+            hidden: input of the first block.
             step: the encoded noise level.
             local: the local condition.
             vector: the global condition.
-            mask: False where hidden is padding, which then has the effect that the end of x has; None for none.
+            mask: False where hidden is padding, which then acts as the end of the signal does; None without padding.
 
         Raises:
-            ParameterError: if a condition that the stack was built for is missing, or one that it was not is given.
+            ParameterError: if a condition of the stack is missing, or one is given that the stack does not have.
         """
         self.check(local, vector)
         total = torch.zeros_like(hidden)
@@ -213,7 +205,7 @@ class ResidualStack(nn.Module):
         return total / math.sqrt(len(self.blocks))
 
     def check(self, local: Tensor | None, vector: Tensor | None) -> None:
-        """Refuse a condition that is missing, or one that the stack was not built for."""
+        """Check that exactly the conditions of the stack are given."""
         if (local is None) != (self.condition_channels is None):
             raise ParameterError(
                 f"a local condition was {'not ' if local is None else ''}given to a stack with "

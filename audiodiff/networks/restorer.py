@@ -1,4 +1,4 @@
-"""A network at the frame rate that hears a degraded recording beside the noisy signal, or nothing beside it."""
+"""Spectral restorer: a network at the frame rate, conditioned on a degraded recording or unconditional."""
 
 import torch
 from jaxtyping import Float
@@ -14,28 +14,28 @@ from audiodiff.networks.spectral import overlapping
 from audiodiff.types import ReceptiveField, Signal
 
 QUIETEST = 1e-3
-"""Magnitude against the expected one below which features no longer follow it: 60 dB."""
+"""Magnitude, relative to the expected one, below which features no longer depend on it: -60 dB."""
 
 
 class SpectralRestorer(Network):
-    """Predict a waveform from its STFT and from that of a degraded recording, with a residual stack at the frame rate.
+    """Predict a waveform from the STFTs of x and of a degraded recording, with a residual stack at the frame rate.
 
-    Of both spectra it sees every bin's direction with the root of its magnitude, and the logarithm of the magnitude, so
-    that quiet bins count as loud ones do. What it gives is the posterior mean of a Gaussian in every bin: with a mean
-    m, a share of the recording's bin plus a value of its own, and a variance P, both predicted,
+    The features of both are, for each bin, the phase with the root of the magnitude, and the logarithm of the
+    magnitude, so that quiet bins have as much influence as loud ones. The output is the posterior mean of a Gaussian in
+    every bin. With its mean m, a predicted share of the recording's bin plus a predicted value, and its predicted
+    variance P,
 
         D = m + W (x - m),    W = P / (P + sigma^2 N^2),
 
-    where N^2 is the power of white noise in a bin. So it returns x as it is where there is no noise, what the recording
-    tells where there is nothing but noise, and a Wiener filter's result between, whatever it has learnt. It is made for
-    process=flow, whose clock tells sigma, and preconditioning=sample.
+    where N^2 is the power of white noise in a bin. So D is x without noise, m at high noise levels, and a Wiener filter
+    between. It is made for process=flow, whose clock determines sigma, and preconditioning=sample.
 
     Args:
         embedding: of the noise level's clock.
         n_fft, hop_length: of the STFT, in samples.
         sample_rate: in Hz, for the corner.
         noise_scale: of the flow.
-        level: RMS of the audio that is expected.
+        level: expected RMS of the audio.
         corner: frequency above which the expected spectrum falls, in Hz.
         channels: width of the stack.
         n_layers: number of residual blocks.
@@ -85,7 +85,7 @@ class SpectralRestorer(Network):
         self.step_encoder = StepEncoder(embedding, step_features)
         self.noisy_projection = kaiming_conv1d(3 * bins, channels)
         self.noisy_gain = nn.Linear(step_features, channels)
-        # Beside the spectrum, how much of each frame is known.
+        # Beside the spectrum, the known share of each frame. The name stays, as checkpoints hold its weights.
         self.heard_projection = kaiming_conv1d(3 * bins + 1, channels)
         self.stack = ResidualStack(
             channels,
@@ -100,7 +100,7 @@ class SpectralRestorer(Network):
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        # Both signals are seen through half a window of analysis and half a window of synthesis.
+        # Half a window of analysis and half a window of synthesis.
         hop, window, stack = self.stft.hop_length, self.stft.n_fft, self.stack.receptive_field
         return ReceptiveField(stack.before * hop + window, stack.after * hop + window)
 
@@ -109,23 +109,23 @@ class SpectralRestorer(Network):
         return self.stft.hop_length
 
     def encode(self, condition: Condition) -> Condition:
-        """Encode a recording and where it is known: its projection as frames, its spectrum as signal.
+        """Encode a recording and a mask of its known samples: frames of the result is its projection, signal its STFT.
 
         Raises:
-            ParameterError: if condition.signal has not these two channels.
+            ParameterError: if condition.signal does not have these two channels.
         """
         if condition.signal is None:
             return Condition()
         if condition.signal.shape[1] != 2:
             raise ParameterError(
-                f"condition.signal has {condition.signal.shape[1]} channels and must have 2: a recording, and where "
-                "it is known"
+                f"condition.signal has {condition.signal.shape[1]} channels and must have 2: a recording, and 1 "
+                "where it is known"
             )
         n_frames, hop = self._n_frames(condition.signal), self.stft.hop_length
         spectrum = self._analysed(condition.signal[:, :1])
         known = F.pad(condition.signal[:, 1:].float(), (0, n_frames * hop - condition.signal.shape[-1]))
         known = known.reshape(-1, 1, n_frames, hop).mean(dim=-1)
-        # All is 0 where nothing is known, so that this is also how no recording looks.
+        # All features are 0 where nothing is known, as without a recording.
         features = torch.cat([self._features(spectrum) * (known > 0.0), known], dim=1)
         return Condition(frames=self.heard_projection(features), signal=spectrum)
 
@@ -133,15 +133,15 @@ class SpectralRestorer(Network):
         """Predict F.
 
         Raises:
-            ParameterError: if x has more than one channel, or the recording that is told ends before x does.
+            ParameterError: if x has more than one channel, or the recording ends before x does.
         """
         if x.shape[1] != 1:
             raise ParameterError(f"channels={x.shape[1]} must be 1: this network models mono audio")
         n_frames, hop, bins = self._n_frames(x), self.stft.hop_length, len(self.expected)
         parts = self._analysed(x)
         step = self.step_encoder(c_noise)
-        seen = self.noisy_projection(self._features(parts)) * (1.0 + self.noisy_gain(step)).unsqueeze(-1)
-        hidden = F.relu(seen + self._of_heard(condition.frames, n_frames=n_frames))
+        noisy = self.noisy_projection(self._features(parts)) * (1.0 + self.noisy_gain(step)).unsqueeze(-1)
+        hidden = F.relu(noisy + self._of_recording(condition.frames, n_frames=n_frames))
         real_frames = None if condition.mask is None else condition.mask[:, ::hop]
         hidden = self.stack(hidden, step, None, None, real_frames)
         given = self.output_projection(F.relu(self.skip_projection(hidden))).float()
@@ -149,7 +149,7 @@ class SpectralRestorer(Network):
         mean = self.expected.repeat(2, 1) * own
         if condition.signal is not None:
             mean = mean + torch.sigmoid(kept).repeat(1, 2, 1) * condition.signal[..., :n_frames]
-        # In logarithms, which have no end where the flow's clock has none; x_t = (1 - t) x.
+        # In logarithms, which stay finite at the end of the flow's clock; x_t = (1 - t) x.
         clock = c_noise.double().clamp(1e-6, 1.0 - 1e-6)[:, None, None]
         sigma = (self.noise_scale * clock / (1.0 - clock)).float()
         wiener = torch.sigmoid(variance + 2.0 * (self.expected / (sigma * self.noise_magnitude)).log()).repeat(1, 2, 1)
@@ -174,23 +174,23 @@ class SpectralRestorer(Network):
     def _features(
         self, parts: Float[Tensor, "batch real_and_imaginary frames"]
     ) -> Float[Tensor, "batch features frames"]:
-        """Return every bin's direction with the root of its magnitude, and the logarithm of that."""
+        """Return the phase of every bin with the root of its magnitude, and the logarithm of this root."""
         real, imag = (parts / self.expected.repeat(2, 1)).chunk(2, dim=1)
         power = real.square() + imag.square() + QUIETEST**2
         root = power**-0.25
         return torch.cat([real * root, imag * root, 0.25 * power.log()], dim=1)
 
-    def _of_heard(
+    def _of_recording(
         self, projected: Float[Tensor, "batch channels frames"] | None, *, n_frames: int
     ) -> Float[Tensor, "batch channels frames"]:
-        """Return the projection of what is heard; that of nothing is the bias."""
+        """Return the projection of the recording, cut to n_frames; without one, the bias."""
         if projected is None:
             assert self.heard_projection.bias is not None
             return self.heard_projection.bias[None, :, None]
         if projected.shape[-1] < n_frames:
             hop = self.stft.hop_length
             raise ParameterError(
-                f"the recording that is told covers {projected.shape[-1] * hop} samples and x needs {n_frames * hop}: "
+                f"the observed recording covers {projected.shape[-1] * hop} samples and x needs {n_frames * hop}: "
                 "give one as long as x"
             )
         return projected[..., :n_frames]

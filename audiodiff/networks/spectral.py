@@ -1,4 +1,4 @@
-"""The residual stack at the frame rate, between a short-time Fourier transform and its inverse."""
+"""Spectral WaveNet: a residual stack at the frame rate, between a short-time Fourier transform and its inverse."""
 
 import math
 
@@ -20,25 +20,24 @@ from audiodiff.types import Mel, ReceptiveField, Signal
 class SpectralWaveNet(Network):
     """Predict a waveform from the real and imaginary parts of its STFT, with the channels of a stack at the frame rate.
 
-    One frame stands for hop_length samples, so that the same stack costs hop_length times less than at the sample rate,
-    and matrix products take the place of memory traffic. With a mel dialect, the output is multiplied by an envelope
-    that the mel gives, and is quiet where the mel is; what goes in is divided by the root of the sum of the squared
-    envelope and the frame's own mean power, so that neither speech nor noise exceeds the order of 1. The output is a
-    gain on what went in, one per bin and frame as of a Wiener filter, plus a spectrum.
+    A frame stands for hop_length samples, so the same stack costs hop_length times less than at the sample rate. The
+    input is divided by the root of the sum of the squared envelope (from the mel) and the frame's mean power, so that
+    it is of the order of 1 for speech and for noise. The output is the input times a gain for each bin and frame, as of
+    a Wiener filter, plus a spectrum, and is multiplied by the envelope, so that it is quiet where the mel is.
 
     Args:
         embedding: of the noise level's clock.
-        dialect: of condition.frames; None makes an unconditional network, without an envelope.
-        n_fft, hop_length: of the network's own STFT, in samples. They need not be the dialect's.
-        level: RMS of the audio that is expected, the envelope where there is no mel, and a hundredth of it the least.
+        dialect: of condition.frames; None makes an unconditional network with a constant envelope.
+        n_fft, hop_length: of the network's STFT, in samples; they may differ from those of the dialect.
+        level: expected RMS of the audio; the envelope without a mel, and a thousandth of it the least envelope.
         channels: width of the stack.
         n_layers: number of residual blocks.
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle), in frames.
         kernel_size: of the dilated convolutions, odd.
         step_features: width of the encoded noise level.
         vector_features: width of condition.vector; None ignores it.
-        look_ahead: frames of the network after it that an output frame depends on at most, 0 for a causal network; the
-            mel encoder and then the first blocks spend them. None is as many as before it. The window comes on top.
+        look_ahead: frames of the network after it that an output frame depends on at most, used up by the mel encoder
+            and then the first blocks; 0 is causal, None symmetric. The window adds to it.
 
     Example:
         >>> from audiodiff.networks.embedding import Sinusoidal
@@ -76,11 +75,11 @@ class SpectralWaveNet(Network):
         self.level = level
         bins = n_fft // 2 + 1
         self.mel_encoder = None
-        self.encoder_reach = ReceptiveField(0, 0)
+        self.encoder_receptive_field = ReceptiveField(0, 0)
         if dialect is not None:
             self.register_buffer("spread", spread_of(dialect, self.stft), persistent=False)
             first, second = shared_look_ahead(look_ahead, [2, 1])
-            self.encoder_reach = ReceptiveField(6 - first - second, first + second)
+            self.encoder_receptive_field = ReceptiveField(6 - first - second, first + second)
             self.mel_encoder = nn.Sequential(
                 kaiming_conv1d(dialect.n_mels, channels, 5, look_ahead=first),
                 nn.ReLU(),
@@ -97,7 +96,7 @@ class SpectralWaveNet(Network):
             step_features=step_features,
             condition_channels=None if dialect is None else channels,
             vector_features=vector_features,
-            look_ahead=None if look_ahead is None else look_ahead - self.encoder_reach.after,
+            look_ahead=None if look_ahead is None else look_ahead - self.encoder_receptive_field.after,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
         self.output_projection = kaiming_conv1d(channels, 3 * bins)
@@ -105,15 +104,15 @@ class SpectralWaveNet(Network):
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        # x is seen through half a window of analysis and half a window of synthesis; the mel through the latter, by the
-        # two frames with their centres on either side of where it is interpolated.
+        # For x, half a window of analysis and half a window of synthesis; for the mel, the latter and the two frames
+        # that it is interpolated from.
         hop, window = self.stft.hop_length, self.stft.n_fft
         before = after = window
         if self.dialect is not None:
             centre = centre_of(self.dialect)
             before = max(window, window // 2 + centre)
             after = max(window, window // 2 + self.dialect.hop_length - centre)
-        stack, encoder = self.stack.receptive_field, self.encoder_reach
+        stack, encoder = self.stack.receptive_field, self.encoder_receptive_field
         return ReceptiveField(
             (stack.before + encoder.before) * hop + before, (stack.after + encoder.after) * hop + after
         )
@@ -124,7 +123,7 @@ class SpectralWaveNet(Network):
         return hop if self.dialect is None else math.lcm(hop, self.dialect.hop_length)
 
     def encode(self, condition: Condition) -> Condition:
-        """Encode the mel at the network's frame rate; in the result, signal holds the envelope of magnitudes."""
+        """Encode the mel at the network's frame rate; signal of the result is the envelope of magnitudes."""
         if self.vector_features is not None and condition.vector is None:
             raise ParameterError(f"condition.vector=None: this network needs {self.vector_features} features of it")
         vector = condition.vector if self.vector_features is not None else None
@@ -136,7 +135,7 @@ class SpectralWaveNet(Network):
         amplitude = at_frames_of(self.stft, self.dialect.amplitude(mel), dialect=self.dialect)
         with torch.autocast(mel.device.type, enabled=False):
             envelope = torch.einsum("km,bmt->bkt", self.spread, amplitude)
-        # Roughly standardised, whatever the dialect's own compression.
+        # Roughly standardised, for any compression of the dialect.
         features = (amplitude.clamp(min=1e-5).log() + 5.0) / 2.5
         n_frames = envelope.shape[-1]
         inside = None
@@ -187,7 +186,7 @@ class SpectralWaveNet(Network):
 
 
 def spread_of(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
-    """Return the matrix from band amplitudes to magnitudes of another STFT, flat within and beyond the bands."""
+    """Return the matrix from band amplitudes to magnitudes of another STFT, constant within and beyond the bands."""
     filters = dialect.filters().double()
     width = filters.sum(dim=1, keepdim=True)
     share = filters / filters.sum(dim=0, keepdim=True).clamp(min=1e-12)
@@ -200,12 +199,12 @@ def spread_of(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
 
 
 def centre_of(dialect: MelDialect) -> int:
-    """Return the sample that the first mel frame stands around."""
+    """Return the sample at the centre of the first mel frame."""
     return dialect.n_fft // 2 - dialect.stft.padding
 
 
 def at_frames_of(stft: Stft, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, "batch n_mels own_frames"]:
-    """Interpolate mel frames linearly at the centres of a network's own, the first of which is half a hop long."""
+    """Interpolate mel frames linearly at the centres of a network's frames, the first of them half a hop in."""
     hop = stft.hop_length
     n_samples = mel.shape[-1] * dialect.hop_length
     n_frames = -(-n_samples // hop)
@@ -217,12 +216,12 @@ def at_frames_of(stft: Stft, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, 
 
 
 def overlapping(n_fft: int, hop_length: int) -> Stft:
-    """Return the STFT of a network, whose first frame stands around the middle of the first hop.
+    """Return the STFT of a network, whose first frame is centred on the middle of the first hop.
 
     Raises:
         ParameterError: if frames overlap by less than half.
     """
     if hop_length * 2 > n_fft:
-        raise ParameterError(f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames have to overlap")
+        raise ParameterError(f"hop_length={hop_length} must be at most half of n_fft={n_fft}: frames must overlap")
     padding = (n_fft - hop_length) // 2
     return Stft(n_fft=n_fft, hop_length=hop_length, win_length=n_fft, padding=padding, pad_mode="constant")

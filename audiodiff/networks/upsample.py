@@ -1,4 +1,4 @@
-"""Bring features from the frame rate to the rate of the signal."""
+"""Upsampling of features from the frame rate to the sample rate."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from audiodiff.errors import ParameterError
 
 
 def upsample_factors(hop_length: int) -> tuple[int, ...]:
-    """Split a hop into the two factors nearest to its root, the smaller first; a prime stays whole, 1 needs none.
+    """Split a hop into the two factors nearest to its root, the smaller first; of a prime, return the prime alone.
 
     Example:
         >>> upsample_factors(256), upsample_factors(300), upsample_factors(257), upsample_factors(1)
@@ -26,12 +26,12 @@ def upsample_factors(hop_length: int) -> tuple[int, ...]:
 class Upsampler(nn.Module):
     """Upsample frames by hop_length in stages, each a transposed convolution over (bands, time) and a leaky relu.
 
-    A stage of factor f has a kernel of 3 bands by 2 f samples (2 f + 1 where f is odd) and its output has exactly f
-    samples for each of its input. With hop_length = 256 this is DiffWave's: 16 * 16, kernels of 3 by 32, slope 0.4.
+    A stage of factor f has a kernel of 3 bands by 2 f samples (2 f + 1 for odd f), and f output samples for each input
+    sample. With hop_length = 256 this is DiffWave's: 16 * 16, kernels of 3 by 32, slope 0.4.
 
     Args:
         hop_length: samples per frame.
-        factors: the stages' factors; None derives them from hop_length.
+        factors: of the stages; None derives them from hop_length.
         negative_slope: of the leaky relu.
 
     Example:
@@ -61,7 +61,7 @@ class Upsampler(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Samples to either side that touch all the frames a sample depends on: half a frame of every stage's input."""
+        """Samples to either side whose frames a sample depends on: half a frame of the input of every stage."""
         rates = [self.hop_length // math.prod(self.factors[: index + 1]) for index in range(len(self.factors))]
         return sum((factor + 1) // 2 * rate for factor, rate in zip(self.factors, rates, strict=True))
 

@@ -1,4 +1,4 @@
-"""The network at the rate of the signal that a dilated gated residual stack makes: DiffWave's."""
+"""WaveNet: a dilated gated residual stack at the rate of the signal, as in DiffWave."""
 
 import torch
 from jaxtyping import Float
@@ -18,13 +18,13 @@ from audiodiff.types import ReceptiveField, Signal
 class WaveNet(Network):
     """Predict at the rate of the signal with a dilated gated residual stack: DiffWave's network, at any hop and depth.
 
-    The local condition is the frames, upsampled by hop_length, and beside them the signal, each if it has channels
-    here. With hop_length = 1 the frames are at x's own rate already and pass as they are (x a mel spectrogram, its
-    bands the channels). A condition that reaches beyond x is cut at its end.
+    The local condition is condition.frames, upsampled by hop_length, and condition.signal, if their numbers of channels
+    are given. With hop_length = 1, frames are at the rate of x and not upsampled (for example if x is a mel spectrogram
+    with its bands as channels). A condition longer than x is cut.
 
     Args:
         embedding: of the noise level's clock: StepTable for a discrete process, Sinusoidal otherwise.
-        in_channels: channels of x and, unless out_channels says otherwise, of the result.
+        in_channels: channels of x and, unless out_channels is given, of the result.
         channels: width of the stack; DiffWave has 64, 128 or 256.
         n_layers: number of residual blocks; DiffWave has 30 or 36.
         dilation_cycle: layer i has dilation 2^(i mod dilation_cycle); DiffWave has 10 or 12.
@@ -32,12 +32,12 @@ class WaveNet(Network):
         step_features: width of the encoded noise level.
         frame_bands: bands of condition.frames; None ignores them (unconditional).
         hop_length: samples of x per frame.
-        upsample: brings frames to the rate of x; None derives DiffWave's upsampler from hop_length.
+        upsample: upsamples frames to the rate of x; None derives DiffWave's upsampler from hop_length.
         signal_channels: channels of condition.signal; None ignores it.
         vector_features: width of condition.vector; None ignores it.
-        out_channels: channels of the result; None is in_channels, twice as many is for a learned variance.
-        look_ahead: samples of x after it that an output depends on at most, 0 for a causal stack; None is as many as
-            before it. The frames that the upsampler mixes come on top.
+        out_channels: channels of the result; None is in_channels; a learned variance needs twice as many.
+        look_ahead: samples of x after it that an output depends on at most; 0 is causal, None symmetric. The frames
+            that the upsampler mixes add to it.
 
     Example:
         >>> from audiodiff.networks.embedding import StepTable
@@ -104,7 +104,7 @@ class WaveNet(Network):
         return 1 if self.upsample is None else self.upsample.hop_length
 
     def encode(self, condition: Condition) -> Condition:
-        """Upsample the frames; in the result, signal holds all that is local."""
+        """Upsample the frames; signal of the result is the whole local condition."""
         parts: list[Tensor] = []
         if self.upsample is not None:
             frames = _required(condition.frames, "frames", self.frame_bands)
@@ -136,7 +136,7 @@ class WaveNet(Network):
                 )
             local = local[..., : x.shape[-1]]
         step = self.step_encoder(c_noise)
-        if condition.mask is None and self._goes_in_blocks(x):
+        if condition.mask is None and self._can_run_in_blocks(x):
             self.stack.check(local, condition.vector)
             return torch.stack(
                 [
@@ -157,8 +157,8 @@ class WaveNet(Network):
         hidden = self.stack(hidden, step, local, condition.vector, condition.mask)
         return self.output_projection(F.relu(self.skip_projection(hidden)))
 
-    def _goes_in_blocks(self, x: Signal) -> bool:
-        """Tell whether nobody asks for gradients or listens to a layer, on a CPU in float32: the faster way is open."""
+    def _can_run_in_blocks(self, x: Signal) -> bool:
+        """Whether the faster blockwise evaluation is possible: on a CPU in float32, without gradients and hooks."""
         return (
             x.device.type == "cpu"
             and x.dtype == torch.float32

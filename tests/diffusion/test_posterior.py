@@ -21,6 +21,7 @@ from audiodiff.diffusion.posterior import (
     reconstruction_guidance,
     replacement,
 )
+from audiodiff.diffusion.repaint import repaint
 from audiodiff.diffusion.solvers import adaptive, dpmpp_2m, euler, euler_ancestral
 from audiodiff.errors import ParameterError
 

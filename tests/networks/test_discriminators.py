@@ -64,7 +64,7 @@ def test_their_sizes_are_as_published():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"periods": [], "resolutions": []}, "name no discriminator"),
+        ({"periods": [], "resolutions": []}, "give at least one discriminator"),
         ({"periods": [0], "resolutions": []}, "period=0"),
         ({"periods": [2], "resolutions": [[64, 16]]}, r"resolution=\[64, 16\]"),
         ({"periods": [2], "resolutions": [[64, 16, 65]]}, r"resolution=\[64, 16, 65\]"),

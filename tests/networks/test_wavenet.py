@@ -167,7 +167,7 @@ def test_the_output_of_a_new_network_is_zero_but_for_its_bias():
 
 def test_an_output_depends_on_its_receptive_field_and_on_nothing_else():
     network = small()
-    receptive_field = network.stack.receptive_field_size // 2
+    receptive_field = network.stack.receptive_field.before
     assert receptive_field == 1 + 2 + 1 + 2
     x = torch.randn(1, 1, 64, requires_grad=True)
     network(x, torch.rand(1), Condition())[0, 0, 30].backward()
