@@ -240,6 +240,6 @@ def test_a_single_level_has_no_transitions():
         (partial(continuous_bound, sigma_min=0.1, sigma_max=1.0, n_levels=0), "n_levels=0"),
     ],
 )
-def test_a_bound_that_cannot_be_is_refused_by_name(compute, message):
+def test_invalid_bounds_are_refused(compute, message):
     with pytest.raises(ParameterError, match=message):
         compute(lambda x, sigma: x, torch.ones(1, 1, 2), noise=lambda like, step: like)

@@ -195,6 +195,6 @@ def test_a_draw_from_noisy_speech_has_the_law_of_the_flow(name: str, t_start: fl
         (lambda: BridgeGrid(NoisyFlow(), t_start=1.5), "t_start"),
     ],
 )
-def test_what_is_no_bridge_is_refused(make, name: str):
+def test_invalid_bridges_are_refused(make, name: str):
     with pytest.raises(ParameterError, match=name):
         make()

@@ -66,7 +66,7 @@ def test_the_error_with_colored_noise_falls_as_the_square_of_level_spacing(sigma
     assert orders[-1] == pytest.approx(2.0, abs=0.3)
 
 
-def test_what_is_added_makes_the_noise_white_at_every_level():
+def test_the_added_noise_makes_the_noise_white_at_every_level():
     """A denoiser that returns what it is given sees noise of its level where there was less, and z elsewhere."""
     seen = []
 
@@ -88,7 +88,7 @@ def test_what_is_added_makes_the_noise_white_at_every_level():
     torch.testing.assert_close(variances, expected, rtol=6.0 * math.sqrt(2.0 / n), atol=1e-12)
 
 
-def test_where_there_is_no_noise_the_recording_comes_back():
+def test_without_noise_the_result_is_the_recording():
     y = drawn(2, SPEECH)
     silent = torch.zeros(1, 1, 9, dtype=torch.float64)
     x, sigma = drawn(1, SPEECH + 1.0), torch.tensor([1.0], dtype=torch.float64)
@@ -124,6 +124,6 @@ def test_draws_have_the_law_of_the_posterior():
         (WHITE, 1, "n_levels=1"),
     ],
 )
-def test_what_does_not_fit_is_named(power, n_levels, message):
+def test_mismatched_arguments_are_refused(power, n_levels, message):
     with pytest.raises(ParameterError, match=message):
         posterior_mean(denoise, torch.zeros(1, 1, N), power, extra=torch.zeros(1, 1, N), n_levels=n_levels)

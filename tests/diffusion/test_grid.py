@@ -39,7 +39,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
-def test_a_grid_decreases_to_zero_in_the_steps_that_it_was_asked_for(grid):
+def test_a_grid_decreases_to_zero_in_the_given_number_of_steps(grid):
     sigmas = grid(6)
     assert sigmas.shape == (7,)
     assert sigmas.dtype == torch.float64
@@ -53,7 +53,7 @@ def test_a_grid_of_one_step_starts_at_full_noise(name):
     assert GRIDS[name](1)[0] == GRIDS[name](20)[0]
 
 
-def test_a_flow_is_cut_into_equal_steps_of_time():
+def test_the_grid_of_a_flow_has_equal_steps_of_time():
     times = Flow().time(TimeUniform(Flow(), t_start=0.999)(9))
     torch.testing.assert_close(times.diff(), torch.full((9,), -0.111, dtype=torch.float64))
 
@@ -101,7 +101,7 @@ def test_a_grid_of_karras_tends_to_the_log_uniform_one_as_rho_grows():
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_named_grid_runs_over_the_levels_that_it_was_given(name):
+def test_a_named_grid_covers_the_given_levels(name):
     for n_steps in (2, 5, 64):
         sigmas = grid_named(name, sigma_min=0.02, sigma_max=30.0)(n_steps)
         assert sigmas[[0, -2, -1]].tolist() == pytest.approx([30.0, 0.02, 0.0], rel=1e-9)
@@ -122,7 +122,7 @@ def test_a_grid_that_is_named_as_a_process_is_of_that_process(name):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_a_grid_of_one_number_of_steps_says_so(name):
+def test_a_grid_of_a_single_number_of_steps_states_it(name):
     only = GRIDS[name].only_steps
     assert (only is not None) == (name in ("fast", "fixed"))
     assert only is None or len(GRIDS[name](only)) == only + 1
@@ -151,6 +151,6 @@ def test_a_table_of_betas_is_the_discrete_process_of_that_table():
         (lambda: TimeUniform(Flow(), t_start=1.5), "t_start=1.5"),
     ],
 )
-def test_what_a_grid_cannot_do_is_refused_by_name(call, message):
+def test_invalid_grids_are_refused(call, message):
     with pytest.raises(ParameterError, match=message):
         call()

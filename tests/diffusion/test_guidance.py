@@ -115,7 +115,7 @@ def test_guided_samples_of_two_gaussians_follow_their_closed_form_flow():
     assert errors[-1] < 1e-3
 
 
-def test_scale_1_is_the_conditional_function_itself_and_calls_nothing_else():
+def test_scale_1_is_the_conditional_denoiser_itself():
     told = ALL.denoise
     assert classifier_free(told, CLASSES[0].denoise, scale=1.0, rescale=0.7) is told
     assert autoguidance(told, CLASSES[0].denoise, scale=1.0) is told
@@ -156,7 +156,7 @@ def test_rescale_leaves_a_constant_as_it_is():
     assert torch.equal(guided(points(1), SIGMA[:1]), torch.full((1, 2, 1), 2.0, dtype=torch.float64))
 
 
-def test_autoguidance_undoes_the_blur_that_the_weak_model_has_more_of():
+def test_autoguidance_removes_the_blur_of_the_weak_model():
     """Two models that blur the data's variance v by b and 2 b: at sigma >> v, scale 2 restores the exact denoiser."""
     exact, strong, weak = (gaussian(0.0, variance) for variance in (0.1, 0.15, 0.2))
     x, sigma = points(6, spread=30.0), torch.full((6,), 30.0, dtype=torch.float64)
@@ -176,6 +176,6 @@ def test_autoguidance_undoes_the_blur_that_the_weak_model_has_more_of():
         ({"scale": 2.0, "rescale": 1.5}, "rescale=1.5"),
     ],
 )
-def test_what_cannot_guide_is_refused_by_name(options, message):
+def test_invalid_guidance_is_refused(options, message):
     with pytest.raises(ParameterError, match=message):
         classifier_free(ALL.denoise, ALL.denoise, **options)

@@ -94,7 +94,7 @@ def of_uneven_gaussian(x: Tensor, variance: Tensor, integrate: Integrate) -> tup
     return actual, (prior + stretch).sum(dim=(1, 2))
 
 
-def test_of_an_uneven_gaussian_it_is_the_change_of_variables():
+def test_the_likelihood_of_an_uneven_gaussian_is_its_density():
     variance = number([[0.01, 0.3], [4.0, 0.5]])
     x = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     actual, exact = of_uneven_gaussian(x, variance, Adaptive(rtol=1e-8, atol=1e-8))
@@ -119,7 +119,7 @@ def test_of_a_mixture_it_is_the_density():
 
 
 @pytest.mark.parametrize("integrate", [Adaptive(rtol=1e-5, atol=1e-5), RungeKutta(50)], ids=["adaptive", "fixed"])
-def test_float32_keeps_its_digits(integrate):
+def test_float32_is_as_precise_as_its_rounding(integrate):
     x = MIXTURE.sample(4, torch.Generator().manual_seed(0))
     single = Mixture(*(part.float() for part in (MIXTURE.weights, MIXTURE.means, MIXTURE.variances)))
     actual = of_mixture(x.float(), probes=basis, integrate=integrate, data=single)
@@ -222,7 +222,7 @@ def test_bits_of_a_gaussian_are_those_of_its_bins():
         (partial(bits_per_dimension, torch.zeros(1), n_dims=1, bin_width=0.0), "bin_width=0.0"),
     ],
 )
-def test_an_option_without_meaning_is_refused_by_name(make, message):
+def test_invalid_options_are_refused(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
 

@@ -22,7 +22,7 @@ def test_noise_is_the_same_in_any_batch():
 
 
 @pytest.mark.parametrize("size", [1, 333, BLOCK_SAMPLES, BLOCK_SAMPLES + 1])
-def test_noise_is_the_same_however_the_signal_is_cut(size):
+def test_noise_is_the_same_for_any_chunks(size):
     whole = draw(n_samples=2 * BLOCK_SAMPLES + 100)
     starts = range(0, whole.shape[-1], size) if size > 1 else [0, BLOCK_SAMPLES - 1, BLOCK_SAMPLES]
     for start in starts:
@@ -71,7 +71,7 @@ def test_noise_is_white_and_standard_normal():
         assert abs((x[lag:] * x[:-lag]).mean()) < 5 * standard_error
 
 
-def test_noise_of_different_addresses_is_uncorrelated():
+def test_noises_of_different_keys_are_uncorrelated():
     addresses = [{}, {"seed": 1}, {"item": 1}, {"step": 1}, {"seed": 1, "item": 1}, {"item": 11}, {"seed": -1}]
     draws = [draw(**address).squeeze() for address in addresses]
     draws += [draw(channels=2)[1], draw(offset=10_000).squeeze()]

@@ -27,13 +27,13 @@ def test_the_variance_in_expectation_is_one(fraction: float):
     assert sum(weight**2 for weight in weights) == pytest.approx(1.0, abs=1e-15)
 
 
-def test_the_way_there_is_the_way_back():
+def test_swapped_seeds_reverse_the_blend():
     like = torch.zeros(1, 1, 100)
     back = noise_of(SeedBlend(2, 1, fraction=0.75), [4])(like, 1)
     assert torch.equal(draw(0.25, n_samples=100), back)
 
 
-def test_noise_on_the_way_is_standard_normal():
+def test_a_blend_is_standard_normal():
     n = 100_000
     for fraction in FRACTIONS:
         x = draw(fraction, n_samples=n).double().flatten()
@@ -44,7 +44,7 @@ def test_noise_on_the_way_is_standard_normal():
         assert (torch.special.ndtr(x.sort().values) - ranks).abs().max() < 2.5 / math.sqrt(n)
 
 
-def test_two_places_have_the_covariance_of_the_angle_between_them():
+def test_two_blends_have_the_covariance_of_their_angle():
     n = 100_000
     noises = torch.cat([draw(fraction, n_samples=n) for fraction in FRACTIONS])[:, 0].double()
     measured = noises @ noises.T / n
@@ -54,12 +54,12 @@ def test_two_places_have_the_covariance_of_the_angle_between_them():
     assert ((measured - expected).abs() < 5 * ((1 + expected**2) / n).sqrt()).all()
 
 
-def test_a_blend_depends_neither_on_the_batch_nor_on_the_cut():
+def test_a_blend_depends_neither_on_the_batch_nor_on_chunks():
     whole = draw(0.3, items=(4, 9), n_samples=9000)
     assert torch.equal(draw(0.3, items=(9,), n_samples=500, offset=4000), whole[1:, :, 4000:4500])
 
 
 @pytest.mark.parametrize(("last", "fraction", "reason"), [(1, 0.5, "must differ"), (2, 1.5, "fraction=1.5")])
-def test_what_is_no_way_is_refused(last: int, fraction: float, reason: str):
+def test_invalid_blends_are_refused(last: int, fraction: float, reason: str):
     with pytest.raises(ParameterError, match=reason):
         SeedBlend(1, last, fraction=fraction)

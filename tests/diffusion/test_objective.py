@@ -56,7 +56,7 @@ def example() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "objective",
     [Plain(), Plain(Absolute()), Plain(Huber()), Plain(weighting=Vdm(VPCosine())), SpectrallyWeighted()],
 )
-def test_a_perfect_prediction_costs_nothing(example, preconditioning, objective: Objective):
+def test_the_loss_of_a_perfect_prediction_is_zero(example, preconditioning, objective: Objective):
     x0, _, x, sigma = example
     loss = objective(predict(preconditioning, x0, x, sigma), x0, x, sigma)
     assert loss.shape == (3,)
@@ -185,7 +185,7 @@ def test_the_bound_does_not_depend_on_the_process_between_its_ends(process: Proc
         (partial(EdmWeighting, sigma_data=0.0), "sigma_data=0.0 must be positive"),
     ],
 )
-def test_an_option_without_meaning_is_refused_by_name(make, message):
+def test_invalid_options_are_refused(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
 

@@ -50,7 +50,7 @@ def best_fraction(variance: float) -> Tensor:
 
 
 @pytest.mark.parametrize("variance", [1e-3, 0.01, 0.3, 1.0])
-def test_the_hybrid_teaches_the_true_variance_of_gaussian_data(variance):
+def test_the_hybrid_trains_the_true_variance_of_gaussian_data(variance):
     # The error of the exact D has variance v sigma^2 / (v + sigma^2); the loss is quadratic in it, so that two
     # opposite errors of that size are its expectation.
     size = torch.sqrt(variance * SIGMA**2 / (variance + SIGMA**2))
@@ -205,6 +205,6 @@ def test_a_denoiser_that_learns_no_variance_is_refused():
         (partial(Hybrid, PROCESS, bin_width=0.0), "bin_width=0.0 must be positive"),
     ],
 )
-def test_an_option_without_meaning_is_refused_by_name(make, message):
+def test_invalid_options_are_refused(make, message):
     with pytest.raises(ParameterError, match=message):
         make()

@@ -38,7 +38,7 @@ def measured(operator: LinearOperator, law: Law, sigma_y: float = 0.0) -> Tensor
     # The first is the paper's own: 4570 levels on the path, 2410 of them by an evaluation.
     [(250, 10, 10, 2410), (7, 3, 4, 25), (5, 1, 3, 13), (5, 5, 9, 5), (9, 2, 1, 9)],
 )
-def test_repaint_makes_the_evaluations_that_it_states(n_steps, jump_length, n_resamples, n_calls):
+def test_repaint_makes_the_stated_number_of_evaluations(n_steps, jump_length, n_resamples, n_calls):
     path = repaint_path(n_steps, jump_length=jump_length, n_resamples=n_resamples)
     assert path[0] == n_steps
     assert path[-1] == 0

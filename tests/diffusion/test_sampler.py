@@ -74,7 +74,7 @@ def test_the_same_noise_gives_the_same_signal_whatever_the_batch(name):
     assert together.dtype == like.dtype
 
 
-def test_the_caller_can_choose_the_number_of_steps():
+def test_a_call_can_set_the_number_of_steps():
     steps: list[int] = []
     sampler = Sampler(euler, Karras(), 4)
     like, noise = torch.zeros(1, 1, 8), BlockNoise(0, [0])

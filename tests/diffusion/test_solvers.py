@@ -1,4 +1,4 @@
-"""What every solver of the registry is held to; what one of them alone has to be stands in test_solvers_*.py."""
+"""Tests of every solver in the registry; those of single solvers are in test_solvers_*.py."""
 
 import math
 from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_a_perfect_denoiser_is_reached_by_every_solver(name):
 
 @pytest.mark.parametrize("name", COUNTED)
 @pytest.mark.parametrize("n_steps", range(1, 8))
-def test_a_solver_evaluates_as_often_as_it_says(name, n_steps, data):
+def test_a_solver_makes_the_stated_number_of_evaluations(name, n_steps, data):
     denoise = Toy(data.denoise)
     solver(name)(denoise, 80.0 * white(0, (1, 1, 32)), Karras()(n_steps), noise=noise)
     calls = REGISTRY[name].n_evaluations
@@ -197,7 +197,7 @@ def test_float32_gives_what_float64_gives(name, data):
     torch.testing.assert_close(result.double(), exact, rtol=0.0, atol=1e-5)
 
 
-def test_the_registry_knows_its_functions_by_their_names():
+def test_names_in_the_registry_are_those_of_the_functions():
     assert all(method.solve.__name__ == name for name, method in REGISTRY.items())
     assert solver("heun") is REGISTRY["heun"].solve
     with pytest.raises(ParameterError, match="sampler='rk4' must be one of euler, euler_ancestral, heun, dpmpp_2m"):

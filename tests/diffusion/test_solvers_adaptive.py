@@ -47,7 +47,7 @@ def test_the_last_step_is_the_denoiser_at_the_last_positive_level(data):
     torch.testing.assert_close(result, data.denoise(before, ending(0.05, 0.05)), rtol=1e-14, atol=1e-14)
 
 
-def test_inner_levels_change_nothing_but_where_the_hooks_look(data):
+def test_inner_levels_change_only_the_calls_of_hooks(data):
     start = 80.0 * white((2, 1, 32))
     seen: list[Tensor] = []
 
@@ -100,7 +100,7 @@ def test_a_method_that_does_not_exist_is_refused(data):
 
 
 @pytest.mark.parametrize("below", [math.inf, 1.0])
-def test_a_denoiser_that_is_not_finite_is_named_and_not_waited_for(data, below):
+def test_a_denoiser_that_is_not_finite_is_reported(data, below):
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return data.denoise(x, sigma) + torch.where(sigma < below, math.nan, 0.0)[:, None, None]
 
@@ -109,12 +109,12 @@ def test_a_denoiser_that_is_not_finite_is_named_and_not_waited_for(data, below):
 
 
 @pytest.mark.parametrize("tolerances", [{"rtol": 0.0}, {"atol": -1.0}, {"rtol": math.nan}])
-def test_a_tolerance_that_cannot_be_is_refused(data, tolerances):
+def test_invalid_tolerances_are_refused(data, tolerances):
     with pytest.raises(ParameterError, match=r"rtol=.* and atol=.* must be positive"):
         adaptive(data.denoise, 80.0 * white((1, 1, 32)), Karras()(3), **tolerances)
 
 
-def test_an_error_in_the_denoiser_is_raised_and_leaves_no_thread_behind(data):
+def test_an_error_in_the_denoiser_is_raised_and_ends_all_threads(data):
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         if float(sigma[0]) < 1.0:
             raise KeyError("out of memory")

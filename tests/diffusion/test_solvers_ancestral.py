@@ -102,6 +102,6 @@ def test_the_law_of_the_ancestral_chain_approaches_the_data_at_order_one():
     assert errors[-1] < 0.01 * 0.04
 
 
-def test_euler_ancestral_asks_for_noise(data):
+def test_euler_ancestral_requires_noise(data):
     with pytest.raises(ParameterError, match="noise=None"):
         euler_ancestral(data.denoise, torch.zeros(1, 1, 32, dtype=torch.float64), Karras()(3))

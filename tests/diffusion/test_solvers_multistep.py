@@ -186,7 +186,7 @@ def test_unipc_of_order_one_is_an_exponential_trapezoid(data):
     # Each process of pytest-xdist must give a test the same name, so no address of a function may be in it.
     ids=["unipc 1", "unipc 1 bh1", "unipc bh1", "unipc 3", "deis 1", "deis 2", "deis 4", "dpmpp_3m", "pndm"],
 )
-def test_an_option_changes_the_order_as_it_says(data, solve, order):
+def test_options_change_the_order_as_stated(data, solve, order):
     start = 10.0 * white(0)
     exact = data.flow(start, 10.0, 0.1)
     errors = []
@@ -247,6 +247,6 @@ def test_the_correction_of_unipc_adds_to_what_after_step_made_of_x(data):
         (partial(deis, order=5), "order=5 must be 1, 2, 3 or 4"),
     ],
 )
-def test_an_option_that_does_not_exist_is_refused(data, solve, message):
+def test_unknown_options_are_refused(data, solve, message):
     with pytest.raises(ParameterError, match=message):
         solve(data.denoise, 80.0 * white(0), Karras()(4))

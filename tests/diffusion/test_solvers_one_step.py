@@ -59,7 +59,7 @@ def test_churn_is_algorithm_2_of_karras(data, corrected):
 
 
 @pytest.mark.parametrize("solve", [euler, heun])
-def test_churn_asks_for_noise_and_no_churn_draws_none(solve, data):
+def test_churn_requires_noise_and_no_churn_draws_none(solve, data):
     start = 80.0 * white(0)
     with pytest.raises(ParameterError, match=r"noise=None: s_churn=1\.0"):
         solve(data.denoise, start, Karras()(3), s_churn=1.0)

@@ -1,4 +1,4 @@
-"""The WaveNet in blocks against the WaveNet layer by layer."""
+"""Blockwise WaveNet beside WaveNet layer by layer."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def conditioned(options: dict, *, n_samples: int, batch: int) -> Condition:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("n_samples", [1, 63, 64, 65, 1000])
 @pytest.mark.parametrize("block_samples", [16, 64, 5000])
-def test_blocks_give_what_layers_give(name, n_samples, block_samples):
+def test_the_result_in_blocks_is_that_of_layers(name, n_samples, block_samples):
     own = network(**CASES[name])
     draw = torch.Generator().manual_seed(2)
     x = torch.randn(1, own.input_projection.in_channels, n_samples, generator=draw)
@@ -74,7 +74,7 @@ def test_blocks_give_what_layers_give(name, n_samples, block_samples):
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_the_network_takes_the_blocks_for_long_signals_without_gradients():
+def test_long_signals_without_gradients_are_computed_in_blocks():
     options = CASES["all, stereo, two outputs a channel"]
     own, n_samples = network(**options), BLOCK_SAMPLES + 17
     x = torch.randn(2, 2, n_samples, generator=torch.Generator().manual_seed(2))
@@ -96,7 +96,7 @@ def test_the_network_takes_the_blocks_for_long_signals_without_gradients():
     assert called == ["layers", "layers"]
 
 
-def test_threads_take_stretches_of_time_and_give_the_same():
+def test_threads_compute_segments_with_the_same_result():
     options = CASES["all, stereo, two outputs a channel"]
     own, n_samples = network(**options), 2 * BLOCK_SAMPLES + 5
     x = torch.randn(1, 2, n_samples, generator=torch.Generator().manual_seed(2))

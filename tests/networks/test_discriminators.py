@@ -1,4 +1,4 @@
-"""Discriminators: what they look at, by definition and by librosa, and how large they are."""
+"""Discriminators: their images by definition and by librosa, and their sizes."""
 
 import librosa
 import numpy as np
@@ -32,7 +32,7 @@ def test_columns_of_a_period_do_not_mix():
     assert changed.tolist() == [column == 3 for column in range(7)]
 
 
-def test_a_resolution_discriminator_sees_the_magnitudes_of_librosa():
+def test_a_resolution_discriminator_has_the_magnitudes_of_librosa():
     x = audio(1, 900)
     picture = ResolutionDiscriminator(n_fft=128, hop_length=30, win_length=100, channels=2).picture(x)
     theirs = np.abs(librosa.stft(x[0, 0].numpy(), n_fft=128, hop_length=30, win_length=100, pad_mode="reflect"))
@@ -71,6 +71,6 @@ def test_their_sizes_are_as_published():
         ({"periods": [2], "resolutions": [], "channels": 0}, "channels=0"),
     ],
 )
-def test_settings_that_do_not_fit_are_named(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ParameterError, match=message):
         Discriminators(**settings)

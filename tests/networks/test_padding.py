@@ -1,4 +1,4 @@
-"""Padding: a clip in a padded batch is computed as it is alone, and its loss knows nothing of the padding."""
+"""Padding: a clip in a padded batch is computed as alone, and padding does not change its loss."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def with_weights(network: Network) -> Network:
 
 
 @pytest.mark.parametrize("network", [wavenet(), wavenet(look_ahead=4), spectral()], ids=["both", "causal", "spectral"])
-def test_a_clip_in_a_padded_batch_is_computed_as_it_is_alone(network: Network):
+def test_a_clip_in_a_padded_batch_is_computed_as_alone(network: Network):
     denoiser = Denoiser(with_weights(network), Velocity(PROCESS))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(3, 1, 400, generator=generator)
@@ -108,7 +108,7 @@ SPECTRAL = SpectrallyWeighted(n_fft=64, hop_length=16, n_bands=8)
 @pytest.mark.parametrize(
     ("synthesizer", "objective"), [(wave_model(), Plain()), (mel_model(), Plain()), (wave_model(), SPECTRAL)]
 )
-def test_what_stands_in_the_padding_changes_neither_loss_nor_gradient(synthesizer: Synthesizer, objective: Objective):
+def test_padding_changes_neither_loss_nor_gradient(synthesizer: Synthesizer, objective: Objective):
     step = Denoising(synthesizer=synthesizer, objective=objective, density=UniformTime(PROCESS))
     audio = 0.1 * torch.randn(3, 1, 400, generator=torch.Generator().manual_seed(2))
     found = []

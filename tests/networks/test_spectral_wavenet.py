@@ -1,4 +1,4 @@
-"""The stack between an STFT and its inverse: lengths, levels, conditions."""
+"""Spectral WaveNet: lengths, levels, conditions."""
 
 import math
 
@@ -83,7 +83,7 @@ def test_stereo_is_refused():
         model(noise(1, 2, 1000), torch.tensor([0.5]), model.encode(Condition()))
 
 
-def test_examples_of_a_batch_do_not_see_each_other():
+def test_examples_of_a_batch_are_independent():
     model = network(dialect("hifigan"))
     audio, clock = noise(2, 1, 4096), torch.tensor([0.2, 0.8])
     mel = model.dialect.mel(audio[:, 0])
@@ -103,7 +103,7 @@ def test_encoding_once_and_at_every_call_are_the_same():
     assert torch.equal(bound(audio, sigma), bound(audio, sigma))
 
 
-def test_the_condition_the_clock_and_the_vector_are_heard():
+def test_the_condition_the_clock_and_the_vector_change_the_result():
     model = network(dialect("hifigan"), vector_features=3)
     audio = noise(1, 1, 4096)
     mel = model.dialect.mel(audio[:, 0])
@@ -187,12 +187,12 @@ def test_every_solver_runs(name: str, conditioned: bool):
 
 
 @pytest.mark.parametrize("arguments", [{"hop_length": 300}, {"level": 0.0}, {"kernel_size": 2}])
-def test_a_network_that_cannot_be_is_refused(arguments: dict):
+def test_invalid_networks_are_refused(arguments: dict):
     with pytest.raises(ParameterError, match=next(iter(arguments))):
         network(None, **arguments)
 
 
-def test_the_mel_is_read_where_the_network_looks():
+def test_the_mel_is_interpolated_at_the_centres_of_frames():
     mel_dialect = dialect("hifigan")
     model = network(mel_dialect)
     audio = torch.zeros(1, 1, 64 * 256)

@@ -1,4 +1,4 @@
-"""The WaveNet, its embedding and its upsampler, against LMNT's DiffWave (the package diffwave) where both have it."""
+"""WaveNet, its embeddings and its upsampler, beside LMNT's DiffWave (the package diffwave)."""
 
 import math
 
@@ -125,7 +125,7 @@ def test_the_step_table_holds_sines_and_mixes_its_rows():
     torch.testing.assert_close(table(torch.tensor([3.25])), (0.75 * rows[:1] + 0.25 * rows[1:]))
 
 
-def test_the_sinusoidal_embedding_is_what_it_says():
+def test_the_sinusoidal_embedding_has_the_stated_frequencies():
     features = Sinusoidal(6, f_lowest=0.5, f_highest=8.0)(torch.tensor([0.3]))
     arguments = 2.0 * math.pi * 0.3 * torch.tensor([0.5, 2.0, 8.0])
     torch.testing.assert_close(features[0], torch.cat([arguments.sin(), arguments.cos()]))
@@ -143,11 +143,11 @@ def test_the_factors_multiply_to_the_hop():
 
 
 @pytest.mark.parametrize("factors", [(4, 5), (20,), (2, 2, 5), (1, 20)])
-def test_any_factors_that_multiply_to_the_hop_will_do(factors):
+def test_any_factors_that_multiply_to_the_hop_are_taken(factors):
     assert Upsampler(20, factors)(torch.zeros(1, 4, 3)).shape == (1, 4, 60)
 
 
-def test_factors_that_do_not_fit_are_refused_with_their_product():
+def test_factors_with_another_product_are_refused():
     with pytest.raises(ParameterError, match=r"upsample factors 16 \* 8 = 128 must multiply to hop_length=256"):
         Upsampler(256, (16, 8))
 
@@ -212,7 +212,7 @@ def test_every_condition_changes_the_result():
     assert not torch.allclose(network(x, t + 0.3, network.encode(Condition(**given))), before)
 
 
-def test_frames_at_the_rate_of_x_pass_as_they_are():
+def test_frames_at_the_rate_of_x_are_not_upsampled():
     network = small(in_channels=7, frame_bands=3)
     frames = torch.randn(1, 3, 20)
     assert torch.equal(network.encode(Condition(frames=frames)).signal, frames)
@@ -235,12 +235,12 @@ def test_frames_beyond_x_are_cut_and_missing_ones_refused():
         (Condition(frames=torch.zeros(1, 3, 4)), "condition.vector=None: this network needs 5"),
     ],
 )
-def test_a_condition_that_does_not_fit_is_refused_by_name(condition, message):
+def test_conditions_of_wrong_sizes_are_refused(condition, message):
     with pytest.raises(ParameterError, match=message):
         small(frame_bands=3, hop_length=6, vector_features=5).encode(condition)
 
 
-def test_a_stack_refuses_the_conditions_that_it_was_not_built_for():
+def test_a_stack_refuses_conditions_that_it_does_not_have():
     stack = ResidualStack(4, n_layers=2, dilation_cycle=2, step_features=8, condition_channels=3)
     hidden, step, local = torch.zeros(1, 4, 10), torch.zeros(1, 8), torch.zeros(1, 3, 10)
     with pytest.raises(ParameterError, match="local condition was not given"):
@@ -259,7 +259,7 @@ def test_a_stack_refuses_the_conditions_that_it_was_not_built_for():
         (lambda: Sinusoidal(7), "n_features=7 must be even"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused_by_name(make, message):
+def test_invalid_networks_are_refused(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
 

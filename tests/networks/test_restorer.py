@@ -1,4 +1,4 @@
-"""A network that hears a degraded recording, and one that is told nothing."""
+"""Spectral restorer: conditioned on a degraded recording, and unconditional."""
 
 import math
 
@@ -36,26 +36,30 @@ def sound(n: int = 2, n_samples: int = 200, *, seed: int = 0) -> torch.Tensor:
 LEVEL = torch.tensor([0.5, 0.5])
 
 
-def test_what_is_told_matters():
+def test_the_recording_changes_the_result():
     model = network()
-    x, heard = sound(), sound(seed=1)
-    told, nothing = (model(x, LEVEL, model.encode(each)) for each in (DegradedConditioner()(heard), Condition()))
-    assert not torch.allclose(told, nothing, atol=1e-2)
+    x, recording = sound(), sound(seed=1)
+    conditional, nothing = (
+        model(x, LEVEL, model.encode(each)) for each in (DegradedConditioner()(recording), Condition())
+    )
+    assert not torch.allclose(conditional, nothing, atol=1e-2)
 
 
-def test_a_recording_of_which_nothing_is_known_is_none():
+def test_a_recording_without_known_samples_acts_as_none():
     model = network()
     x = sound()
     unknown = DegradedConditioner.told(torch.zeros_like(x), torch.zeros_like(x))
     assert torch.equal(model(x, LEVEL, model.encode(unknown)), model(x, LEVEL, model.encode(Condition())))
 
 
-def test_each_example_hears_its_own():
+def test_each_example_is_conditioned_on_its_own_recording():
     model = network()
-    x, heard = sound(), sound(seed=1)
-    told = DegradedConditioner.told(heard * torch.tensor([1.0, 0.0])[:, None, None], torch.ones_like(heard))
-    both = model(x, LEVEL, model.encode(told))
-    alone = model(x[:1], LEVEL[:1], model.encode(DegradedConditioner()(heard[:1])))
+    x, recording = sound(), sound(seed=1)
+    conditional = DegradedConditioner.told(
+        recording * torch.tensor([1.0, 0.0])[:, None, None], torch.ones_like(recording)
+    )
+    both = model(x, LEVEL, model.encode(conditional))
+    alone = model(x[:1], LEVEL[:1], model.encode(DegradedConditioner()(recording[:1])))
     assert torch.allclose(both[:1], alone, atol=1e-5)
 
 
@@ -74,13 +78,13 @@ def test_silence_and_loudness_are_finite():
         assert bool(torch.isfinite(model(x, LEVEL[:1], model.encode(DegradedConditioner()(x)))).all())
 
 
-def test_it_reaches_no_further_than_it_says():
+def test_nothing_beyond_the_receptive_field_changes_an_output():
     model = network()
     n_samples = 2000
-    x, heard = sound(1, n_samples), sound(1, n_samples, seed=1)
-    changed = heard.clone()
+    x, recording = sound(1, n_samples), sound(1, n_samples, seed=1)
+    changed = recording.clone()
     changed[..., 1000] += 1.0
-    one, other = (model(x, LEVEL[:1], model.encode(DegradedConditioner()(each))) for each in (heard, changed))
+    one, other = (model(x, LEVEL[:1], model.encode(DegradedConditioner()(each))) for each in (recording, changed))
     where = torch.nonzero((one - other)[0, 0].abs() > 1e-6)[:, 0]
     before, after = model.receptive_field
     # An output sees so much before it: what follows a sample sees it as far.
@@ -88,16 +92,16 @@ def test_it_reaches_no_further_than_it_says():
     assert int(where.max()) <= 1000 + before
 
 
-def test_a_clip_in_a_padded_batch_hears_as_it_does_alone():
+def test_a_clip_in_a_padded_batch_is_denoised_as_alone():
     denoiser = Denoiser(network(), Sample(Flow(noise_scale=0.1)))
-    x, heard = sound(1, 200), sound(1, 200, seed=1)
+    x, recording = sound(1, 200), sound(1, 200, seed=1)
     sigma = torch.tensor([0.1])
-    alone = denoiser(x, sigma, DegradedConditioner()(heard)).denoised
-    known = torch.ones_like(heard)
-    padded = [torch.nn.functional.pad(each, (0, 88)) for each in (x, heard, known)]
-    told = DegradedConditioner.told(*padded[1:])
+    alone = denoiser(x, sigma, DegradedConditioner()(recording)).denoised
+    known = torch.ones_like(recording)
+    padded = [torch.nn.functional.pad(each, (0, 88)) for each in (x, recording, known)]
+    conditional = DegradedConditioner.told(*padded[1:])
     mask = (torch.arange(288) < 200)[None]
-    batch = denoiser(padded[0], sigma, Condition(signal=told.signal, mask=mask)).denoised
+    batch = denoiser(padded[0], sigma, Condition(signal=conditional.signal, mask=mask)).denoised
     assert torch.allclose(batch[..., :200], alone, atol=2e-5)
     assert not bool(batch[..., 200:].any())
 
@@ -108,13 +112,13 @@ def test_a_recording_shorter_than_the_signal_is_refused():
         model(sound(1, 200), LEVEL[:1], model.encode(DegradedConditioner()(sound(1, 96))))
 
 
-def test_a_recording_without_where_it_is_known_is_refused():
+def test_a_recording_without_its_mask_is_refused():
     with pytest.raises(ParameterError, match="has 1 channels and must have 2"):
         network().encode(Condition(signal=sound()))
 
 
 @pytest.mark.parametrize("changes", [{"hop_length": 40}, {"level": 0.0}, {"corner": -1.0}])
-def test_a_network_that_cannot_be_is_refused(changes: dict[str, float]):
+def test_invalid_networks_are_refused(changes: dict[str, float]):
     with pytest.raises(ParameterError, match="must be"):
         network(**changes)
 
@@ -140,12 +144,12 @@ def gaussian(*, variance: float, kept: float) -> SpectralRestorer:
 @pytest.mark.parametrize("t", [1e-4, 0.3, 0.5, 0.999])
 def test_every_bin_is_the_posterior_mean_of_its_gaussian(t: float, kept: float):
     model = gaussian(variance=2.0, kept=kept)
-    x0, heard = sound(), sound(seed=1)
+    x0, recording = sound(), sound(seed=1)
     sigma = 0.1 * t / (1.0 - t)
     x = x0 + sigma * sound(seed=2) / 0.1
-    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(heard)))
+    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(recording)))
     window = torch.hann_window(64)
-    spectra = [model.stft.forward(F.pad(each[:, 0], (0, 8))) for each in (x, heard)]
+    spectra = [model.stft.forward(F.pad(each[:, 0], (0, 8))) for each in (x, recording)]
     noise = sigma**2 * window.square().sum()
     frequency = torch.linspace(0.0, 8000.0, 33)
     speech = 2.0 * 0.07**2 * window.square().sum() / (1.0 + (frequency / 500.0) ** 2)
@@ -155,16 +159,16 @@ def test_every_bin_is_the_posterior_mean_of_its_gaussian(t: float, kept: float):
     assert torch.allclose(given, expected, atol=2e-5 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("t", "passed"), [(0.0, "x"), (1.0, "heard")])
-def test_at_the_ends_of_the_clock_it_returns_what_is_known(t: float, passed: str):
+@pytest.mark.parametrize(("t", "passed"), [(0.0, "x"), (1.0, "recording")])
+def test_at_the_ends_of_the_clock_it_is_x_and_the_recording(t: float, passed: str):
     """Where there is no noise x, and where there is nothing else the mean, whatever the weights."""
     model = gaussian(variance=30.0, kept=1.0)
-    x, heard = sound(), sound(seed=1)
-    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(heard)))
-    assert torch.allclose(given, {"x": x, "heard": heard}[passed], atol=1e-5)
+    x, recording = sound(), sound(seed=1)
+    given = model((1.0 - t) * x, torch.full((2,), t), model.encode(DegradedConditioner()(recording)))
+    assert torch.allclose(given, {"x": x, "recording": recording}[passed], atol=1e-5)
 
 
-def test_quiet_bins_count_as_loud_ones_do():
+def test_quiet_bins_have_as_much_influence_as_loud_ones():
     """A level that falls by 20 dB changes directions by a root of 10 and logarithms by a quarter of 2 log(10)."""
     model = network()
     parts = model._analysed(sound())
@@ -175,17 +179,17 @@ def test_quiet_bins_count_as_loud_ones_do():
     assert float(difference.median()) == pytest.approx(0.5 * torch.log(torch.tensor(10.0)).item(), rel=1e-3)
 
 
-def test_dropout_leaves_out_whole_recordings_as_often_as_it_says():
-    told = DegradedConditioner(dropout=0.3).dropped(
+def test_dropout_omits_whole_recordings_at_its_rate():
+    conditional = DegradedConditioner(dropout=0.3).dropped(
         DegradedConditioner()(torch.ones(2000, 1, 4)), torch.Generator().manual_seed(0)
     )
-    assert told.signal is not None
-    kept = told.signal.flatten(1).mean(dim=1)
+    assert conditional.signal is not None
+    kept = conditional.signal.flatten(1).mean(dim=1)
     assert set(kept.tolist()) == {0.0, 1.0}
     assert abs(float((kept == 0).sum()) - 600) < 5 * (2000 * 0.21) ** 0.5
 
 
 @pytest.mark.parametrize("arguments", [{"dropout": 1.0}, {"dropout": -0.1}, {"level": 0.0}])
-def test_a_conditioner_that_cannot_be_is_refused(arguments: dict[str, float]):
+def test_invalid_conditioners_are_refused(arguments: dict[str, float]):
     with pytest.raises(ParameterError, match="must"):
         DegradedConditioner(**arguments)

@@ -1,4 +1,4 @@
-"""What an output of a network depends on, measured by its gradient."""
+"""Receptive fields of networks, measured by gradients."""
 
 import math
 
@@ -85,7 +85,7 @@ def test_outputs_depend_on_the_receptive_field_and_on_nothing_beyond(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_window_that_starts_at_the_grain_gives_what_the_whole_gives(name):
+def test_an_aligned_window_gives_the_result_of_the_whole(name):
     network, hop = NETWORKS[name], hop_of(NETWORKS[name])
     start = math.lcm(network.alignment, hop)
     before, after = (-(-margin // start) * start for margin in network.receptive_field)
@@ -110,7 +110,7 @@ def test_a_look_ahead_beyond_the_symmetric_one_changes_nothing(name):
     assert torch.equal(evaluated(NETWORKS[name], x, mel), evaluated(both_ways, x, mel))
 
 
-def test_what_a_causal_stack_looks_ahead_is_the_window_or_the_upsampler():
+def test_a_causal_stack_looks_ahead_by_the_window_or_the_upsampler():
     assert NETWORKS["spectral that looks 0 ahead"].receptive_field.after == 1024
     assert NETWORKS["wavenet that looks 0 ahead"].receptive_field.after == 128 + 8
 
