@@ -9,7 +9,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCK = str(ROOT / "locks" / "lock.txt")
+# Relative: pip separates the paths in its variables by spaces, and that of the checkout may hold one.
+LOCK = "locks/lock.txt"
 
 
 def run(*command: str | Path, cwd: str | Path, **environment: str) -> None:
@@ -28,8 +29,8 @@ def torch_here() -> str:
 def install_and_use(package: Path, folder: Path) -> None:
     python = folder / "bin" / "python"
     venv.create(folder, with_pip=True)
-    # The paths of constraints are separated by spaces, so one that may hold a space is given as an option.
-    run(python, "-m", "pip", "install", "-q", "-c", LOCK, package, torch_here(), cwd=folder)
+    install = (python, "-m", "pip", "install", "-q", package, torch_here())
+    run(*install, cwd=ROOT, PIP_CONSTRAINT=LOCK, PIP_BUILD_CONSTRAINT=LOCK)
     print(f"{package.name} is installed", flush=True)
     run(python, ROOT / "scripts" / "smoke.py", cwd=folder)
 
