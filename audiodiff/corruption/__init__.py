@@ -6,12 +6,12 @@ Every corruption takes clean audio and a generator, and says of each sample whet
 from audiodiff.corruption.corruption import Corrupted, Corruption
 from audiodiff.corruption.damage import Clipping, Gaps, LowPassed, Untouched
 from audiodiff.corruption.mixture import Mixture, Then
-from audiodiff.corruption.noise import Babble, ColouredNoise, RecordedNoise, mixed_at_snr
+from audiodiff.corruption.noise import Babble, ColoredNoise, RecordedNoise, mixed_at_snr
 
 __all__ = [
     "Babble",
     "Clipping",
-    "ColouredNoise",
+    "ColoredNoise",
     "Corrupted",
     "Corruption",
     "Gaps",

@@ -96,7 +96,7 @@ class RecordedNoise(_Noise):
         return stretch
 
 
-class ColouredNoise(_Noise):
+class ColoredNoise(_Noise):
     """Add Gaussian noise whose power falls by f^-slope, the slope drawn from white (0) to brown (2)."""
 
     def noise(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Waveform:

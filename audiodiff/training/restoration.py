@@ -12,7 +12,7 @@ from torch import Tensor
 from audiodiff.corruption import (
     Babble,
     Clipping,
-    ColouredNoise,
+    ColoredNoise,
     Corruption,
     Gaps,
     LowPassed,
@@ -89,7 +89,7 @@ class Restoration(TrainingStep):
             return Then(noise, low_passed, share=narrowed)
 
         kinds: dict[str, Corruption] = {
-            "coloured": then_narrowed(ColouredNoise(lowest_snr=lowest_snr, highest_snr=highest_snr)),
+            "coloured": then_narrowed(ColoredNoise(lowest_snr=lowest_snr, highest_snr=highest_snr)),
             "babble": then_narrowed(Babble(lowest_snr=lowest_snr, highest_snr=highest_snr)),
             "low_passed": low_passed,
             "clipped": Clipping(),

@@ -10,7 +10,7 @@ import torch
 from audiodiff.corruption import (
     Babble,
     Clipping,
-    ColouredNoise,
+    ColoredNoise,
     Corruption,
     Gaps,
     LowPassed,
@@ -35,7 +35,7 @@ def noises() -> list[torch.Tensor]:
 
 EVERY: dict[str, Corruption] = {
     "recorded": RecordedNoise(noises()),
-    "coloured": ColouredNoise(),
+    "coloured": ColoredNoise(),
     "babble": Babble(),
     "low-passed": LowPassed(),
     "clipping": Clipping(),
@@ -61,7 +61,7 @@ def test_a_seed_decides_and_what_is_lost_is_silent(corruption: Corruption):
 
 @pytest.mark.parametrize("name", ["recorded", "coloured", "babble"])
 def test_noise_has_the_ratio_that_was_drawn(name: str):
-    kinds = {"recorded": RecordedNoise, "coloured": ColouredNoise, "babble": Babble}
+    kinds = {"recorded": RecordedNoise, "coloured": ColoredNoise, "babble": Babble}
     more = {"recordings": noises()} if name == "recorded" else {}
     audio = speech()
     noisy = kinds[name](**more, lowest_snr=3.0, highest_snr=3.0)(audio, torch.Generator(), sample_rate=RATE).audio
@@ -77,8 +77,8 @@ def test_silence_takes_no_noise_and_silent_noise_adds_none():
     assert torch.equal(mixed_at_snr(audio, noise, torch.zeros(2)), audio)
 
 
-def test_the_slope_of_coloured_noise_lies_between_white_and_brown():
-    drawn = ColouredNoise().noise(torch.zeros(40, 1, 4 * RATE), torch.Generator().manual_seed(0), sample_rate=RATE)
+def test_the_slope_of_colored_noise_lies_between_white_and_brown():
+    drawn = ColoredNoise().noise(torch.zeros(40, 1, 4 * RATE), torch.Generator().manual_seed(0), sample_rate=RATE)
     frequency, power = scipy.signal.welch(drawn[:, 0].numpy(), RATE, nperseg=2048)
     within = (frequency > 100) & (frequency < 7000)
     slopes = [np.polyfit(np.log(frequency[within]), np.log(each[within]), 1)[0] for each in power]
@@ -146,7 +146,7 @@ def test_a_second_corruption_follows_the_first_as_often_as_its_share_says():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ColouredNoise(lowest_snr=5.0, highest_snr=0.0), "snr=\\[5.0, 0.0\\] must be a range"),
+        (lambda: ColoredNoise(lowest_snr=5.0, highest_snr=0.0), "snr=\\[5.0, 0.0\\] must be a range"),
         (lambda: RecordedNoise([]), "recordings is empty"),
         (lambda: LowPassed(lowest=0.0), "lowest=0.0"),
         (lambda: Clipping(highest_db=3.0), "within \\[-60.0, 0.0\\]"),

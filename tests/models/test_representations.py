@@ -20,7 +20,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def coloured(*shape: int, seed: int = 0) -> torch.Tensor:
+def colored(*shape: int, seed: int = 0) -> torch.Tensor:
     """Make noise whose bands differ in level and in time."""
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     swell = 0.02 + 0.1 * torch.linspace(0, 12, shape[-1]).sin() ** 2
@@ -30,7 +30,7 @@ def coloured(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("name", DIALECT_NAMES)
 def test_a_mel_comes_back_from_its_signal(name: str):
     representation = LogMelRepresentation(dialect=dialect(name))
-    audio = coloured(2, 1, 30 * representation.dialect.hop_length)
+    audio = colored(2, 1, 30 * representation.dialect.hop_length)
     representation.fit([audio])
     signal = representation.encode(audio)
     assert signal.shape == (2, representation.channels, representation.length(audio.shape[-1]))
@@ -45,7 +45,7 @@ def test_a_mel_comes_back_from_its_signal(name: str):
 @pytest.mark.parametrize("name", DIALECT_NAMES)
 def test_the_fitted_data_have_mean_0_and_variance_1_in_every_band(name: str):
     representation = LogMelRepresentation(dialect=dialect(name))
-    audio = coloured(4, 1, 60 * representation.dialect.hop_length)
+    audio = colored(4, 1, 60 * representation.dialect.hop_length)
     representation.fit([audio])
     signal = representation.encode(audio)
     torch.testing.assert_close(signal.mean(dim=(0, 2)), torch.zeros(representation.channels), rtol=0, atol=1e-3)
@@ -59,7 +59,7 @@ def test_silence_in_a_band_does_not_divide_by_zero():
     representation = LogMelRepresentation(dialect=dialect("hifigan"))
     representation.fit([torch.zeros(1, 1, 4096)])
     assert bool((representation.encode(torch.zeros(1, 1, 4096)) == 0).all())
-    assert bool(torch.isfinite(representation.encode(coloured(1, 1, 4096))).all())
+    assert bool(torch.isfinite(representation.encode(colored(1, 1, 4096))).all())
 
 
 def test_a_decoded_mel_stays_within_what_audio_can_reach():
@@ -76,7 +76,7 @@ def test_the_statistics_are_part_of_the_weights():
 @pytest.mark.parametrize(("n_channels", "gain"), [(1, 1.0), (2, 5.0)])
 def test_a_waveform_comes_back_from_its_signal(n_channels: int, gain: float):
     representation = WaveformRepresentation(n_channels=n_channels, gain=gain)
-    audio = coloured(2, n_channels, 1001)
+    audio = colored(2, n_channels, 1001)
     representation.fit([audio])
     signal = representation.encode(audio)
     torch.testing.assert_close(signal, gain * audio)
@@ -100,7 +100,7 @@ def test_a_waveform_that_cannot_be_is_refused(arguments: dict):
 @pytest.mark.parametrize("name", DIALECT_NAMES)
 def test_the_mel_condition_is_the_dialects_own_analysis(name: str):
     conditioner = MelConditioner(dialect=dialect(name))
-    audio = coloured(2, 1, 20 * conditioner.dialect.hop_length)
+    audio = colored(2, 1, 20 * conditioner.dialect.hop_length)
     condition = conditioner(audio)
     assert condition.frames is not None
     assert torch.equal(condition.frames, conditioner.dialect.mel(audio[:, 0]))
