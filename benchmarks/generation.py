@@ -2,8 +2,8 @@
 
     python benchmarks/generation.py --model digits-8k --threads 2
 
-Medians of 5 runs after one that warms up, side by side in one process: seconds, and seconds of sound per second. The
-labels go through all values that the model knows; lengths are drawn by the model. Prints a Markdown table.
+Medians of 5 runs after a warm-up, in one process: seconds, and seconds of sound per second. Labels take all values that
+the model knows in turn; the model draws the lengths. Prints a Markdown table.
 """
 
 import argparse
@@ -20,7 +20,7 @@ N_RUNS = 5
 
 
 def rows_of(model: Synthesizer, n: int) -> list[dict[str, str]]:
-    """Give n rows of labels that go through the values of each."""
+    """Return n rows of labels that take all values in turn."""
     if model.labels is None:
         return [{}] * n
     known = model.labels.vocabularies
@@ -28,7 +28,7 @@ def rows_of(model: Synthesizer, n: int) -> list[dict[str, str]]:
 
 
 def timed(model: Synthesizer, rows: list[dict[str, str]], **options: Any) -> tuple[float, float]:
-    """Return the median seconds of generating the rows, and the seconds of sound that they are."""
+    """Return the median time of generating the rows, and the duration of the sound, in seconds."""
     spent = []
     for seed in range(N_RUNS + 1):
         began = time.perf_counter()
@@ -39,7 +39,7 @@ def timed(model: Synthesizer, rows: list[dict[str, str]], **options: Any) -> tup
 
 
 def main() -> None:
-    """Print a row for every way of sampling."""
+    """Print a row for every setting of the sampler."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="digits-8k")
     parser.add_argument("--threads", type=int, default=2)

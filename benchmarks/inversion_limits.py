@@ -1,8 +1,8 @@
-"""Find what holds mel inversion back: parts of the truth put into it, and true magnitudes or true pitch to begin with.
+"""Limits of mel inversion: inversions that are given parts of the true STFT, true magnitudes or the true pitch.
 
     python -m benchmarks.inversion_limits FOLDER [--count 18] [--dialect hifigan]
 
-FOLDER holds recordings; where it has a manifest.csv, those of its split test are taken. Prints PESQ-WB, means.
+FOLDER holds recordings; if it has a manifest.csv, those of its split test are taken. Prints PESQ-WB, means.
 """
 
 import argparse
@@ -26,7 +26,7 @@ OFF = 1.04
 
 
 def with_truth(audio: Tensor, made: Tensor, d: MelDialect, *, low: float, high: float) -> Tensor:
-    """Put the true STFT between two frequencies, in Hz, into what was made."""
+    """Replace the STFT of an inversion by the true one between two frequencies, in Hz."""
     own, true = d.stft.analyse(made), d.stft.analyse(audio)
     first, last = (round(hz / d.sample_rate * d.n_fft) for hz in (low, high))
     own[..., first:last] = true[..., first:last]

@@ -1,9 +1,9 @@
-"""Measure long sounds and live ones: memory by length, what a cut changes, latency of streams, the WaveNet by block.
+"""Measure long and live generation: memory by length, error of chunks, latency of streams, WaveNet in blocks.
 
     python benchmarks/long.py [memory] [cut] [stream] [wavenet] [--checkpoint RUN] [--hour]
 
-Without names it measures all four, in some minutes, on the embedded speech. Prints Markdown tables. What is timed or
-weighed runs in processes of its own, on as many threads as the row says. Needs Linux, and the package diffwave for the
+Without names it measures all four, in some minutes, on the embedded speech. Prints Markdown tables. Each measurement
+of time or memory runs in a separate process, with the threads of its row. Needs Linux, and the package diffwave for the
 last part.
 """
 
@@ -50,7 +50,7 @@ def speech(seconds: float) -> tuple[Tensor, int]:
 
 
 def loaded(where: str, iterations: int | None) -> tuple[Model, dict[str, Any]]:
-    """Load a model, and say what its streams are told."""
+    """Load a model, and return the options of its streams."""
     return audiodiff.load(where, device="cpu"), {} if iterations is None else {"iterations": iterations}
 
 
@@ -61,13 +61,13 @@ def mel_of(model: Model, seconds: float) -> Tensor:
 
 
 def models(checkpoint: str | None, *, iterations: tuple[int, ...]) -> list[tuple[str, str, int | None]]:
-    """Return what to measure: (its name in the table, where it is, iterations)."""
+    """Return the models to measure: (name in the table, place, iterations)."""
     chosen: list[tuple[str, str, int | None]] = [(f"none, {n} iterations", "none", n) for n in iterations]
     return chosen if checkpoint is None else [*chosen, (Path(checkpoint).name, checkpoint, None)]
 
 
 def start(task: str, *, threads: int, **options: Any) -> subprocess.Popen[str]:
-    """Run a task of CHILDREN in a process of its own."""
+    """Run a task of CHILDREN in a separate process."""
     command = [sys.executable, __file__, "--child", json.dumps({"task": task, **options})]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -82,7 +82,7 @@ def ended(process: subprocess.Popen[str]) -> Any:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process held; ru_maxrss would begin at what its parent held."""
+    """Return the peak memory of this process; ru_maxrss would include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -105,7 +105,7 @@ def p99(values: list[float]) -> float:
 
 
 def memory(checkpoint: str | None, *, hour: bool) -> None:
-    """Print the peak memory of generate-wav by the length of what it makes."""
+    """Print the peak memory of generate-wav by the length of the result."""
     lengths = {"10 s": 10, "10 min": 600, **({"60 min": 3600} if hour else {})}
     head("generate-wav", *(f"{name}, MiB" for name in lengths), "longest above 10 s, MiB")
     with tempfile.TemporaryDirectory() as folder:
@@ -116,10 +116,10 @@ def memory(checkpoint: str | None, *, hour: bool) -> None:
                 for first in range(0, seconds, 60):
                     file.write(minute[0, 0, : min(60, seconds - first) * rate].numpy())
         for label, where, n in models(checkpoint, iterations=(4,)):
-            told = [] if n is None else ["--iterations", str(n)]
+            stream_options = [] if n is None else ["--iterations", str(n)]
             peaks = []
             for file in files.values():
-                arguments = [file, "--model", where, *told, "--out", str(Path(folder) / "out.wav"), "--force"]
+                arguments = [file, "--model", where, *stream_options, "--out", str(Path(folder) / "out.wav"), "--force"]
                 peaks.append(ended(start("generate", threads=2, arguments=arguments)))
             row(label, *(f"{peak:.0f}" for peak in peaks), f"{peaks[-1] - peaks[0]:.0f}")
 
@@ -136,7 +136,7 @@ def child_generate(arguments: list[str]) -> float:
     return peak_mib()
 
 
-# What a cut changes
+# Error of chunks
 
 
 def cut(checkpoint: str | None) -> None:
@@ -144,13 +144,15 @@ def cut(checkpoint: str | None) -> None:
     margins = (4, 8, 16, 24, 32, 48, 64)
     head("model", "its own margin", *(f"{margin} frames" for margin in margins))
     for label, where, n in models(checkpoint, iterations=ITERATIONS):
-        model, told = loaded(where, n)
+        model, stream_options = loaded(where, n)
         mel = mel_of(model, 20)
-        whole = model.generate(mel, **told)
+        whole = model.generate(mel, **stream_options)
         cells = []
         for margin in (None, *margins):
             chunk = 11 * model.open_stream().chunk_frames
-            streamed = torch.cat(list(model.stream([mel], chunk_frames=chunk, ahead_frames=margin, **told)), dim=-1)
+            streamed = torch.cat(
+                list(model.stream([mel], chunk_frames=chunk, ahead_frames=margin, **stream_options)), dim=-1
+            )
             cells.append(f"{float((streamed - whole).abs().max()):.1e}")
         row(label, *cells)
 
@@ -194,11 +196,12 @@ def child_stream(
     where: str, iterations: int | None, chunk: int, ahead: int | None, seconds: float, n_streams: int, *, compare: bool
 ) -> dict[str, Any]:
     """Time how long the chunks of all streams take that are due at once, chunk after chunk."""
-    model, told = loaded(where, iterations)
+    model, stream_options = loaded(where, iterations)
     assert model.dialect is not None
     mel = mel_of(model, seconds)
     streams = [
-        model.open_stream(chunk_frames=chunk, ahead_frames=ahead, item=item, **told) for item in range(n_streams)
+        model.open_stream(chunk_frames=chunk, ahead_frames=ahead, item=item, **stream_options)
+        for item in range(n_streams)
     ]
     latency_frames, hop_ms = streams[0].latency_frames, 1000 * model.dialect.hop_length / model.sample_rate
     ticks, made = [], []
@@ -219,7 +222,7 @@ def child_stream(
     }
     if compare:
         streamed = torch.cat([*made, streams[0].close()], dim=-1)
-        result["difference"] = float((streamed - model.generate(mel, **told)).abs().max())
+        result["difference"] = float((streamed - model.generate(mel, **stream_options)).abs().max())
     return result
 
 

@@ -1,8 +1,8 @@
-"""Compare ways to turn a mel into audio without training: quality against time, and where the constraint is stable.
+"""Compare mel inversions without training: quality by time, and the stability of the constraint.
 
     python benchmarks/mel_inversion.py FOLDER [--dialect hifigan] [--count 8] [--methods NAME ...] [--out docs/img]
 
-FOLDER holds recordings; where it has a manifest.csv, those of its split "test" are taken. Prints Markdown tables.
+FOLDER holds recordings; if it has a manifest.csv, those of its split "test" are taken. Prints Markdown tables.
 """
 
 import argparse

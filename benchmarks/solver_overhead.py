@@ -1,12 +1,12 @@
-"""Measure what a solver takes besides its network calls, as a share of them.
+"""Measure the overhead of solvers: their time besides network evaluations, as a share of these.
 
     python benchmarks/solver_overhead.py
 
 For every solver of the registry: one second of sound at 22.05 kHz, 16 steps on the grid of sampler=flow, one thread.
-The solver runs on a denoiser that returns a tensor made before; the time of as many bare calls is taken off, and what
-is left is divided by the time of as many calls of the default vocoder's network (audiodiff train without a recipe).
-Medians of 15 runs each. Sampling noise is a tensor made before, too; the last column adds the noise that sampling
-really draws, keyed by seed, item and step. Prints a Markdown table; the goal is under 2 % in the third column.
+The solver runs on a denoiser that returns a precomputed tensor. The time of as many bare calls is subtracted, and the
+rest divided by the time of as many evaluations of the default vocoder's network (audiodiff train without a recipe).
+Medians of 15 runs each. Sampling noise is precomputed too; the last column adds the noise of real sampling, keyed by
+seed, item and step. Prints a Markdown table; the goal is under 2 % in the third column.
 """
 
 import statistics
@@ -25,7 +25,7 @@ N_STEPS, N_RUNS = 16, 15
 
 
 class Ready:
-    """A denoiser that costs nothing, counts its calls, and jumps."""
+    """A denoiser that returns a fixed tensor, counts its calls, and can jump."""
 
     def __init__(self, denoised: Tensor) -> None:
         self.denoised = denoised
@@ -36,12 +36,12 @@ class Ready:
         return self.denoised
 
     def predict_jump(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Stand for a denoiser of shortcut models."""
+        """Act as the denoiser of a shortcut model."""
         return self(x, sigma)
 
 
 def median_seconds(work: Callable[[], object], *, n_runs: int = N_RUNS) -> float:
-    """Time a piece of work several times."""
+    """Return the median time of several runs."""
     spent = []
     for _ in range(n_runs):
         began = time.perf_counter()

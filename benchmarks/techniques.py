@@ -1,4 +1,4 @@
-"""Draw every solver against a known density, and schedules, grids, orders of convergence and sweeps.
+"""Plot every solver on a known density, and schedules, grids, orders of convergence and sweeps.
 
     python benchmarks/techniques.py --out docs/img                   # the toy, schedules, grids, orders: a minute
     python benchmarks/techniques.py --out docs/img --sweep FOLDER    # a sweep of the recipe techniques/sweep alone
@@ -6,7 +6,7 @@
 The toy is a mixture of five Gaussians in the plane, whose denoiser, flow and samples are exact, on the grid of Karras
 et al. 2022 from sigma = 80 to 0.002. Each solver takes as many steps as a budget of evaluations allows. Distance: the
 sliced Wasserstein distance to exact samples (32 directions, 20 000 points in float64); the floor is that between two
-sets of exact samples. Error: root mean square distance to where the probability flow ends (DOP853, rtol = 1e-11).
+sets of exact samples. Error: root mean square distance to the end of the probability flow (DOP853, rtol = 1e-11).
 Prints the numbers as Markdown tables.
 """
 
@@ -55,7 +55,7 @@ def exact_samples(n: int, *, seed: int) -> Tensor:
 
 
 def exact_flow(x: Tensor, sigma: float, sigma_next: float) -> Tensor:
-    """Carry x along the probability flow, in log(sigma)."""
+    """Solve the probability flow for x, in log(sigma)."""
 
     def slope(log_sigma: float, state: Tensor) -> Tensor:
         at = torch.as_tensor(state).reshape(x.shape)

@@ -1,9 +1,9 @@
-"""Show what threads that spin while they wait cost where something else wants a core.
+"""Measure the cost of threads that spin while they wait, on an idle and on a busy machine.
 
     python benchmarks/threads.py
 
 Prints a Markdown table: times real time of 64 iterations of the mel constraint on ten seconds of the embedded speech,
-median of seven runs, on a machine as it is and with a process in an endless loop beside it.
+median of seven runs, on the machine as it is and beside a process in an endless loop.
 """
 
 import os
@@ -22,7 +22,7 @@ N_ITERATIONS, N_RUNS = 16, 7
 
 
 def measure() -> None:
-    """Print the times real time of 64 iterations, in a process whose environment says how threads wait."""
+    """Print the times real time of 64 iterations, in a process whose environment sets how threads wait."""
     import torch
 
     from audiodiff.data import speech_folder

@@ -1,13 +1,13 @@
-"""Compare training: seconds of audio learnt from per second, time spent waiting for data, and quality by wall time.
+"""Compare training: seconds of audio processed per second, time spent waiting for data, and quality by wall time.
 
     python -m benchmarks.training FOLDER [--minutes 1 2 4 8] [--threads 2] [--out docs/img]
 
 FOLDER holds recordings with a manifest.csv; those of its split train are trained on. Two recipes of this package are
-stopped, judged and resumed at each of these numbers of minutes, their start included, at a constant learning rate; of
-pip's `diffwave`, which has to be installed, its own model and training step do the same on crops of the same
-recordings. What each makes of 4 held-out recordings is judged: `speech/vocoder` from 4 iterations of the mel
-constraint; `folder/vocoder` by its own 4 steps and no iterations, so that the network alone is heard; diffwave by its 6
-steps. Each is trained in a process of its own. Needs 24 GiB of memory for diffwave's batch.
+stopped, evaluated and resumed after each of these numbers of minutes, including the start, at a constant learning rate.
+The package `diffwave`, which must be installed, trains its model by its own training step on crops of the same
+recordings. Evaluated are 4 held-out recordings: with `speech/vocoder` from 4 iterations of the mel constraint, with
+`folder/vocoder` in 4 steps without iterations, and with diffwave in its 6 steps. Each is trained in a separate process.
+Needs 24 GiB of memory for diffwave's batch.
 """
 
 import argparse
@@ -54,7 +54,7 @@ PEER_BATCH = 8  # its own is 16, for which 24 GiB are not enough
 
 
 def judged(make: Callable[[Tensor], Tensor], folder: Path, sample_rate: int) -> dict[str, float]:
-    """Score what is made of recordings, (1, time) at the rate -> (1, time)."""
+    """Score resynthesised recordings, (1, time) at the rate -> (1, time)."""
     found = []
     for audio, rate in recordings(folder, N_JUDGED):
         clip = resample(audio, from_rate=rate, to_rate=sample_rate)[:, : JUDGED_SECONDS * sample_rate]
@@ -65,10 +65,10 @@ def judged(make: Callable[[Tensor], Tensor], folder: Path, sample_rate: int) -> 
     return {name: statistics.fmean(each[name] for each in found) for name in METRICS}
 
 
-def so_far(steps: int, spent: float, *, learnt_seconds: float, wait: float, network: nn.Module) -> dict[str, Any]:
-    """Return what is known of a run so far, but for its quality."""
+def so_far(steps: int, spent: float, *, processed_seconds: float, wait: float, network: nn.Module) -> dict[str, Any]:
+    """Return the figures of a run so far, except for its quality."""
     parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    known = {"minutes": spent / 60.0, "steps": steps, "speed": learnt_seconds / spent}
+    known = {"minutes": spent / 60.0, "steps": steps, "speed": processed_seconds / spent}
     return known | {"wait": wait, "parameters": parameters}
 
 
@@ -88,19 +88,19 @@ def ours(recipe: str, folder: Path, minutes: list[float], run: Path) -> list[dic
         spent += time.perf_counter() - began
         model = audiodiff.load(run)
         seconds = config["train"]["batch_size"] * crop_samples(config) / model.sample_rate
-        learnt = outcome.step * seconds
-        known = so_far(outcome.step, spent, learnt_seconds=learnt, wait=outcome.data_wait, network=model)
+        processed = outcome.step * seconds
+        known = so_far(outcome.step, spent, processed_seconds=processed, wait=outcome.data_wait, network=model)
         rows.append(known | judged(partial(vocoded, model, **RECIPES[recipe]), folder, model.sample_rate))
     return rows
 
 
 def vocoded(model: Any, audio: Tensor, **options: int) -> Tensor:
-    """Return what a model of this package makes of the mel of (1, time)."""
+    """Resynthesise (1, time) from its mel with a model of this package."""
     return model.generate(model.mel(audio[None]), **options)[0]
 
 
 def peer(folder: Path, minutes: list[float], run: Path) -> list[dict[str, Any]]:
-    """Train pip's diffwave by its own step, on crops of the length that it asks for."""
+    """Train the package diffwave by its own step, on crops of its own length."""
     from diffwave import inference
     from diffwave.learner import DiffWaveLearner
     from diffwave.model import DiffWave
@@ -133,8 +133,8 @@ def peer(folder: Path, minutes: list[float], run: Path) -> list[dict[str, Any]]:
             learner.train_step({"audio": audio, "spectrogram": spectrogram})
             spent, step = spent + time.perf_counter() - began, step + 1
         inference.models["benchmark"] = model.eval()
-        learnt = step * PEER_BATCH * n_samples / theirs.sample_rate
-        known = so_far(step, spent, learnt_seconds=learnt, wait=waited / spent, network=model)
+        processed = step * PEER_BATCH * n_samples / theirs.sample_rate
+        known = so_far(step, spent, processed_seconds=processed, wait=waited / spent, network=model)
         rows.append(known | judged(vocode, folder, theirs.sample_rate))
     return rows
 
@@ -183,8 +183,8 @@ def main() -> None:
     if options.row is not None:
         torch.set_num_threads(options.threads)
         with tempfile.TemporaryDirectory() as scratch:
-            told = options.folder, sorted(options.minutes), Path(scratch) / "run"
-            print(json.dumps(peer(*told) if options.row == PEER else ours(options.row, *told)))
+            arguments = options.folder, sorted(options.minutes), Path(scratch) / "run"
+            print(json.dumps(peer(*arguments) if options.row == PEER else ours(options.row, *arguments)))
         return
     found: dict[str, list[dict[str, Any]]] = {}
     with progress("training", total=len(RECIPES) + 1) as bar:

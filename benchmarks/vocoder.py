@@ -2,17 +2,17 @@
 
     python -m benchmarks.vocoder FOLDER --model RUN [--count 8] [--threads 2] [--out docs/img]
 
-FOLDER holds recordings; where it has a manifest.csv, those of its split test are taken. Every row is measured in a
-process of its own, one after the other: MODEL with 1, 2, 4 and 8 steps and 0, 4, 16 and 64 iterations of the mel
-constraint, or in one step from 2, 4, 8 and 16 of them where it starts from the mel; the constraint alone;
-Griffin-Lim; and of those that are installed pip's `diffwave` (6 steps) and `vocos`, which are only timed unless
-weights are given: --diffwave weights.pt, --vocos FOLDER of its weights.
+FOLDER holds recordings; if it has a manifest.csv, those of its split test are taken. Rows are measured one after the
+other in separate processes: MODEL with 1, 2, 4 and 8 steps and 0, 4, 16 and 64 iterations of the mel constraint (with a
+warm start, in one step from 2, 4, 8 and 16 iterations); the constraint alone; Griffin-Lim; and, if installed, the
+packages `diffwave` (6 steps) and `vocos`, which are only timed unless weights are given: --diffwave weights.pt, --vocos
+FOLDER of its weights.
 
-The recordings themselves make a row where the package `distillmos` is installed (pip install distillmos): DistillMOS
-(Stahl and Gamper 2025) predicts from a sound alone, at 16 kHz, how listeners would rate it.
+The recordings themselves are a row if the package `distillmos` is installed (pip install distillmos): DistillMOS (Stahl
+and Gamper 2025) predicts listeners' ratings from the sound alone, at 16 kHz.
 
-Times are from the mel to samples in memory, medians of three; memory is the most that the process ever held, torch and
-all. Operations are multiply-adds of convolutions and matrix products, without transforms.
+Times are from the mel to samples in memory, medians of three; memory is the peak of the whole process. Operations are
+multiply-adds of convolutions and matrix products, without transforms.
 """
 
 import argparse
@@ -68,7 +68,7 @@ class System:
 
     @property
     def name(self) -> str:
-        """Name it as its row does."""
+        """Return the name of the row."""
         if self.kind == "ours":
             return f"{Path(self.where).name}, {self.steps} steps, {self.iterations} iterations"
         if self.kind in ("none", "griffin-lim"):
@@ -111,7 +111,7 @@ def ours(system: System) -> Vocoder:
 
 
 def diffwave(system: System) -> Vocoder:
-    """Load pip's diffwave; its six steps are its own function's."""
+    """Load the package diffwave, with its own function of six steps."""
     from diffwave import inference
     from diffwave.model import DiffWave
     from diffwave.params import AttrDict, params
@@ -131,7 +131,7 @@ def diffwave(system: System) -> Vocoder:
 
 
 def vocos(system: System) -> Vocoder:
-    """Load vocos, or what it would be with weights: its published 24 kHz configuration."""
+    """Load vocos; without weights, its published 24 kHz configuration with random ones."""
     from vocos.feature_extractors import MelSpectrogramFeatures
     from vocos.heads import ISTFTHead
     from vocos.models import VocosBackbone
@@ -158,7 +158,7 @@ LOADERS: dict[str, Callable[[System], Vocoder]] = {
 
 
 def listener() -> Callable[[Tensor, int], float] | None:
-    """Return what rates (1, time) at a rate by itself, if it is installed."""
+    """Return the no-reference metric of (1, time) at a rate, if it is installed."""
     if importlib.util.find_spec("distillmos") is None:
         return None
     import distillmos
@@ -169,7 +169,7 @@ def listener() -> Callable[[Tensor, int], float] | None:
 
 
 def timed(vocode: Callable[[Tensor], Tensor], mel: Tensor) -> tuple[Tensor, float]:
-    """Return what is made, and the median of the seconds that it takes."""
+    """Return the result, and the median time in seconds."""
     spent = []
     for _ in range(N_REPEATS):
         began = time.perf_counter()
@@ -188,7 +188,7 @@ def clips_at(sample_rate: int, folder: Path, count: int) -> list[Tensor]:
 
 @torch.no_grad()
 def rated(system: System, folder: Path, *, count: int) -> dict[str, Any]:
-    """Rate recordings by themselves, at the rate of a model if one is named."""
+    """Rate the recordings, at the rate of a model if one is named."""
     rate, sample_rate = listener(), audiodiff.load(system.where or "none").sample_rate
     assert rate is not None
     clips = clips_at(sample_rate, folder, count)
@@ -197,7 +197,7 @@ def rated(system: System, folder: Path, *, count: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure(system: System, folder: Path, *, count: int, threads: int, batched: bool) -> dict[str, Any]:
-    """Measure one row, in a process that does nothing else."""
+    """Measure one row, in a separate process."""
     torch.set_num_threads(threads)
     vocoder = LOADERS[system.kind](system)
     clips = clips_at(vocoder.sample_rate, folder, count)
@@ -236,11 +236,11 @@ def systems(options: argparse.Namespace) -> list[System]:
         mends = getattr(audiodiff.load(where), "warm_start", False)
         steps, iterations = ((1,), ALONE[:-1]) if mends else (STEPS, ITERATIONS)
         found += [System("ours", k, n, where) for k in steps for n in iterations]
-    heard = options.model[0] if options.model else ""
-    found += [System("none", iterations=n, where=heard) for n in ALONE]
-    found.append(System("griffin-lim", iterations=64, where=heard))
+    rate_of = options.model[0] if options.model else ""
+    found += [System("none", iterations=n, where=rate_of) for n in ALONE]
+    found.append(System("griffin-lim", iterations=64, where=rate_of))
     if importlib.util.find_spec("distillmos") is not None:
-        found.append(System("recording", where=heard))
+        found.append(System("recording", where=rate_of))
     for kind, steps in (("diffwave", 6), ("vocos", 1)):
         if importlib.util.find_spec(kind) is not None:
             found.append(System(kind, steps, where=getattr(options, kind)))
@@ -248,7 +248,7 @@ def systems(options: argparse.Namespace) -> list[System]:
 
 
 def measured(system: System, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a row in a process of its own."""
+    """Start the separate process of a row."""
     arguments = [str(options.folder), "--row", json.dumps(asdict(system))]
     arguments += ["--count", str(options.count), "--threads", str(options.threads)]
     arguments += ["--unbatched"] if options.unbatched else []
@@ -276,7 +276,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw quality over times real time, a line for each number of steps; a recording's own is drawn across."""
+    """Plot quality by times real time, a line for each number of steps, and that of the recordings as a level."""
     shown = [name for name in ("pesq_wb", "mr_stft", "distillmos") if any(name in row for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.5), layout="constrained", squeeze=False)
     for axis, metric in zip(axes[0], shown, strict=True):

@@ -1,16 +1,16 @@
-"""Measure how well a diffusion model's errors tell recordings that are not normal, against what is fitted to log-mels.
+"""Measure anomaly detection by the errors of a diffusion model, beside models that are fitted to log-mels.
 
     python -m benchmarks.jobs.anomaly --data DATA --prepare runs/anomaly          # once: manifests of half the digits
     audiodiff train recipes=fsdd/anomaly data.root=runs/anomaly/low.csv hydra.run.dir=runs/anomaly/low
     audiodiff train recipes=fsdd/anomaly data.root=runs/anomaly/high.csv hydra.run.dir=runs/anomaly/high
     python -m benchmarks.jobs.anomaly --data DATA --out docs/img/jobs
 
-Digits: a model that has only heard 0 to 4 finds 5 to 9, and the other way round. Normal are test recordings of the
-digits that it knows, anomalous those of each digit that it does not. Takes 5 to 41 train the model, 42 to 49 are the
-detector's normal recordings, 0 to 4 are for testing. The mixture and the autoencoder are fitted to takes 5 to 49.
+Digits: a model that is trained on 0 to 4 detects 5 to 9, and the other way round. Normal are test recordings of the
+training digits, anomalous those of each other digit. Takes 5 to 41 train the model, 42 to 49 are the detector's normal
+recordings, 0 to 4 are for testing. The mixture and the autoencoder are fitted to takes 5 to 49.
 
-Speech: what is normal is one voice in one room (kathleen val); anomalous are its test recordings after a little damage,
-other voices, and sounds that are no speech.
+Speech: normal is one voice in one room (kathleen val); anomalous are its test recordings with slight damage, other
+voices, and sounds other than speech.
 """
 
 import argparse
@@ -56,7 +56,7 @@ MAX_FPR = 0.1
 N_RESAMPLES = 400
 METHODS = ("diffusion", "mixture", "autoencoder", "templates")
 NO_DETECTOR = 0.5
-"""The area under the curve of what says nothing."""
+"""The area under the curve of chance, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def measured(
 
 
 def digits(data: Path, models: Path, *, quick: bool) -> list[Result]:
-    """Measure digits that a model has never heard."""
+    """Measure the detection of digits outside the training data."""
     results = []
     for name, known in GROUPS.items():
         if not (models / name).exists():
@@ -191,7 +191,7 @@ def digits(data: Path, models: Path, *, quick: bool) -> list[Result]:
 
 
 def speech(data: Path, model: str, *, quick: bool) -> Result:
-    """Measure what is not one voice as it was recorded."""
+    """Measure the detection of damage, other voices and other sounds."""
     n = 6 if quick else 30
 
     def first(folder: str, split: str, most: int) -> list[Tensor]:

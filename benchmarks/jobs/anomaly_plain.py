@@ -1,4 +1,4 @@
-"""What the anomaly benchmark compares with, and the damage that it looks for in speech."""
+"""Baselines of the anomaly benchmark, and its damage to speech."""
 
 from collections.abc import Callable, Sequence
 

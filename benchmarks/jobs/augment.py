@@ -1,10 +1,10 @@
-"""Measure what varied copies are worth to a classifier of spoken digits that has few recordings of each.
+"""Measure data augmentation: the accuracy of a classifier of spoken digits that has few recordings of each.
 
     python -m benchmarks.jobs.augment --data DATA --out OUT
 
-Logistic regression on log-mel statistics learns from 2, 5 or 10 training recordings of each digit, as they are or with
-copies, and is tested on the 300 test recordings of the Free Spoken Digit Dataset. Ten draws of the training recordings.
-How strong a method is, is chosen on other training recordings, never on the test set.
+Logistic regression on log-mel statistics is trained on 2, 5 or 10 recordings of each digit, alone or with copies, and
+tested on the 300 test recordings of the Free Spoken Digit Dataset, for ten draws of the training recordings. The
+strength of a method is chosen on other training recordings, never on the test set.
 """
 
 import argparse
@@ -38,12 +38,12 @@ MEL = dialect("hifigan", sample_rate=RATE, n_fft=256, hop_length=80, win_length=
 PLAIN_TIMES = 4
 """Copies by the plain method for one by a model."""
 STRENGTHS = {"plain": (0.5, 1.0, 2.0), "digits": (0.8, 0.9, 1.0), "prior": (0.1, 0.3, 0.5)}
-"""What is chosen among; of the plain method, a factor on its own settings."""
+"""Strengths to choose from; for the plain method, a factor of its settings."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Recordings, and what is told of them.
+    """Recordings and their labels.
 
     Args:
         clips: (1, time) each, at 8 kHz.
@@ -77,7 +77,7 @@ def plain(clip: Tensor, *, n: int, strength: float, seed: int) -> list[Tensor]:
         shift = round(strength * draw.uniform(-0.05, 0.05) * RATE)
         noise = torch.from_numpy(draw.standard_normal(clip.shape[-1])).float()
         noisy = clip + clip.square().mean().sqrt() * 10.0 ** (-snr_db / 20.0) * noise
-        # What leaves at one end is gone, and silence comes in at the other.
+        # Samples beyond one end are cut, and silence is added at the other.
         copies.append(gain * F.pad(noisy, (shift, -shift)))
     return copies
 
@@ -104,8 +104,8 @@ Copies = Callable[[Pool, int, float], list[np.ndarray]]
 """(recordings, copies of each, strength) -> features of the copies of each recording."""
 
 
-def copies_of(model_name: str, *, told: bool, steps: int, within: Callable[[], None]) -> Copies:
-    """Return what makes copies with a model, which is told the digit or nothing."""
+def copies_of(model_name: str, *, labelled: bool, steps: int, within: Callable[[], None]) -> Copies:
+    """Return the function that makes copies with a model, conditioned on the digit or unconditional."""
     model = check_model(audiodiff.load(model_name, device="cpu"))
 
     def make(source: Pool, n: int, strength: float) -> list[np.ndarray]:
@@ -117,7 +117,7 @@ def copies_of(model_name: str, *, told: bool, steps: int, within: Callable[[], N
                 sample_rate=RATE,
                 n=n,
                 strength=strength,
-                labels={"digit": str(digit)} if told else None,
+                labels={"digit": str(digit)} if labelled else None,
                 steps=steps,
                 items=[index],
             )[0]
@@ -142,12 +142,12 @@ def accuracy(train: np.ndarray, train_digits: np.ndarray, test: np.ndarray, test
     return 100.0 * float(classifier.fit(train, train_digits).score(test, test_digits))
 
 
-def learnt(
+def accuracies(
     source: Pool,
     own: np.ndarray,
     copies: Sequence[Sequence[np.ndarray]],
     test: Pool,
-    heard: np.ndarray,
+    tested: np.ndarray,
     *,
     size: int,
     seeds: int,
@@ -163,7 +163,7 @@ def learnt(
         digits = [source.digits[places]] + [
             np.repeat(source.digits[place], len(method[place])) for method in copies for place in places
         ]
-        results.append(accuracy(np.concatenate(parts), np.concatenate(digits), heard, test.digits))
+        results.append(accuracy(np.concatenate(parts), np.concatenate(digits), tested, test.digits))
     return torch.tensor(results)
 
 
@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="speech-prior-16k", help="the model that never heard a digit recording")
+    parser.add_argument("--model", default="speech-prior-16k", help="the model that was not trained on digits")
     parser.add_argument("--digits", default="digits-8k")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
@@ -213,13 +213,13 @@ def main() -> None:
     judged = pool(train, per_digit=20, skip=per_digit + held)
     test_entries = recordings(arguments.data, "test")
     test = pool(test_entries, per_digit=30)
-    own, heard, judged_features, tuning_features = (each.features for each in (source, test, judged, tuning))
+    own, tested, judged_features, tuning_features = (each.features for each in (source, test, judged, tuning))
     n_edits = 2 * (len(tuning.clips) * 3 + len(source.clips))
     with progress("copying", total=n_edits) as bar:
         makers: dict[str, Copies] = {
             "plain": plain_copies,
-            "digits": copies_of(arguments.digits, told=True, steps=steps, within=bar.advance),
-            "prior": copies_of(arguments.model, told=False, steps=steps, within=bar.advance),
+            "digits": copies_of(arguments.digits, labelled=True, steps=steps, within=bar.advance),
+            "prior": copies_of(arguments.model, labelled=False, steps=steps, within=bar.advance),
         }
         copies: dict[str, list[np.ndarray]] = {}
         best: dict[str, float] = {}
@@ -230,7 +230,7 @@ def main() -> None:
                 tried = make(tuning, n, strength)
                 # Half of the held-out recordings at a time, so that the choice does not rest on one fit.
                 scores[strength] = float(
-                    learnt(
+                    accuracies(
                         tuning, tuning_features, [tried], judged, judged_features, size=max(1, held // 2), seeds=5
                     ).mean()
                 )
@@ -248,7 +248,7 @@ def main() -> None:
     rows: list[list[str]] = []
     for name, parts in rows_of.items():
         for size in SIZES:
-            values = learnt(source, own, [copies[part] for part in parts], test, heard, size=size, seeds=seeds)
+            values = accuracies(source, own, [copies[part] for part in parts], test, tested, size=size, seeds=seeds)
             results.setdefault(name, {})[size] = values
             compared = [
                 results[base][size] for base in ("none", "noise, gain, shift") if base in results and base != name
@@ -278,7 +278,7 @@ def main() -> None:
             "recording, their deviation, and the duration.",
             "digits-8k was trained on all 2700 training recordings: its rows show what a model of the domain passes "
             "on, not what can be had of the few recordings alone. The speech prior was trained on read speech and has "
-            "heard no recording of this set.",
+            "was not trained on this set.",
             "Strengths, chosen on other training recordings: "
             + ", ".join(f"{name} {best[name]:g}" for name in ("plain", "digits", "prior"))
             + " (of the plain method, a factor on its own settings).",

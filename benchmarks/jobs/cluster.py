@@ -1,9 +1,9 @@
-"""Measure how far clusters of recordings are the digits, or the speakers.
+"""Measure how well clusters of recordings agree with digits, or speakers.
 
     python -m benchmarks.jobs.cluster --data ../shared/data --out docs/img/jobs
 
 k-means with as many clusters as there are digits, or speakers, on standardised features of the test split; for digits
-also with features centred by speaker, which takes off who speaks.
+also with features centred by speaker, which removes the speaker.
 """
 
 import json
@@ -37,8 +37,8 @@ def matched(assignment: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write the table and the figure."""
     given = arguments(__doc__ or "")
-    heard = {"test": parts(given.data, quick=given.quick)["test"]}
-    sets, taps = compute(given.model, heard, choose_tap=False)
+    recordings = {"test": parts(given.data, quick=given.quick)["test"]}
+    sets, taps = compute(given.model, recordings, choose_tap=False)
     test: Set = sets["test"]
     rows: list[list[object]] = []
     right: dict[str, dict[str, np.ndarray]] = {}

@@ -1,8 +1,8 @@
-"""Measure declipping of speech, by how much the clipping distorts.
+"""Measure declipping of speech by the signal-to-distortion ratio of the clipped recording.
 
     python -m benchmarks.jobs.declip --data shared/data --out docs/jobs
 
-The limit is set so that the clipped recording has a given signal-to-distortion ratio; ours has to find it by itself.
+The clipping limit is set to give this ratio; our method detects the limit.
 """
 
 from dataclasses import replace as replaced

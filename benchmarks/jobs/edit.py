@@ -1,10 +1,10 @@
-"""Measure voice and digit translation by strength: what is kept of a recording, and what is heard in the result.
+"""Measure voice and digit translation by strength: what is kept of a recording, and what a classifier recognises.
 
     python -m benchmarks.jobs.edit --data DATA --out OUT
 
 Test recordings of the Free Spoken Digit Dataset become another speaker's, or another digit's, at strengths from 0 to 1.
-A classifier that was trained on real recordings says which digit and which speaker it hears. Where --classifier names
-none, it is trained first, in some two minutes.
+A classifier that was trained on real recordings recognises digit and speaker. Without --classifier it is trained first,
+in about two minutes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ N_CEPSTRA = 13
 
 @dataclass(frozen=True)
 class Way:
-    """A way of editing, as a row and a line of the figure name it."""
+    """A method of editing, with its name in the table and the figure."""
 
     name: str
     method: str
@@ -56,7 +56,7 @@ class Task:
     Args:
         name: of the task.
         changed: the label that changes.
-        kept: the label that is to stay, which the model is not told.
+        kept: the label that is to stay, on which the model is not conditioned.
         targets: the new value for each recording.
     """
 
@@ -68,12 +68,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of each recording, one number each.
+    """Results of the edits, one number for each recording.
 
     Args:
         lsd: between the envelopes of the recording and the result, dB.
-        changed: 1 where the new value is heard.
-        kept: 1 where the other label is heard as it was.
+        changed: 1 where the new value is recognised.
+        kept: 1 where the other label is recognised unchanged.
     """
 
     lsd: Tensor
@@ -82,7 +82,7 @@ class Outcome:
 
     @property
     def both(self) -> Tensor:
-        """1 where the new value is heard, and the other label as it was."""
+        """1 where the new value is recognised, and the other label unchanged."""
         return self.changed * self.kept
 
 
@@ -129,10 +129,10 @@ def outcome(
     task: Task,
 ) -> Outcome:
     """Compare results with their recordings, and listen to them."""
-    heard = classifier.classify(judge, made).log_probabilities
+    recognised = classifier.classify(judge, made).log_probabilities
     names = {
-        label: [judge.labels.vocabularies[label][place] for place in told.argmax(-1).tolist()]
-        for label, told in heard.items()
+        label: [judge.labels.vocabularies[label][place] for place in log_p.argmax(-1).tolist()]
+        for label, log_p in recognised.items()
     }
     return Outcome(
         torch.tensor([lsd_db(model, own, clip) for own, clip in zip(made, clips, strict=True)]),
@@ -146,7 +146,7 @@ def outcome(
 def edited(
     model: Synthesizer, clips: Sequence[Tensor], entries: Sequence[Entry], task: Task, way: Way, *, strength: float
 ) -> list[Tensor]:
-    """Edit each recording; only an inversion is told what it was, and never of the label that is to stay."""
+    """Edit each recording; only an inversion is conditioned on the old value, and never on the label that stays."""
     inverts = way.method == "inversion"
     return [
         edit(
@@ -178,7 +178,7 @@ def mean(values: Tensor, *, scale: float = 1.0, digits: int = 2) -> str:
 
 
 def figure(path: Path, curves: dict[str, dict[str, dict[float, Outcome]]], *, floors: dict[str, Outcome]) -> None:
-    """Draw what is heard and what is kept, over strength, a column for each task."""
+    """Plot new and kept labels by strength, a column for each task."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -290,12 +290,12 @@ def main() -> None:
         "notes": [
             f"n = {len(entries)} test recordings of FSDD in every row, with 95 % intervals: Wilson's for shares, "
             "paired bootstrap for differences, bootstrap for the LSD. Model digits-8k, trained on the train split.",
-            "The model is told the new value alone: what is kept of the other label comes from the recording. An "
-            "inversion is also told the old value.",
+            "The model is conditioned on the new value alone: the other label is kept from the recording. An inversion "
+            "is also conditioned on the old value.",
             f"LSD of the envelope: cepstrally smoothed log-mels ({N_CEPSTRA} of 64 coefficients) of result and "
             "recording, RMS over bands, mean over frames; level counts.",
             "SDEdit takes 8 steps, an inversion 6 of the midpoint rule up and 6 down.",
-            "The classifier is recipes=fsdd/classifier; the row `nothing done` says how well it hears.",
+            "The classifier is recipes=fsdd/classifier; the row `nothing done` shows its accuracy.",
         ],
         "figures": ["edit.png"],
     }

@@ -1,10 +1,10 @@
-"""Measure speech enhancement by input SNR, heard and unheard noise, against spectral subtraction and a Wiener filter.
+"""Measure speech enhancement by input SNR, in seen and unseen noise, beside spectral subtraction and a Wiener filter.
 
     python -m benchmarks.jobs.enhance --data shared/data --out docs/img/jobs
     python -m benchmarks.jobs.enhance --data shared/data --out . --tune    # settings, on other speech and noise
 
 Speech: 4 s of each validation speaker of librispeech and of as many test prompts of kathleen, at 16 kHz. Noise: fold 5
-of esc10 (recordings of classes that were heard in training, but for helicopter, which was not) and white noise.
+of esc10 (recordings of classes of the training data, except for helicopter) and white noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -178,7 +178,7 @@ def on_the_telephone(mixed: Sequence[Clip]) -> list[Clip]:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the metrics say of each clip."""
+    """Compute the metrics of each clip."""
 
     values: dict[str, Float[Tensor, "n"]]
 

@@ -2,8 +2,7 @@
 
     python -m benchmarks.jobs.extend --data shared/data --out docs/jobs
 
-The filter passes all below the cutoff and nothing above. The mean high bands of the baselines are those of training
-recordings.
+The low-pass is ideal. The mean high bands of the baselines are those of training recordings.
 """
 
 from dataclasses import replace as replaced

@@ -1,10 +1,10 @@
-"""Measure how much of digit and speaker a linear probe reads off features.
+"""Measure linear probes for digit and speaker on features.
 
     python -m benchmarks.jobs.features --data ../shared/data --out docs/img/jobs
 
 Logistic regression on standardised features: fitted on 480 recordings, on 20 or 5 of each digit (three draws), and on
-five speakers to tell the digits of the sixth, each speaker in turn. The strength of its penalty is chosen for each cell
-on recordings that nothing is fitted on or reported of.
+five speakers for the digits of the sixth, each speaker in turn. The strength of its penalty is chosen for each cell on
+recordings outside those for fitting and testing.
 """
 
 import json

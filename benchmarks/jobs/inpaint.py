@@ -1,9 +1,9 @@
-"""Measure the filling of gaps of 20 to 300 ms in speech.
+"""Measure inpainting of gaps of 20 to 300 ms in speech.
 
     python -m benchmarks.jobs.inpaint --data shared/data --out docs/jobs
 
-Each recording gets gaps 1.2 s apart, in speech and not in pauses, their lengths in turn. Every gap is judged with half
-a second of what is around it.
+Each recording has gaps 1.2 s apart, in speech and not in pauses, of all lengths in turn. Every gap is evaluated with
+half a second around it.
 """
 
 from dataclasses import dataclass

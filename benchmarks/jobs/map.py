@@ -1,9 +1,9 @@
-"""Measure what is left of neighbours, and of labels, in maps of two dimensions.
+"""Measure how well maps of two dimensions preserve neighbours and labels.
 
     python -m benchmarks.jobs.map --data ../shared/data --out docs/img/jobs
 
 PCA and UMAP of standardised features of the test split, as they are and centred by speaker. Trustworthiness is against
-the features that a map was made of; k-NN accuracy is of five neighbours in the map, each recording left out in turn.
+the features of the map; k-NN accuracy is of five neighbours in the map, each recording left out in turn.
 """
 
 import json
@@ -32,8 +32,8 @@ DRAWN = (BASELINE, "speech prior", DIGITS)
 
 def neighbours_right(laid_out: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Say of each recording whether its neighbours in the map tell its label."""
-    told = cross_val_predict(KNeighborsClassifier(N_NEIGHBOURS), laid_out, truth, cv=LeaveOneOut())
-    return 100.0 * (told == truth)
+    predicted = cross_val_predict(KNeighborsClassifier(N_NEIGHBOURS), laid_out, truth, cv=LeaveOneOut())
+    return 100.0 * (predicted == truth)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The plain methods that a person would otherwise restore speech with: baselines of all restoration but enhancement."""
+"""Baselines of restoration, except for enhancement."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def janssen(audio: Audio, known: Audio) -> Audio:
 
 
 class MeanBand:
-    """What lies above a cutoff, as it is on average in training recordings.
+    """The mean spectrum above a cutoff of training recordings.
 
     Args:
         recordings: clean, of the training set.

@@ -1,10 +1,10 @@
-"""Every job against the plain method, in one page: runs the benchmarks of this folder and writes docs/jobs.md.
+"""Compare every job with a baseline: run the benchmarks of this folder and write docs/jobs.md.
 
-    python -m benchmarks.jobs.report --data ../shared/data                  # measures what has no result yet
+    python -m benchmarks.jobs.report --data ../shared/data                  # measures jobs without results
     python -m benchmarks.jobs.report --data ../shared/data --again enhance  # and some again
-    python -m benchmarks.jobs.report                                        # the page alone, of what there is
+    python -m benchmarks.jobs.report                                        # the page alone, from existing results
 
-Each benchmark leaves a table, <job>.json, and its figures in the folder of results; the page is made of them.
+Each benchmark writes a table, <job>.json, and figures to the folder of results, from which the page is made.
 """
 
 import argparse

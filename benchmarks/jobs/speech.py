@@ -1,4 +1,4 @@
-"""What the benchmarks of restoration share: recordings, tables with intervals, pictures."""
+"""Shared parts of the benchmarks of restoration: recordings, tables with intervals, pictures."""
 
 import argparse
 import csv
@@ -65,7 +65,7 @@ def clips(data: Path, splits: Mapping[str, str], *, seconds: float, most: int) -
 
 
 def test_splits(*, tune: bool) -> dict[str, str]:
-    """Return the recordings of a benchmark: speakers that training has not heard, and a speaker that it has."""
+    """Return the recordings of a benchmark: speakers outside the training data, and a speaker of the training data."""
     return {"librispeech": "train", "kathleen": "val"} if tune else {"librispeech": "val", "kathleen": "test"}
 
 

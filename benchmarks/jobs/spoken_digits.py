@@ -1,7 +1,7 @@
 """Features of spoken digits by every method, for the benchmarks of features, clusters and maps.
 
 Recordings of the Free Spoken Digit Dataset: takes 5 to 12 of its train split are for fitting, takes 15 to 17 for
-choosing (noise level, layer, strength of the probe), and the test split, takes 0 to 4, for what is reported.
+choosing noise level, layer and strength of the probe, and the test split, takes 0 to 4, for the results.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Set:
     vectors: dict[str, np.ndarray]
 
     def truth(self, column: str) -> np.ndarray:
-        """Return what a column says of each."""
+        """Return the values of a column."""
         return np.array([entry.value(column) for entry in self.entries])
 
 
@@ -150,7 +150,7 @@ def notes(taps: dict[str, FeatureLayer]) -> list[str]:
     return [
         "All features are means and standard deviations over time. MFCC: librosa, 20 coefficients of 40 bands; deltas: "
         "first and second differences as well. log-mel: 64 bands.",
-        f"The speech prior never heard a digit of this set. {DIGITS} was trained on its train split with labels, so "
+        f"The speech prior was not trained on this set. {DIGITS} was trained on its train split with labels, so "
         "that none of the six speakers is new to it, whatever the probe is fitted on; the test split is new to both.",
         f"Random weights: the same networks before training. Where features were taken: {places}.",
     ]
