@@ -10,10 +10,10 @@ import typer
 from audiodiff.cli.options import Device, Force
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
-from audiodiff.io.jobs import make_folder
+from audiodiff.io.jobs import check_target, make_folder
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.tasks.anomaly.detector import DEFAULT_FALSE_ALARMS, Detector
-from audiodiff.tasks.anomaly.files import ScoredFile, check_output, fit_files, list_files, score_files, write_scores
+from audiodiff.tasks.anomaly.files import ScoredFile, fit_files, list_files, score_files, write_scores
 
 DEFAULT_DETECTOR = Path("detector.safetensors")
 _MAX_ROWS = 50
@@ -119,7 +119,7 @@ def anomaly_command(
     if label or score:
         raise ParameterError("--label and --score have no meaning for score: the detector was fitted with them")
     if out is not None:
-        check_output(out, inputs=[*list_files(inputs), detector], example="scores.csv", force=force)
+        check_target(out, inputs=[*list_files(inputs), detector], force=force)
     loaded = Detector.load(detector, model=model, device=device)
     if out is not None:
         make_folder(out)

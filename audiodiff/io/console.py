@@ -47,29 +47,24 @@ SILENT = ProgressBar(lambda: None, lambda _done, _all: None)
 @contextmanager
 def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
     """Show a bar of `total` items while a block runs, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     whole = 0
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+    with stage_progress() as show:
 
         def advance() -> None:
             nonlocal whole
             whole += 1
-            bar.update(task, completed=whole)
+            show(what, whole, total)
 
         def within(done: int, of_all: int) -> None:
-            bar.update(task, completed=whole + min(done / of_all, 0.99))
+            show(what, whole + min(done / of_all, 0.99), total)
 
+        show(what, 0, total)
         yield ProgressBar(advance, within)
 
 
 @contextmanager
 def stage_progress() -> Iterator[OnProgress]:
-    """Show a bar for the stage that a job has reached; only on a terminal."""
+    """Show a bar for the current stage of a job, on a terminal only."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

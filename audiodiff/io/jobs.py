@@ -7,7 +7,7 @@ import contextlib
 import glob
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,18 +88,24 @@ def plan_targets(names: Sequence[str], *, out: Path, force: bool) -> list[Path]:
     return targets
 
 
-def check_target(target: Path, *, force: bool, option: str = "--out", remedy: str = "") -> None:
-    """Refuse to write a file over a folder, or over a file without `--force`.
+def check_target(
+    target: Path, *, force: bool, inputs: Iterable[Path] = (), option: str = "--out", remedy: str = ""
+) -> None:
+    """Refuse to write a file over an input, over a folder, or over a file without `--force`.
 
     Args:
         target: the file to be written.
         force: replace it where it exists.
+        inputs: files that are read, and never replaced.
         option: that named it.
         remedy: another remedy than --force, in parentheses.
 
     Raises:
         AudioFileError: naming the file and the remedies.
+        ParameterError: if the file is an input.
     """
+    if target.resolve() in {path.resolve() for path in inputs}:
+        raise ParameterError(f"{option}: {target} is one of the inputs: give another {option}")
     if target.is_dir():
         raise AudioFileError(f"{option}: {target} is a folder, and a file is to be written there: rename it")
     if target.exists() and not force:

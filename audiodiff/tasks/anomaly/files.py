@@ -97,7 +97,7 @@ def fit_files(
     """
     paths = list_files(inputs)
     where = Path(model).expanduser()
-    check_output(out, inputs=[*paths, where], example="detector.safetensors", force=force)
+    check_target(out, inputs=[*paths, where], force=force)
     check_count(len(paths), false_alarms=false_alarms)
     short = [path for path in paths if audio_io.info(path).seconds < MIN_SECONDS]
     if short:
@@ -185,20 +185,6 @@ def write_scores(path: Path, results: Sequence[ScoredFile], *, threshold: float)
 def list_files(inputs: Sequence[str]) -> list[Path]:
     """List the audio files of inputs, each once."""
     return list(dict.fromkeys(path for text in inputs for path in find_files(text)))
-
-
-def check_output(out: Path, *, inputs: Sequence[Path], example: str, force: bool) -> None:
-    """Refuse an output file that must not be written.
-
-    Raises:
-        AudioFileError: if it is a folder, or exists without `force`.
-        ParameterError: if it is one of the inputs.
-    """
-    if out.is_dir():
-        raise AudioFileError(f"--out: {out} is a folder: name the file, for example {out / example}")
-    if out.resolve() in {path.resolve() for path in inputs}:
-        raise ParameterError(f"--out: {out} is one of the inputs: give another --out")
-    check_target(out, force=force)
 
 
 def _plan(inputs: Sequence[str], *, frames: Path | None, force: bool) -> list[Job]:

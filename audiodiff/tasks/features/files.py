@@ -8,8 +8,8 @@ from jaxtyping import Float32
 
 from audiodiff.data import Entry, load_whole, read_manifest, scan, scan_folder
 from audiodiff.data.manifest import MANIFEST_NAMES
-from audiodiff.errors import AudioFileError, DataError, ParameterError
-from audiodiff.io.jobs import find_files, make_folder
+from audiodiff.errors import DataError, ParameterError
+from audiodiff.io.jobs import check_target, find_files, make_folder
 from audiodiff.models import checkpoint
 from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.devices import device_named
@@ -148,14 +148,9 @@ def check_outputs(paths: Sequence[Path], *, inputs: Sequence[str], force: bool) 
         ParameterError: if one is an input.
     """
     roots = [Path(text).expanduser() for text in inputs]
-    read = {path.resolve() for root in roots for path in (root, *(root / name for name in MANIFEST_NAMES))}
+    read = [path for root in roots for path in (root, *(root / name for name in MANIFEST_NAMES))]
     for path in paths:
-        if path.resolve() in read:
-            raise ParameterError(f"--out: {path} is one of the inputs: give another --out")
-        if path.is_dir():
-            raise AudioFileError(f"--out: {path} is a folder, and a file is to be written there: give another --out")
-        if path.exists() and not force:
-            raise AudioFileError(f"--out: {path} exists: give --force to replace it, or another --out")
+        check_target(path, inputs=read, force=force)
         make_folder(path)
 
 
