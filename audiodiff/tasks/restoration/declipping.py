@@ -1,4 +1,4 @@
-"""Declipping: the peaks of recordings that were cut off."""
+"""Declipping: restoration of clipped peaks."""
 
 import math
 from collections.abc import Iterator
@@ -23,26 +23,28 @@ DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
 """Default sampling of `declip`."""
 
 CONTINUES_SECONDS = 0.0003
-"""From the known samples on, in which a peak follows the spline through them, ever less."""
+"""Distance from the known samples over which a peak fades from their spline to the draw."""
 TOLERANCE = 1e-4
-"""By which the samples of a flat top may differ, as a share of the peak: a step of 16 bits and more."""
+"""Relative difference allowed between samples of a flat top: more than a step of 16 bits."""
 NEAR = 0.03
 LEAST = 4
-"""Samples at the peak, in all, that make a pile-up; and as many as half of those within 3 % below them."""
+"""Least number of samples at the peak of clipped audio, which must also be half of those within 3 % below it."""
 N_LEVELS = 10
-"""Of 8-bit, mu-law and A-law samples: as many levels below the peak are compared with it, where fewer lie within 3 %.
-Whole tones crowd at their peaks: their highest level has 1 / (sqrt(11) - 1) = 0.43 times as many as the next 10.
+"""Levels below the peak that are compared with it where fewer lie within 3 %, as in 8-bit, mu-law and A-law samples.
+
+Pure tones have many samples at their peaks: at the highest level 1 / (sqrt(11) - 1) = 0.43 times as many as at the
+next 10.
 """
 
 
 @dataclass(frozen=True)
 class Declip(Repair):
-    """Draw the peaks that were cut off: nothing but samples at the limit changes, and these only outwards.
+    """Restore clipped peaks: only samples at the limit change, and only outwards.
 
     Args:
-        threshold: magnitude at which the recording was cut off, in all channels; None finds it by the pile-up of
-            samples at the extremes, in each channel and for each sign.
-        limits: (lowest, highest) of each channel, infinite where nothing was cut off; the survey settles them.
+        threshold: magnitude at which the recording was clipped, in all channels; None detects it in each channel and
+            for each sign, from the number of samples at the extremes.
+        limits: (lowest, highest) of each channel, infinite where nothing was clipped; `analyze` sets them.
     """
 
     threshold: float | None = None
@@ -50,23 +52,23 @@ class Declip(Repair):
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0.0):
-            raise ParameterError(f"threshold={self.threshold} must be a positive magnitude, of full scale 1")
+            raise ParameterError(f"threshold={self.threshold} must be a positive magnitude, relative to full scale 1")
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Declip":
-        piles: list[tuple[_Pile, _Pile]] = []
+        counts: list[tuple[_PeakCount, _PeakCount]] = []
         for block in blocks:
-            piles = piles or [(_Pile(), _Pile()) for _ in block]
-            for (low, high), channel in zip(piles, block, strict=True):
+            counts = counts or [(_PeakCount(), _PeakCount()) for _ in block]
+            for (low, high), channel in zip(counts, block, strict=True):
                 low.add(-channel)
                 high.add(channel)
         if self.threshold is not None:
-            limits = [(-self.threshold, self.threshold)] * len(piles)
+            limits = [(-self.threshold, self.threshold)] * len(counts)
         else:
-            limits = [(-low.limit(), high.limit()) for low, high in piles]
+            limits = [(-low.limit(), high.limit()) for low, high in counts]
         reached = any(
-            low.peak >= -limit[0] or high.peak >= limit[1] for (low, high), limit in zip(piles, limits, strict=True)
+            low.peak >= -limit[0] or high.peak >= limit[1] for (low, high), limit in zip(counts, limits, strict=True)
         )
-        return replace(self, limits=tuple(limits) if reached else ((-math.inf, math.inf),) * len(piles))
+        return replace(self, limits=tuple(limits) if reached else ((-math.inf, math.inf),) * len(counts))
 
     def describe(self, *, sample_rate: int) -> str:
         magnitudes = [abs(limit) for limits in self.limits for limit in limits if math.isfinite(limit)]
@@ -85,12 +87,12 @@ class Declip(Repair):
     def measured(
         self, audio: Float[Tensor, "channels time"], known: Float[Tensor, "channels time"]
     ) -> Float[Tensor, "channels time"]:
-        """Return the recording as it is: the network hears flat tops, as in training."""
+        """Return the recording as it is: the network is given flat tops in training too."""
         return audio
 
     def problem(self, measured: Signal, known: Signal, *, sample_rate: int) -> Problem:
         lost = known == 0
-        # At another rate than the recording's, samples beside the flat tops are lost as well, and not bounded.
+        # At another rate than the recording's, samples beside the flat tops are lost too, but not bounded.
         bounds = []
         for sign in (1.0, -1.0):
             height = torch.where(lost, sign * measured, 0.0)
@@ -135,24 +137,24 @@ def declip(
     seed: int = 0,
     on_window: OnWindow | None = None,
 ) -> Recordings:
-    """Restore peaks that were cut off; every other sample is returned as it is, to the bit.
+    """Restore clipped peaks; every other sample is returned as it is, to the bit.
 
-    Sampling starts, at a low noise level, from a cubic spline through the samples that are not clipped; beside those it
-    stays with the spline.
+    Sampling starts at a low noise level from a cubic spline through the samples that are not clipped. Beside them the
+    result follows the spline.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: one recording or a batch, of any length, rate and number of channels.
         sample_rate: of the audio, in Hz.
-        threshold: magnitude of the limit; None finds it.
+        threshold: magnitude of the limit; None detects it.
         sampling: settings of the sampling.
-        seed: of the noise; another gives other possible peaks.
+        seed: of the noise; another seed gives other possible peaks.
         on_window: called after every window.
 
-    Returns: the recording with peaks that may exceed full scale.
+    Returns: audio with the same axes; peaks may exceed full scale.
 
     Raises:
-        ParameterError: if the model cannot, or the threshold is not positive.
+        ParameterError: if the model cannot declip, or the threshold is not positive.
     """
     return restore(
         model,
@@ -166,9 +168,9 @@ def declip(
 
 
 def _spline(measured: Signal, known: Signal) -> Signal:
-    """Return the recording with a cubic spline through its known samples in the place of the others.
+    """Replace lost samples by a cubic spline through the known ones.
 
-    Over long stretches a cubic runs away: it is held within twice the recording's peak.
+    Over long stretches a cubic diverges: it is limited to twice the recording's peak.
     """
     result = measured.clone()
     for signal, mask in zip(result[:, 0], known[:, 0], strict=True):
@@ -181,13 +183,13 @@ def _spline(measured: Signal, known: Signal) -> Signal:
     return result
 
 
-class _Pile:
-    """Count the samples at the highest value of a channel, and those just below, as it comes in blocks."""
+class _PeakCount:
+    """Count the samples of a channel at its highest value and just below, block by block."""
 
     def __init__(self) -> None:
         self.peak = 0.0
         self._at = self._near = 0
-        # The values from a quarter of the peak on, and how often each came, while they are few: levels.
+        # The values above a quarter of the peak and their counts, while the values are few: quantization levels.
         self._levels: tuple[Tensor, Tensor] | None = torch.zeros(0), torch.zeros(0, dtype=torch.long)
 
     def add(self, block: Float[Tensor, "_"]) -> None:
@@ -205,7 +207,7 @@ class _Pile:
     def _counted(
         self, levels: tuple[Float[Tensor, "levels"], Tensor], samples: Float[Tensor, "_"]
     ) -> tuple[Tensor, Tensor] | None:
-        """Return the levels with more samples; None where they lie so close that 3 % hold enough of them."""
+        """Add samples to the levels; None where they are so close that enough of them lie within 3 %."""
         values, counts = levels
         values, place = torch.cat([values.to(samples), samples]).unique(return_inverse=True)
         each = torch.cat([counts, torch.ones(len(samples), dtype=torch.long)])
@@ -216,12 +218,12 @@ class _Pile:
         return None if is_fine else (values, counts)
 
     def limit(self) -> float:
-        """Return the value that the samples do not exceed, where they pile up there; infinity where they do not."""
+        """Return the clipping limit, infinity where the channel is not clipped."""
         near = self._near
         if self._levels is not None and len(self._levels[0]) > 1:
             values, counts = self._levels
             # Half a step more, as values are rounded.
             lowest = self.peak - (N_LEVELS + 0.5) * float(values[-1] - values[-2])
             near = max(near, int(counts[values >= lowest].sum()) - self._at)
-        is_pile = self.peak > 0.0 and self._at >= max(LEAST, near / 2)
-        return (1.0 - TOLERANCE) * self.peak if is_pile else math.inf
+        is_clipped = self.peak > 0.0 and self._at >= max(LEAST, near / 2)
+        return (1.0 - TOLERANCE) * self.peak if is_clipped else math.inf

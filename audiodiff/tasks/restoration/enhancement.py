@@ -29,7 +29,7 @@ SMOOTHING_HZ = 500.0
 
 @dataclass(frozen=True)
 class Enhance(Repair):
-    """Draw clean speech given noisy speech, of which no sample is known to be right: all of it is new."""
+    """Remove noise from speech: no sample is known exactly, so all are new."""
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Enhance":
         return self
@@ -38,7 +38,7 @@ class Enhance(Repair):
         return ""
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
-        """Return 1 throughout: all of the noisy speech was measured."""
+        """Return 1 everywhere: all of the noisy speech was measured."""
         return torch.ones_like(audio)
 
     def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
@@ -67,16 +67,16 @@ class Enhance(Repair):
 
 
 def noise_power(audio: Signal, *, sample_rate: int) -> Float[Tensor, "batch channels bins"]:
-    """Estimate the spectrum of steady noise beneath speech.
+    """Estimate the spectrum of stationary noise in speech.
 
-    It is what a band holds in its quietest 30 % of frames, corrected for noise whose power is exponential, and averaged
-    over 500 Hz on either side. Frames of silence, 90 dB below the loudest, do not count.
+    It is the 30 % quantile of each band's power over frames, corrected for noise whose power is exponential, and
+    averaged over 500 Hz on either side. Silent frames, 90 dB below the loudest, are ignored.
 
     Args:
-        audio: noisy speech, best of some seconds: no band may be full of speech for more than 70 % of the time.
+        audio: noisy speech, ideally some seconds: no band may contain speech for more than 70 % of the time.
         sample_rate: in Hz.
 
-    Returns: the variance of white noise as loud, at frequencies evenly spaced from 0 to half the sample rate.
+    Returns: the variance of white noise of the same level, at frequencies evenly spaced from 0 to half the sample rate.
 
     Source: Stahl, Fischer and Bippus 2000 (quantile based noise estimation).
     """
@@ -89,7 +89,7 @@ def noise_power(audio: Signal, *, sample_rate: int) -> Float[Tensor, "batch chan
         loud = own.mean(dim=1)
         powers.append(torch.quantile(own[loud >= 1e-9 * loud.amax()], QUANTILE, dim=0) / -math.log1p(-QUANTILE))
     wide = round(SMOOTHING_HZ * n_fft / sample_rate)
-    # Without the two bins at the ends, which are real, so that their power is not exponential.
+    # Without the first and last bin, which are real, so that their power is not exponential.
     inner = F.pad(torch.stack(powers)[:, None, 1:-1], (wide + 1, wide + 1), mode="replicate")
     smooth = F.avg_pool1d(inner, 2 * wide + 1, stride=1)
     return smooth.reshape(*spectra.shape[:2], -1)
@@ -119,7 +119,7 @@ def enhance(
         on_window: called after every window.
 
     Raises:
-        ParameterError: if the model cannot, or an argument is out of its range.
+        ParameterError: if the model cannot enhance, or an argument is out of its range.
 
     Source: Welker et al. 2022 (SGMSE); `audiodiff.diffusion.bridge` for why one denoiser serves all such processes.
     """

@@ -1,4 +1,4 @@
-"""Bandwidth extension: the high frequencies that recordings have lost."""
+"""Bandwidth extension: restoration of lost high frequencies."""
 
 import math
 from collections.abc import Iterator
@@ -23,31 +23,31 @@ EXTENDING = Sampling(steps=8, temperature=0.5)
 FRAME_SECONDS = 0.064
 SMOOTH_HZ = 100.0
 LEAST_CUTOFF_HZ = 1500.0
-"""Of those that are looked for: below, speech of the full band falls as steeply behind its first formant."""
+"""Lowest cutoff that is detected: below it, full-band speech falls as steeply behind its first formant."""
 LEAST_DROP_DB = 15.0
-"""Between 300 Hz on either side of a cutoff, of the mean spectrum; speech of the full band seldom falls by more."""
+"""Least fall of the mean spectrum at a cutoff, over 300 Hz on either side; full-band speech seldom falls by more."""
 RISE_DB = 3.0
-"""Of a floor, above the level just behind the cutoff; behind a valley between formants it rises by more."""
+"""Most that a noise floor may rise above the level just behind the cutoff; between formants it rises by more."""
 FAR_DB = 30.0
-"""Below the peak of the spectrum for a floor, and below the band under the cutoff for any rise of it."""
+"""Least distance of a noise floor from the spectrum's peak, and of any rise of it from the band below the cutoff."""
 INTACT_DB = 3.0
-"""Below the level of the band under the cutoff: what is weaker lies on the filter's slope."""
+"""Attenuation, relative to the band below the cutoff, from which on a frequency lies on the filter's slope."""
 RESAMPLED_SHARE = 0.87
-"""Of half the rate: below it, `audiodiff.dsp.resample` changes nothing."""
+"""Share of half the rate below which `audiodiff.dsp.resample` changes nothing."""
 NEARLY = 0.97
-"""Of the band that the model adds: a recording that reaches as far lacks nothing."""
+"""Share of the model's band from which on a recording lacks nothing."""
 CROSSOVER_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Extend(Repair):
-    """Draw what lies above a cutoff; what lies below it stays.
+    """Restore frequencies above a cutoff; those below stay.
 
     Args:
-        cutoff: in Hz, above which the recording holds nothing; None finds it in the mean spectrum, where that falls to
-            a floor, and takes half the sample rate where it does not.
+        cutoff: in Hz, above which the recording has no energy; None detects it in the mean spectrum, where that falls
+            to a floor, and takes half the sample rate where it does not.
         up_to: in Hz, half of the model's sample rate.
-        intact: in Hz, up to which the recording is as it was; the survey settles it, infinite where nothing is missing.
+        intact: in Hz, up to which nothing is lost, infinite where nothing is missing; `analyze` sets it.
     """
 
     cutoff: float | None = None
@@ -60,7 +60,7 @@ class Extend(Repair):
         if self.cutoff is not None and self.cutoff >= self.up_to:
             raise ParameterError(
                 f"cutoff={self.cutoff:g} Hz must be below half of the model's sample rate, {self.up_to:g}: the model "
-                "has nothing to add above"
+                "adds nothing above"
             )
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Extend":
@@ -82,7 +82,7 @@ class Extend(Repair):
         return f"intact up to {self.intact:.0f} Hz"
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
-        """Return 1 throughout: all samples were measured, in a narrower band."""
+        """Return 1 everywhere: all samples were measured, in a narrower band."""
         return torch.ones_like(audio)
 
     def is_affected(self, known: Float[Tensor, "channels time"]) -> bool:
@@ -104,7 +104,7 @@ class Extend(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
-        return recording + above(restored - recording, self.intact, sample_rate=sample_rate)
+        return recording + high_pass(restored - recording, self.intact, sample_rate=sample_rate)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
         return max(sample_rate, model_rate)
@@ -120,21 +120,21 @@ def extend(
     seed: int = 0,
     on_window: OnWindow | None = None,
 ) -> Float[Tensor, "*axes new_time"]:
-    """Add the high frequencies that a recording has lost, up to half of the model's rate.
+    """Add lost high frequencies, up to half of the model's rate.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: one recording or a batch, of any length, rate and number of channels.
         sample_rate: of the audio, in Hz.
-        cutoff: in Hz, above which the recording holds nothing; None finds it.
+        cutoff: in Hz, above which the recording has no energy; None detects it.
         sampling: settings of the sampling.
-        seed: of the noise; another gives another possible high band.
+        seed: of the noise; another seed gives another possible high band.
         on_window: called after every window.
 
-    Returns: the recording in the full band, at its own rate or the model's, whichever is higher.
+    Returns: audio with the same axes, at its own rate or the model's, whichever is higher.
 
     Raises:
-        ParameterError: if the model cannot, or the cutoff is outside the band of the recording or of the model.
+        ParameterError: if the model cannot extend, or the cutoff is outside the band of the recording or of the model.
     """
     repair = Extend(cutoff, up_to=model.sample_rate / 2)
     return restore(
@@ -155,7 +155,7 @@ class Spectrum:
     bin_hz: float
 
     def between(self, low: float, high: float) -> Float[Tensor, "_"]:
-        """Return the levels of the bins in a band, of one at least."""
+        """Return the levels of the bins in a band, at least one."""
         first = min(max(0, round(low / self.bin_hz)), len(self.level_db) - 1)
         return self.level_db[first : max(first + 1, round(high / self.bin_hz))]
 
@@ -163,7 +163,7 @@ class Spectrum:
 def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum:
     """Average the power over frames of 64 ms that do not overlap and over the channels, smoothed over 100 Hz.
 
-    What remains after the last whole frame is not looked at, unless there is none.
+    The rest after the last whole frame is ignored, unless it is all there is.
     """
     n_fft = 2 * max(8, round(FRAME_SECONDS * sample_rate / 2))
     total, rest = torch.zeros(n_fft // 2 + 1, dtype=torch.float64), None
@@ -190,7 +190,7 @@ def mean_spectrum_db(blocks: Iterator[Stretch], *, sample_rate: int) -> Spectrum
 
 
 def detect_cutoff(spectrum: Spectrum) -> float | None:
-    """Return the frequency from 1.5 kHz on where a spectrum falls most, to a floor, in Hz; None without one."""
+    """Return the frequency above 1.5 kHz where a spectrum falls most steeply to a floor, in Hz; None without one."""
     top = spectrum.bin_hz * (len(spectrum.level_db) - 1)
     best, steepest, is_floor = None, LEAST_DROP_DB, False
     for frequency in torch.arange(LEAST_CUTOFF_HZ, top - 250.0, spectrum.bin_hz).tolist():
@@ -205,10 +205,10 @@ def detect_cutoff(spectrum: Spectrum) -> float | None:
 
 
 def intact_below(spectrum: Spectrum, cutoff: float) -> float:
-    """Return the frequency up to which nothing is weakened, at least 0.8 of the cutoff.
+    """Return the frequency up to which nothing is attenuated, at least 0.8 of the cutoff.
 
-    Going up from there, it is 100 Hz, by which the spectrum was smoothed, below the first bin that lies 3 dB under the
-    median between 0.65 and 0.85 of the cutoff, or below the cutoff.
+    From there upwards it is 100 Hz, the smoothing of the spectrum, below the first bin that lies 3 dB below the median
+    between 0.65 and 0.85 of the cutoff, or below the cutoff.
     """
     plateau = float(spectrum.between(0.65 * cutoff, 0.85 * cutoff).median())
     frequency = 0.8 * cutoff
@@ -217,11 +217,8 @@ def intact_below(spectrum: Spectrum, cutoff: float) -> float:
     return max(0.8 * cutoff, min(frequency, cutoff) - SMOOTH_HZ)
 
 
-def above(audio: Float[Tensor, "channels time"], frequency: float, *, sample_rate: int) -> Recordings:
-    """Return what lies above a frequency: all of it from there on, and nothing below nine tenths of it.
-
-    A linear-phase filter of 40 ms, whose transition ends at the frequency.
-    """
+def high_pass(audio: Float[Tensor, "channels time"], frequency: float, *, sample_rate: int) -> Recordings:
+    """Apply a linear-phase high-pass filter of 40 ms whose transition band is 0.9 to 1 times the frequency."""
     half = max(1, round(CROSSOVER_SECONDS * sample_rate))
     time = torch.arange(-half, half + 1, dtype=torch.float64)
     middle = 0.95 * frequency / sample_rate

@@ -1,4 +1,4 @@
-"""Inpainting: gaps in recordings, filled."""
+"""Inpainting: filling of gaps."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,19 @@ INPAINTING = Sampling(steps=6)
 """Default sampling of `inpaint`."""
 
 SHORTEST_SECONDS = 0.005
-"""Of a stretch of one value that is taken for a gap."""
+"""Least length of a constant stretch that is taken as a gap."""
 LOUD = 0.01
-"""Share of the peak by which the sound on one side of a gap departs from its value; a gate closes below it."""
+"""Least deviation from a gap's value of the sound beside it, relative to the peak; a noise gate closes below it."""
 COARSE = 0.0005
-"""Share of the peak: where samples are rounded to steps as large, pauses are constant too, and what is taken for a gap
-has sound on both sides."""
+"""Quantization step, relative to the peak, above which pauses are constant too: a gap needs sound on both sides then."""
 STEPS = 8
-"""By how many steps of the samples that sound departs. Those of mu-law and A-law are up to a sixteenth of the value."""
+"""Least deviation of that sound in quantization steps, which in mu-law and A-law are up to a sixteenth of the value."""
 
 CONTINUES_SECONDS = 0.06
-"""From the known samples on, in which a gap follows the autoregressive interpolation, ever less: there it foretells the
-waveform better than a draw does, and joins without a step."""
+"""Distance from the known samples over which a gap fades from the autoregressive interpolation to the draw.
+
+Near the edges the interpolation predicts the waveform better than a draw, and joins without a step.
+"""
 
 Span = tuple[int, int]
 """The first sample and the one after the last."""
@@ -45,10 +46,10 @@ class Inpaint(Repair):
     """Fill gaps.
 
     Args:
-        gaps: (start, end) of each, in seconds, in all channels. Where there are neither gaps nor a mask, they are
-            found: stretches of 5 ms or more of one value, 0 for one, with sound on one side at least.
+        gaps: (start, end) of each, in seconds, in all channels. Without gaps and mask they are detected: constant
+            stretches, for example of zeros, of 5 ms or more with sound on at least one side.
         mask: True where a sample is known, at the recording's rate, for all channels or for each.
-        spans: of each channel, in samples; the survey settles them.
+        spans: gaps of each channel, in samples; `analyze` sets them.
     """
 
     gaps: tuple[tuple[float, float], ...] | None = None
@@ -69,24 +70,24 @@ class Inpaint(Repair):
             raise ParameterError("mask must hold nothing but 0, where a sample is lost, and 1, where it is known")
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Inpaint":
-        finders: list[_Finder] = []
+        detectors: list[_GapDetector] = []
         n_samples = 0
         for block in blocks:
-            finders = finders or [_Finder(sample_rate) for _ in block]
+            detectors = detectors or [_GapDetector(sample_rate) for _ in block]
             n_samples += block.shape[-1]
             if self.gaps is None and self.mask is None:
-                for finder, channel in zip(finders, block, strict=True):
-                    finder.add(channel)
+                for detector, channel in zip(detectors, block, strict=True):
+                    detector.add(channel)
         if self.gaps is not None:
-            spans = [_given(self.gaps, n_samples, sample_rate=sample_rate)] * len(finders)
+            spans = [_spans_of_gaps(self.gaps, n_samples, sample_rate=sample_rate)] * len(detectors)
         elif self.mask is not None:
-            spans = _of_mask(self.mask, n_samples, n_channels=len(finders))
+            spans = _spans_of_mask(self.mask, n_samples, n_channels=len(detectors))
         else:
-            spans = [finder.spans() for finder in finders]
+            spans = [detector.spans() for detector in detectors]
         return replace(self, spans=tuple(tuple(own) for own in spans))
 
     def describe(self, *, sample_rate: int) -> str:
-        """Say how many gaps there are, and how long they are together in the channel that has most."""
+        """Describe the number of gaps and their total length in the channel with the longest."""
         distinct = set().union(*self.spans)
         seconds = max((sum(end - start for start, end in own) for own in self.spans), default=0) / sample_rate
         return f"{len(distinct)} gap{'' if len(distinct) == 1 else 's'}, {seconds:.3g} s"
@@ -142,23 +143,22 @@ def inpaint(
     seed: int = 0,
     on_window: OnWindow | None = None,
 ) -> Recordings:
-    """Fill gaps in a recording; every other sample is returned as it is, to the bit.
+    """Fill gaps; every other sample is returned as it is, to the bit.
 
-    Near its edges a gap is filled as an autoregressive process would go on, and what is drawn in its middle agrees with
-    that.
+    Near its edges a gap follows an autoregressive interpolation, and the draw in its middle agrees with that.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
         audio: one recording or a batch, of any length, rate and number of channels.
         sample_rate: of the audio, in Hz.
-        gaps: (start, end) of each, in seconds. Without gaps and mask, they are found.
-        mask: True where a sample is known, (time,) or (channels, time).
+        gaps: (start, end) of each, in seconds. Without gaps and mask they are detected.
+        mask: True where a sample is known, (time,) or (channels, time), of every recording.
         sampling: settings of the sampling.
-        seed: of the noise; another gives another possible filling.
+        seed: of the noise; another seed gives another possible filling.
         on_window: called after every window.
 
     Raises:
-        ParameterError: if the model cannot, a gap lies outside the recording, or the mask does not fit it.
+        ParameterError: if the model cannot inpaint, a gap lies outside the recording, or the mask does not fit it.
 
     Source: Wang et al. 2023 (DDNM), for the known samples; Janssen et al. 1986, for the edges.
     """
@@ -173,7 +173,7 @@ def inpaint(
 
 
 def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signal:
-    """Return the recording with its gaps interpolated autoregressively."""
+    """Interpolate the gaps autoregressively."""
     filled = [
         interpolate_gaps(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
         for signal, mask in zip(measured, known, strict=True)
@@ -181,8 +181,8 @@ def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signa
     return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)
 
 
-class _Finder:
-    """Find the stretches of one value in a channel that comes in blocks."""
+class _GapDetector:
+    """Detect the constant stretches of a channel, block by block."""
 
     def __init__(self, sample_rate: int) -> None:
         self._least = max(2, round(SHORTEST_SECONDS * sample_rate))
@@ -190,7 +190,7 @@ class _Finder:
         self._last: Tensor | None = None
         self._spans: list[Span] = []
         self._values: list[float] = []
-        # The least and the greatest sample of each stretch of 5 ms, all that is kept of the sound around.
+        # The least and the greatest sample of every 5 ms: all that is kept of the sound around gaps.
         self._extremes: list[Tensor] = []
         self._rest = torch.zeros(0)
         self._step = math.inf
@@ -207,7 +207,7 @@ class _Finder:
         change = joined.diff().abs()
         if bool(change.any()):
             self._step = min(self._step, float(change[change > 0].min()))
-        # Where a value begins that differs from the one before.
+        # Positions of samples that differ from the one before.
         begins = (torch.nonzero(change)[:, 0] + 1 + first).tolist()
         for begin in begins:
             if begin - self._run >= self._least:
@@ -218,29 +218,29 @@ class _Finder:
         self._last = block[-1:]
 
     def spans(self) -> list[Span]:
-        """Return the stretches that are gaps: not at the ends, not the flat tops of clipping, not a gate's silence."""
+        """Return the gaps: not at the ends, not the flat tops of clipping, not the silence of a noise gate."""
         rest = [torch.stack(self._rest.aminmax())[:, None]] if len(self._rest) else []
         lowest, highest = torch.cat([*self._extremes, *rest], dim=-1) if self._extremes else torch.zeros(2, 0)
         peak = max(-float(lowest.min()), float(highest.max())) if len(lowest) else 0.0
         is_coarse = self._step > COARSE * peak
         found = []
         for (start, end), value in zip(self._spans, self._values, strict=True):
-            departures = [
+            deviations = [
                 max(value - float(lowest[side].min()), float(highest[side].max()) - value)
                 for side in (
                     slice(max(0, start // self._least - 1), start // self._least + 1),
                     slice(end // self._least, end // self._least + 2),
                 )
             ]
-            loud = min(departures) if is_coarse else max(departures)
+            loud = min(deviations) if is_coarse else max(deviations)
             is_sound = loud >= max(LOUD * peak, STEPS * self._step, STEPS / 16 * abs(value))
             if start > 0 and abs(value) < (1.0 - LOUD) * peak and is_sound:
                 found.append((start, end))
         return found
 
 
-def _given(gaps: Sequence[tuple[float, float]], n_samples: int, *, sample_rate: int) -> list[Span]:
-    """Return gaps in samples."""
+def _spans_of_gaps(gaps: Sequence[tuple[float, float]], n_samples: int, *, sample_rate: int) -> list[Span]:
+    """Convert gaps to samples."""
     spans = []
     for start, end in gaps:
         first, last = (round(min(time * sample_rate, n_samples)) for time in (start, end))
@@ -252,8 +252,8 @@ def _given(gaps: Sequence[tuple[float, float]], n_samples: int, *, sample_rate: 
     return spans
 
 
-def _of_mask(mask: Tensor, n_samples: int, *, n_channels: int) -> list[list[Span]]:
-    """Return the stretches that are not known."""
+def _spans_of_mask(mask: Tensor, n_samples: int, *, n_channels: int) -> list[list[Span]]:
+    """Return the gaps of each channel."""
     rows = mask.reshape(1, -1) if mask.ndim == 1 else mask
     if rows.ndim != 2 or rows.shape[-1] != n_samples or len(rows) not in (1, n_channels):
         raise ParameterError(

@@ -1,4 +1,4 @@
-"""What was restored, put where samples were lost."""
+"""Seams between known and restored samples."""
 
 import torch
 from jaxtyping import Float
@@ -14,11 +14,10 @@ def splice(
     *,
     sample_rate: int,
 ) -> Float[Tensor, "channels time"]:
-    """Return the recording where it is known and what was restored elsewhere, without a step between them.
+    """Return the recording where it is known and the restored samples elsewhere, without a step between them.
 
-    By what the two differ at a known sample, which the change of the rate leaves of high frequencies, the restored
-    samples beside it are moved, less and less over 2 ms; across a shorter stretch by a straight line from one side to
-    the other.
+    The difference of the two at a known sample, which resampling leaves at high frequencies, is added to the restored
+    samples beside it and fades over 2 ms; across a shorter gap it is interpolated from one side to the other.
 
     Example:
         >>> recording, known = torch.tensor([[1.0, 0.0, 3.0]]), torch.tensor([[1.0, 0.0, 1.0]])
@@ -39,7 +38,7 @@ def splice(
 
 
 def proximity(known: Float[Tensor, "*batch time"], *, sample_rate: int, seconds: float) -> Float[Tensor, "*batch time"]:
-    """Return how near a known sample is: 1 at it and beside it, falling as a raised cosine to 0 at a distance.
+    """Return the proximity of a known sample: 1 at it and beside it, falling as a raised cosine to 0 at a distance.
 
     Args:
         known: 1 where a sample is known, otherwise 0.

@@ -13,7 +13,7 @@ from audiodiff.corruption import LowPassed
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import Conditional, Projection, Sampling
-from audiodiff.tasks.restoration.extension import Extend, above, detect_cutoff, extend, mean_spectrum_db
+from audiodiff.tasks.restoration.extension import Extend, detect_cutoff, extend, mean_spectrum_db
 
 HEARS = [
     *tiny.UNCONDITIONAL,
@@ -175,7 +175,7 @@ def test_the_crossover_passes_all_above_and_nothing_below():
     time = torch.arange(16000.0) / 16000
     for frequency, passes in ((1500.0, False), (1750.0, False), (2000.0, True), (5000.0, True)):
         tone = torch.sin(2.0 * torch.pi * frequency * time)[None]
-        kept = above(tone, 2000.0, sample_rate=16000)[:, 1000:-1000]
+        kept = high_pass(tone, 2000.0, sample_rate=16000)[:, 1000:-1000]
         torch.testing.assert_close(kept, (tone * passes)[:, 1000:-1000], rtol=0, atol=2e-3)
 
 
