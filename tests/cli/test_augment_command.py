@@ -110,7 +110,7 @@ def test_a_folder_without_a_manifest_will_do(plain: Path):
         (["-o", "in"], "--out in holds the recordings"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(labelled: Path, arguments: list[str], named: str):
+def test_wrong_arguments_are_refused_before_anything_is_written(labelled: Path, arguments: list[str], named: str):
     root = _described(Path("in"))
     before = sorted(Path().rglob("*"))
     assert named in refusal(root, "--model", labelled, *arguments)
@@ -137,9 +137,7 @@ def test_no_two_recordings_have_copies_of_one_name(plain: Path):
     assert origins["x_1_copy0.wav"] == "x_1.wav"
 
 
-def test_copies_of_before_are_not_copied_where_they_lie_among_the_recordings(
-    plain: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_old_copies_among_the_recordings_are_not_copied_again(plain: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("a.wav", "deep/b.wav"):
         sounds.write(Path("in") / name, 500)
     monkeypatch.chdir("in")

@@ -93,7 +93,7 @@ def test_without_force_nothing_is_replaced(plain: Path):
         (["--float", "-o", "out.flac"], "--float: out.flac cannot hold 32-bit float samples: give an --out that ends"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(model: Path, arguments: list[str], named: str):
+def test_wrong_arguments_are_refused_before_anything_is_written(model: Path, arguments: list[str], named: str):
     source = sounds.write(Path("in.wav"), 1000)
     assert named in refusal(source, "-o", "out", "--model", model, *arguments)
     assert list(Path().iterdir()) == [source]

@@ -1,19 +1,17 @@
-"""`audiodiff enhance`, `inpaint`, `extend`, `declip`: what goes in, what comes out, what is refused, what is left."""
+"""`audiodiff enhance`, `inpaint`, `extend` and `declip`: inputs, outputs and refusals."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import soundfile
 import sounds
 import tiny
 import torch
-import typer
-from typer.testing import CliRunner
 
-import audiodiff
-from audiodiff.cli import restore as restore_command
+from audiodiff.cli.restore import declip_command, enhance_command, extend_command, inpaint_command
 from audiodiff.io import audio as audio_io
 from audiodiff.tasks.restoration import Sampling
 from audiodiff.tasks.restoration.enhancement import enhance
@@ -24,11 +22,11 @@ HEARS = [
     "network=spectral_restorer",
     "audio.sample_rate=16000",
 ]
-COMMANDS: dict[str, Callable[..., None]] = {
-    "enhance": restore_command.enhance_command,
-    "inpaint": restore_command.inpaint_command,
-    "extend": restore_command.extend_command,
-    "declip": restore_command.declip_command,
+COMMANDS = {
+    "enhance": commands.of(enhance_command),
+    "inpaint": commands.of(inpaint_command),
+    "extend": commands.of(extend_command),
+    "declip": commands.of(declip_command),
 }
 
 
@@ -45,24 +43,12 @@ def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return work
 
 
-def run(command: str, *arguments: str | Path | float):
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(COMMANDS[command])
-    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+def made(command: str, *arguments: object) -> str:
+    return COMMANDS[command][1](*map(str, arguments))
 
 
-def made(command: str, *arguments: str | Path | float) -> str:
-    """Run with success; return what was said."""
-    result = run(command, *arguments)
-    assert result.exit_code == 0, result.exception
-    return result.output
-
-
-def refusal(command: str, *arguments: str | Path | float) -> str:
-    """Run without success; return the reason."""
-    result = run(command, *arguments)
-    assert isinstance(result.exception, audiodiff.errors.AudiodiffError), (result.output, result.exception)
-    return str(result.exception)
+def refusal(command: str, *arguments: object) -> str:
+    return COMMANDS[command][2](*map(str, arguments))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +163,7 @@ def test_gaps_are_filled_and_nothing_else_changes(model: Path):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".wav"])
-def test_a_mask_says_where_samples_are_known(model: Path, suffix: str):
+def test_a_mask_marks_known_samples(model: Path, suffix: str):
     source = sounds.write(Path("in.wav"), 4000, sample_rate=16000)
     known = torch.ones(1, 4000)
     known[:, 1000:1500] = 0.0
@@ -209,9 +195,7 @@ def louder(*arguments, on_window: Callable[[bool], None], **options) -> Iterator
     yield from (2.0 * block for block in arguments[1])
 
 
-def test_what_fills_a_gap_stays_within_full_scale_so_that_the_rest_keeps_its_level(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_filled_gaps_are_clipped_so_that_the_rest_keeps_its_level(model: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("audiodiff.tasks.restoration.files.restore_blocks", louder)
     source = sounds.write(Path("in.wav"), 4000, sample_rate=16000, peak=0.8)
     assert "scaled" not in made("inpaint", source, "--gap", "0.1:0.2", "--model", model)
@@ -220,7 +204,7 @@ def test_what_fills_a_gap_stays_within_full_scale_so_that_the_rest_keeps_its_lev
 
 
 @pytest.mark.parametrize("command", ["enhance", "extend", "declip"])
-def test_what_passes_full_scale_is_scaled_down_and_said_to_be(
+def test_results_above_full_scale_are_scaled_down_with_a_message(
     model: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ):
     monkeypatch.setattr("audiodiff.tasks.restoration.files.restore_blocks", louder)
@@ -273,7 +257,7 @@ def test_clipping_is_found_and_what_was_not_clipped_stays(model: Path):
         ("declip", ["--threshold", "0"], "threshold=0.0 must be"),
     ],
 )
-def test_what_does_not_fit_is_named_before_anything_is_made(model: Path, command: str, arguments, reason: str):
+def test_wrong_arguments_are_refused_before_anything_is_computed(model: Path, command: str, arguments, reason: str):
     source = sounds.write(Path("in.wav"), 4000, sample_rate=16000)
     sounds.write(Path("in/short.wav"), 100, sample_rate=16000)
     Path("empty.npy").touch()
@@ -297,7 +281,7 @@ def test_unsuitable_posteriors_are_refused_before_the_model_is_loaded():
         ("a.wav", 300000, 1, "b.ogg", "at most 192000 Hz"),
     ],
 )
-def test_what_a_format_cannot_hold_is_said_before_anything_is_read(
+def test_unsuitable_formats_are_refused_before_anything_is_read(
     model: Path, monkeypatch: pytest.MonkeyPatch, name, sample_rate, n_channels, out, reason
 ):
     monkeypatch.setattr("audiodiff.tasks.restoration.files.analyze", None)
@@ -305,9 +289,7 @@ def test_what_a_format_cannot_hold_is_said_before_anything_is_read(
     assert reason in refusal("enhance", name, "-o", out, "--model", model)
 
 
-def test_floats_that_a_format_cannot_hold_are_refused_by_the_option_before_anything_is_read(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_float_samples_of_other_formats_are_refused_before_reading(model: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("audiodiff.tasks.restoration.files.analyze", None)
     sounds.write(Path("in/a.wav"), 2000)
     sounds.write(Path("in/b.flac"), 2000)
@@ -345,4 +327,4 @@ def test_results_inside_the_input_folder_are_no_inputs_the_next_time(model: Path
 
 def test_the_help_has_examples():
     for name in COMMANDS:
-        assert f"audiodiff {name} " in run(name, "--help").output
+        assert f"audiodiff {name} " in made(name, "--help")

@@ -35,7 +35,7 @@ def test_floating_point_becomes_float32_of_the_same_values(dtype: torch.dtype, r
         (torch.tensor([[1e300]], dtype=torch.float64), "NaN or infinite"),
     ],
 )
-def test_what_is_no_recording_is_refused(audio: object, message: str):
+def test_invalid_recordings_are_refused(audio: object, message: str):
     with pytest.raises(ParameterError, match=message):
         checked_recording(audio, sample_rate=16000)
 
@@ -49,6 +49,6 @@ def test_missing_axes_are_added_and_removed(shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("rate", [0, -1, 7, 10**9, 16000.5, 16000.0, "16000", None, True])
-def test_what_is_no_rate_is_refused_by_name(rate: object):
+def test_invalid_rates_are_refused_by_name(rate: object):
     with pytest.raises(ParameterError, match="sample_rate="):
         checked_recording(torch.zeros(1, 9), sample_rate=rate)

@@ -27,7 +27,7 @@ SHORTEST_SECONDS = 0.005
 LOUD = 0.01
 """Least deviation from a gap's value of the sound beside it, relative to the peak; a noise gate closes below it."""
 COARSE = 0.0005
-"""Quantization step, relative to the peak, above which pauses are constant too: a gap needs sound on both sides then."""
+"""Quantization step, relative to the peak, above which pauses are constant too: a gap then needs sound at both ends."""
 STEPS = 8
 """Least deviation of that sound in quantization steps, which in mu-law and A-law are up to a sixteenth of the value."""
 

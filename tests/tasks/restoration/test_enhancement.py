@@ -89,9 +89,9 @@ def test_more_steps_draw_from_the_posterior(model: Synthesizer):
     rest = (drawn - KEPT * y).double()
     n = rest.shape[-1]
     # Each channel has the same noise and its own y. Five standard errors, and half a percent for the solver.
-    for own, told in zip(rest, y.double(), strict=True):
+    for own, noisy_one in zip(rest, y.double(), strict=True):
         assert float(own.square().mean()) == pytest.approx(LEFT, rel=5 * math.sqrt(2 / n) + 0.005)
-        assert abs(float((own * told).mean())) < 5 * math.sqrt(LEFT * (SPEECH + NOISE) / n)
+        assert abs(float((own * noisy_one).mean())) < 5 * math.sqrt(LEFT * (SPEECH + NOISE) / n)
 
 
 @pytest.mark.parametrize("start", [0.02, 0.2])
@@ -103,9 +103,9 @@ def test_a_start_from_noisy_speech_is_the_flow_from_there(model: Synthesizer, st
     rest = (drawn - KEPT * y - shrink * (1.0 - KEPT) * y).double()
     n = rest.shape[-1]
     variance = (shrink * start) ** 2
-    for own, told in zip(rest, y.double(), strict=True):
+    for own, noisy_one in zip(rest, y.double(), strict=True):
         assert float(own.square().mean()) == pytest.approx(variance, rel=5 * math.sqrt(2 / n) + 0.005)
-        assert abs(float((own * told).mean())) < 5 * math.sqrt(variance * (SPEECH + NOISE) / n) + 1e-3 * SPEECH
+        assert abs(float((own * noisy_one).mean())) < 5 * math.sqrt(variance * (SPEECH + NOISE) / n) + 1e-3 * SPEECH
 
 
 @pytest.mark.parametrize("factor", [2.0**-9, 0.5, 64.0])
@@ -133,7 +133,7 @@ def test_posteriors_that_need_known_samples_are_refused(model: Synthesizer):
 
 
 class SpeechNetwork(Network):
-    """The ideal network of white speech alone, whatever it is told."""
+    """The ideal network of white speech alone, whatever its condition."""
 
     receptive_field = ReceptiveField(0, 0)
 
@@ -150,7 +150,7 @@ class SpeechNetwork(Network):
         return SPEECH / (SPEECH + pad_dims_like(sigma, x) ** 2) * x
 
 
-def test_without_being_told_it_is_the_wiener_filter_of_the_noise_that_is_known(model: Synthesizer):
+def test_denoising_of_white_speech_is_the_wiener_filter_of_known_noise(model: Synthesizer):
     """The speech stops now and then, and the noise, of two levels by frequency, does not."""
     model.denoiser.network = SpeechNetwork()
     n_samples = 8 * RATE
@@ -186,7 +186,7 @@ def test_the_spectrum_of_steady_noise_is_found(colour):
 
 
 @pytest.mark.parametrize("snr", [0.5, 2.0, 30.0])
-def test_speech_for_half_of_the_time_raises_the_spectrum_that_is_found_as_its_quantile_says(snr):
+def test_speech_raises_the_noise_spectrum_as_the_quantile_predicts(snr):
     """Powers are exponential: of noise alone for one half of the frames, of the sum for the other."""
     generator = torch.Generator().manual_seed(3)
     speech, noise = torch.randn(2, 1, 1, 60 * RATE, generator=generator)

@@ -196,6 +196,6 @@ def test_training_damage_is_recognised():
         (lambda: settled(Extend(5000.0), sound(rate=8000), rate=8000), "at most half of the sample rate"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(call, message):
+def test_wrong_arguments_are_refused_by_name(call, message):
     with pytest.raises(ParameterError, match=message):
         call()

@@ -32,7 +32,7 @@ def settled(repair: Inpaint, audio: Tensor, *, block: int = 1000, rate: int = RA
 
 @pytest.mark.parametrize("value", [0.0, 0.03])
 @pytest.mark.parametrize("block", [37, 160, 1000, 8000])
-def test_stretches_of_one_value_are_found_to_the_sample_however_the_recording_comes(value, block):
+def test_constant_stretches_are_detected_to_the_sample_in_any_blocks(value, block):
     audio = speech(2)
     audio[0, 1000:1160] = value
     audio[0, 3000:3040] = value
@@ -42,7 +42,7 @@ def test_stretches_of_one_value_are_found_to_the_sample_however_the_recording_co
     assert repair.describe(sample_rate=RATE) == "3 gaps, 0.25 s"
 
 
-def test_what_is_no_gap_is_not_found():
+def test_other_constant_stretches_are_not_gaps():
     audio = speech()
     audio[:, :400] = 0.0  # the file begins and ends late
     audio[:, -400:] = 0.0
@@ -154,6 +154,6 @@ def test_what_is_inserted_meets_its_neighbours():
         (lambda: settled(Inpaint(mask=torch.ones(10)), speech()), r"mask has the shape \(10,\)"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(call, message):
+def test_wrong_arguments_are_refused_by_name(call, message):
     with pytest.raises(ParameterError, match=message):
         call()

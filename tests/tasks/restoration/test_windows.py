@@ -96,7 +96,7 @@ def filled(audio: Tensor, repair: Repair, *, sample_rate: int = RATE, seed: int 
     return restore(white(), audio, sample_rate=sample_rate, repair=repair, sampling=PROJECTION, seed=seed)
 
 
-def test_windows_give_what_the_whole_gives_where_samples_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch):
+def test_windows_equal_the_whole_where_samples_are_independent(monkeypatch: pytest.MonkeyPatch):
     seconds = 3 * CORE_SECONDS + 1
     audio = tones(seconds * RATE, sample_rate=RATE, n_channels=2)
     core = CORE_SECONDS * RATE
@@ -125,7 +125,7 @@ def test_results_at_another_rate_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("own_rate", [2000, 3000])
-def test_what_is_known_stays_to_the_bit_and_what_is_lost_does_not(own_rate: int):
+def test_known_samples_stay_to_the_bit_and_lost_ones_do_not(own_rate: int):
     core = CORE_SECONDS * own_rate
     audio = tones(2 * core + 77, sample_rate=own_rate, n_channels=2)
     holes = Holes(((500, 600), (core - 40, core + 40)))
@@ -275,7 +275,7 @@ def test_the_seed_chooses_what_is_drawn():
     assert not torch.equal(filled(audio, holes, seed=1), filled(audio, holes, seed=2))
 
 
-def test_what_is_drawn_has_the_law_of_the_model():
+def test_draws_have_the_law_of_the_model():
     audio, holes = tones(10 * RATE, sample_rate=RATE), Holes(((RATE, 9 * RATE),))
     drawn = restore(
         white(), audio, sample_rate=RATE, repair=holes, sampling=Sampling(posterior=Projection(), steps=50)
@@ -318,7 +318,7 @@ def test_a_level_is_measured_as_of_the_whole(n_samples: int, n_block: int):
 
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(44100, 16000), (16000, 44100), (8000, 16000), (48000, 16000)])
-def test_what_is_known_after_resampling_is_what_no_lost_sample_reaches_with_the_main_lobe(from_rate: int, to_rate: int):
+def test_resampled_samples_are_known_outside_the_main_lobes_of_lost_ones(from_rate: int, to_rate: int):
     for lost in (0, 71, 150, 299):
         pulse = torch.zeros(1, 300, dtype=torch.float64)
         pulse[0, lost] = 1.0

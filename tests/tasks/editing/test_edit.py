@@ -62,18 +62,18 @@ def test_the_full_strength_is_the_samplers_own_grid():
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.6, 1.0])
-def test_levels_begin_at_one_place_and_only_those_of_an_inversion_stay_above_zero(strength: float):
-    sigmas, ladder = edit_sigmas(_flow(16), strength=strength), inversion_sigmas(_flow(16), strength=strength)
-    for each in (sigmas, ladder):
+def test_both_grids_start_at_one_level_and_only_edit_sigmas_end_at_zero(strength: float):
+    sigmas, inverting = edit_sigmas(_flow(16), strength=strength), inversion_sigmas(_flow(16), strength=strength)
+    for each in (sigmas, inverting):
         assert len(each) == 17
         assert bool((each.diff() < 0).all())
-    assert float(sigmas[0]) == pytest.approx(float(ladder[0]), rel=1e-12)
+    assert float(sigmas[0]) == pytest.approx(float(inverting[0]), rel=1e-12)
     assert float(sigmas[-1]) == 0.0
     # The least level of 1024 steps of a clock that ends at t = 0.999.
-    assert float(ladder[-1]) == pytest.approx(0.999 / 1024, rel=1e-3)
+    assert float(inverting[-1]) == pytest.approx(0.999 / 1024, rel=1e-3)
 
 
-def test_sdedit_of_a_gaussian_is_shrunk_towards_its_mean_as_the_flow_has_it():
+def test_sdedit_of_a_gaussian_equals_its_flow_from_the_noised_signal():
     sigmas = edit_sigmas(_flow(256), strength=0.6)
     noise = noise_of(3, [0, 1])
     made = sdedit(TARGET.denoise, SIGNALS, sigmas, solver=heun, noise=noise)
@@ -85,8 +85,8 @@ def test_sdedit_of_a_gaussian_is_shrunk_towards_its_mean_as_the_flow_has_it():
 def test_inversion_under_one_law_comes_back_with_order_two(strength: float):
     errors = []
     for n_steps in (32, 64, 128):
-        ladder = inversion_sigmas(_flow(n_steps), strength=strength)
-        back = inversion(SOURCE.denoise, SOURCE.denoise, SIGNALS, ladder, process=Flow())
+        inverting = inversion_sigmas(_flow(n_steps), strength=strength)
+        back = inversion(SOURCE.denoise, SOURCE.denoise, SIGNALS, inverting, process=Flow())
         errors.append(float((back - SIGNALS).abs().max()))
     assert errors[-1] < 1e-3
     orders = [math.log2(before / after) for before, after in pairwise(errors)]
@@ -94,7 +94,7 @@ def test_inversion_under_one_law_comes_back_with_order_two(strength: float):
     assert all(order > 1.8 for order in orders), (errors, orders)
 
 
-def test_inversion_from_a_high_level_is_the_optimal_transport_between_gaussians():
+def test_inversion_from_a_high_level_is_optimal_transport_of_gaussians():
     made = inversion(
         SOURCE.denoise, TARGET.denoise, SIGNALS, inversion_sigmas(_flow(256), strength=1.0), process=flow_of(_flow(256))
     )
@@ -104,10 +104,10 @@ def test_inversion_from_a_high_level_is_the_optimal_transport_between_gaussians(
 
 
 def test_inversion_to_a_part_of_the_way_is_the_two_flows_in_closed_form():
-    ladder = inversion_sigmas(_flow(256), strength=0.5)
-    high, low = float(ladder[0]), float(ladder[-1])
+    inverting = inversion_sigmas(_flow(256), strength=0.5)
+    high, low = float(inverting[0]), float(inverting[-1])
     expected = TARGET.flow(SOURCE.flow(SIGNALS, low, high), high, low)
-    made = inversion(SOURCE.denoise, TARGET.denoise, SIGNALS, ladder, process=Flow())
+    made = inversion(SOURCE.denoise, TARGET.denoise, SIGNALS, inverting, process=Flow())
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
 
 
@@ -142,7 +142,7 @@ def test_strength_zero_of_waveforms_is_the_recording(waves: Synthesizer):
     torch.testing.assert_close(edit(waves, audio, sample_rate=RATE, strength=0.0), audio, rtol=0, atol=1e-6)
 
 
-def test_strength_zero_of_mels_is_the_mel_made_sound_again(mels: Synthesizer):
+def test_strength_zero_of_mels_inverts_the_mel_of_the_recording(mels: Synthesizer):
     audio = _recording(256 * 20)
     made = edit(mels, audio, sample_rate=RATE, strength=0.0)
     noise = noise_of(0, [0])(audio, -1)
@@ -178,7 +178,7 @@ def test_the_noise_of_an_edit_has_the_level_of_its_strength(waves: Synthesizer, 
     torch.testing.assert_close(added / sigma, noise_of(0, [0])(audio, 0), rtol=0, atol=1e-4)
 
 
-def test_labels_that_are_not_to_change_stay_as_they_are(mels: Synthesizer):
+def test_labels_without_a_new_value_stay(mels: Synthesizer):
     audio = _recording()
     both = edit(mels, audio, sample_rate=RATE, labels={"digit": "a", "speaker": "bob"}, strength=0.5)
     kept = edit(
@@ -193,7 +193,7 @@ def test_labels_that_are_not_to_change_stay_as_they_are(mels: Synthesizer):
     assert not torch.equal(both, edit(mels, audio, sample_rate=RATE, labels={"speaker": "bob"}, strength=0.5))
 
 
-def test_inversion_is_the_flow_up_under_the_source_and_down_under_the_target(mels: Synthesizer):
+def test_inversion_follows_the_flow_up_by_the_source_and_down_by_the_target(mels: Synthesizer):
     audio = _recording(256 * 16)
     source, target = {"digit": "a"}, {"digit": "b"}
     how = {"sample_rate": RATE, "strength": 0.5, "algorithm": "inversion", "steps": 4}
@@ -203,9 +203,9 @@ def test_inversion_is_the_flow_up_under_the_source_and_down_under_the_target(mel
     with torch.no_grad():
         x0 = mels.representation.encode(audio)
         sampler = replace(mels.sampler, n_steps=4)
-        ladder = inversion_sigmas(sampler, strength=0.5)
-        latent = midpoint(bound[0], x0, ladder.flip(0), process=flow_of(sampler))
-        signal = midpoint(bound[1], latent, ladder, process=flow_of(sampler))
+        inverting = inversion_sigmas(sampler, strength=0.5)
+        latent = midpoint(bound[0], x0, inverting.flip(0), process=flow_of(sampler))
+        signal = midpoint(bound[1], latent, inverting, process=flow_of(sampler))
     expected = editing.Rendering(
         mels.parts,
         sampler=mels.sampler,
@@ -239,14 +239,14 @@ def test_equal_channels_stay_equal_and_recordings_differ(waves: Synthesizer):
     assert not torch.equal(made[0], made[1])
 
 
-def test_a_recording_is_edited_alike_whatever_is_beside_it(waves: Synthesizer):
+def test_an_edit_does_not_depend_on_other_recordings_of_the_batch(waves: Synthesizer):
     audio = torch.cat([_recording(), 0.5 * _recording().flip(-1)])
     both = edit(waves, audio, sample_rate=RATE, seed=2)
     alone = edit(waves, audio[1:], sample_rate=RATE, seed=2, items=[1])
     assert torch.equal(both[1:], alone)
 
 
-def test_windows_fade_into_each_other_and_leave_no_trace_where_nothing_changes(
+def test_fades_between_windows_leave_no_trace_where_nothing_changes(
     waves: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(editing, "WINDOW_SECONDS", 0.1)
@@ -255,9 +255,7 @@ def test_windows_fade_into_each_other_and_leave_no_trace_where_nothing_changes(
     torch.testing.assert_close(edit(waves, audio, sample_rate=RATE, strength=0.0), audio, rtol=0, atol=1e-6)
 
 
-def test_windows_are_the_whole_but_for_what_reaches_over_their_ends(
-    waves: Synthesizer, monkeypatch: pytest.MonkeyPatch
-):
+def test_windows_equal_the_whole_except_within_reach_of_their_ends(waves: Synthesizer, monkeypatch: pytest.MonkeyPatch):
     audio = _recording(12000)
     whole = edit(waves, audio, sample_rate=RATE, strength=0.5, steps=2)
     monkeypatch.setattr(editing, "WINDOW_SECONDS", 0.2)
@@ -323,7 +321,7 @@ def test_progress_counts_every_step_once(mels: Synthesizer):
         ({"sample_rate": 8}, "8"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(mels: Synthesizer, options: dict[str, object], named: str):
+def test_wrong_arguments_are_refused_by_name(mels: Synthesizer, options: dict[str, object], named: str):
     with pytest.raises(ParameterError, match=named):
         edit(mels, _recording(), **{"sample_rate": RATE, **options})  # pyright: ignore[reportArgumentType]
 

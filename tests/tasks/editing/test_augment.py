@@ -32,7 +32,7 @@ def _batch(n: int, n_samples: int = 600) -> torch.Tensor:
     return torch.stack([sounds.tones(n_samples, sample_rate=RATE) * (0.5 + k / (2 * n)) for k in range(n)])
 
 
-def test_a_copy_is_an_edit_and_depends_neither_on_the_others_nor_on_their_number(waves: Synthesizer):
+def test_a_copy_is_an_edit_and_does_not_depend_on_other_copies(waves: Synthesizer):
     audio = _batch(2)
     few = augment(waves, audio, sample_rate=RATE, n=2, strength=0.5, seed=3)
     many = augment(waves, audio, sample_rate=RATE, n=4, strength=0.5, seed=3)
@@ -49,7 +49,7 @@ def test_copies_of_strength_zero_are_the_recording(waves: Synthesizer):
     torch.testing.assert_close(copies, audio[:, None].expand_as(copies), rtol=0, atol=1e-6)
 
 
-def test_each_recording_is_told_its_own_labels(labelled: Synthesizer):
+def test_each_recording_uses_its_own_labels(labelled: Synthesizer):
     audio = _batch(2)
     rows = [{"digit": "a"}, {"digit": "b"}]
     copies = augment(labelled, audio, sample_rate=RATE, n=2, labels=rows, strength=0.9)
@@ -84,7 +84,7 @@ def test_the_transform_is_a_function_of_its_generator(waves: Synthesizer):
     assert not torch.equal(transform(audio), transform(audio))
 
 
-def test_the_transform_keeps_its_argument_the_shape_and_what_it_does_not_choose(waves: Synthesizer):
+def test_the_transform_keeps_its_argument_and_recordings_not_chosen(waves: Synthesizer):
     audio = _batch(6)
     before = audio.clone()
     made = _transform(waves, seed=4)(audio)
@@ -94,17 +94,17 @@ def test_the_transform_keeps_its_argument_the_shape_and_what_it_does_not_choose(
     assert 0 < int(kept.sum()) < 6
 
 
-def test_the_transform_rests_in_evaluation_and_at_probability_zero(waves: Synthesizer):
+def test_the_transform_does_nothing_in_evaluation_or_at_probability_zero(waves: Synthesizer):
     audio = _batch(3)
     assert torch.equal(_transform(waves, p=1.0).eval()(audio), audio)
     assert torch.equal(_transform(waves, p=0.0)(audio), audio)
 
 
-def test_the_transform_tells_labels_and_leaves_no_graph(labelled: Synthesizer):
+def test_the_transform_uses_labels_and_leaves_no_graph(labelled: Synthesizer):
     audio = _batch(2)
-    told, other = (_transform(labelled, p=1.0)(audio, {"digit": value}) for value in "ab")
-    assert not torch.equal(told, other)
-    assert not told.requires_grad
+    labelled_result, other = (_transform(labelled, p=1.0)(audio, {"digit": value}) for value in "ab")
+    assert not torch.equal(labelled_result, other)
+    assert not labelled_result.requires_grad
 
 
 @pytest.mark.parametrize(("options", "named"), [({"n": 0}, "n=0"), ({"n": 1, "strength": 2.0}, "strength=2")])

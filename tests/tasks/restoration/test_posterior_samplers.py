@@ -275,7 +275,7 @@ def sound(n: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("posterior", FOR_LOSS.values(), ids=FOR_LOSS)
-def test_a_model_returns_what_is_all_known_to_the_bit(posterior):
+def test_a_fully_known_recording_is_returned_to_the_bit(posterior):
     audio = sound()
     problem = Problem(audio, torch.ones_like(audio), Mask(torch.ones_like(audio)))
     model = synthesizer(HEARS)
