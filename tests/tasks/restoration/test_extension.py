@@ -13,7 +13,7 @@ from audiodiff.corruption import LowPassed
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import Conditional, Projection, Sampling
-from audiodiff.tasks.restoration.extension import Extend, detect_cutoff, extend, mean_spectrum_db
+from audiodiff.tasks.restoration.extension import Extend, detect_cutoff, extend, high_pass, mean_spectrum_db
 
 HEARS = [
     *tiny.UNCONDITIONAL,
