@@ -13,6 +13,7 @@ import torch
 
 from audiodiff.cli.restore import declip_command, enhance_command, extend_command, inpaint_command
 from audiodiff.io import audio as audio_io
+from audiodiff.models import checkpoint
 from audiodiff.tasks.restoration import Sampling
 from audiodiff.tasks.restoration.enhancement import enhance
 
@@ -77,7 +78,7 @@ def test_a_result_has_the_form_of_its_input(model: Path, name, sample_rate, n_ch
 def test_the_command_gives_what_the_function_gives(model: Path):
     source = sounds.write(Path("in.wav"), 30000, n_channels=2, peak=1.7)
     made("enhance", source, "-o", "out.wav", "--model", model, "--steps", 2, "--seed", 5)
-    loaded, audio = audiodiff.load(model), audio_io.read(source)[0]
+    loaded, audio = checkpoint.load(model), audio_io.read(source)[0]
     expected = enhance(loaded, audio, sample_rate=22050, sampling=Sampling(steps=2), seed=5)
     assert torch.equal(audio_io.read("out.wav")[0], expected)
 
