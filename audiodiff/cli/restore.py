@@ -14,6 +14,7 @@ from torch import Tensor
 from audiodiff.cli.options import Device, Float, Force, Model, Out, Recordings
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
+from audiodiff.io.console import say, stage_progress
 from audiodiff.io.jobs import Job, plan_jobs
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
@@ -103,7 +104,7 @@ def enhance_command(
     """
     sampling = _sampling(ENHANCING, FOR_NOISE, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    restore_files(loaded, jobs, Restoring(Enhance(), sampling, seed, float_))
+    _restore(loaded, jobs, Restoring(Enhance(), sampling, seed, float_))
 
 
 def inpaint_command(
@@ -150,7 +151,7 @@ def inpaint_command(
     repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
     sampling = _sampling(INPAINTING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    restore_files(loaded, jobs, Restoring(repair, sampling, seed, float_, limits=True))
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_, limits=True))
 
 
 def extend_command(
@@ -186,7 +187,7 @@ def extend_command(
     """
     sampling = _sampling(EXTENDING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    restore_files(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
+    _restore(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
 
 
 def declip_command(
@@ -223,7 +224,7 @@ def declip_command(
     repair = Declip(threshold)
     sampling = _sampling(DECLIPPING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    restore_files(loaded, jobs, Restoring(repair, sampling, seed, float_))
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_))
 
 
 def _sampling(
@@ -245,6 +246,17 @@ def _prepared(
     """Plan the outputs and load the model."""
     jobs = plan_jobs(inputs, out=out, force=force, new_suffix=None)
     return jobs, check_model(checkpoint.load(model, device=device_named(device)), posterior=sampling.posterior)
+
+
+def _restore(model: Synthesizer, jobs: Sequence[Job], restoring: Restoring) -> None:
+    lines: list[str] = []
+    try:
+        with stage_progress() as on_progress:
+            lines.extend(restore_files(model, jobs, restoring, on_progress=on_progress))
+    finally:
+        # After the bar is gone; and for every file that was written, whatever ended the work.
+        for line in lines:
+            say(line)
 
 
 def _gap(text: str) -> tuple[float, float]:
