@@ -20,7 +20,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.audio_io": "audiodiff.io.audio",
     "audiodiff.augment_command": "audiodiff.cli.augment",
     "audiodiff.augmentation": "audiodiff.tasks.editing.augment",
-    "audiodiff.checked_audio": "audiodiff.models.checked_audio",
+    "audiodiff.checked_audio": "audiodiff.models.validation",
     "audiodiff.checkpoint": "audiodiff.models.checkpoint",
     "audiodiff.classifier": "audiodiff.models.classifier",
     "audiodiff.classifier_training": "audiodiff.training.classifier",

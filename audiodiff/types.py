@@ -21,6 +21,9 @@ Sigma: TypeAlias = Float[Tensor, "batch"]
 Mel: TypeAlias = Float[Tensor, "batch n_mels frames"]
 """A mel spectrogram in the compressed scale of its dialect."""
 
+Mels: TypeAlias = Float[Tensor, "... n_mels frames"]
+"""Mel spectrograms as functions take them from users: (n_mels, frames) or (batch, n_mels, frames)."""
+
 Spectrum: TypeAlias = Complex[Tensor, "*batch bins frames"]
 """A one-sided short-time Fourier transform."""
 

@@ -37,8 +37,8 @@ from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelValue
-from audiodiff.models.checked_audio import checked_recording
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.validation import checked_recording
 from audiodiff.types import Denoise, Sigma, Signal, Waveform
 
 Measure = Literal["flow", "bound"]

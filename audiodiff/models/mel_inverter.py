@@ -17,7 +17,7 @@ from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import Labels, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import Mel, ReceptiveField, Waveform
+from audiodiff.types import Mel, Mels, ReceptiveField, Waveform
 
 
 @dataclass(frozen=True)
@@ -104,36 +104,37 @@ class MelInverter(Vocoder):
     @torch.no_grad()
     def generate(
         self,
-        mel: Mel,
+        mel: Mels,
         *,
         n_samples: int | None = None,
         iterations: int | None = None,
         seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Waveform:
+    ) -> Float[Tensor, "... time"]:
         """Make audio whose mel spectrogram is the given one.
 
         Args:
-            mel: in the compressed scale of the dialect.
+            mel: (batch, n_mels, frames), or (n_mels, frames) of one sound, in the compressed scale of the dialect.
             n_samples: length of the result; None is what the frames cover.
             iterations: of the inversion; None is the model's own number.
             seed: of the noise that the inversion starts from.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each iteration.
 
-        Returns: audio (batch, 1, n_samples), not limited to [-1, 1].
+        Returns: audio (batch, 1, n_samples), or (1, n_samples) of one sound, not limited to [-1, 1].
 
         Raises:
             ParameterError: if an argument cannot be.
             MelError: if the mel breaks the contract of the dialect.
         """
-        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
+        mels = checked_mel(mel, dialect=self.dialect).to(self.device)
         length = checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
         made = self.generate_chunks(
-            [mel], batch=len(mel), n_samples=length, iterations=iterations, seed=seed, items=items, on_step=on_step
+            [mels], batch=len(mels), n_samples=length, iterations=iterations, seed=seed, items=items, on_step=on_step
         )
-        return join_chunks(made, n_samples=length)
+        audio = join_chunks(made, n_samples=length)
+        return audio if mel.ndim == 3 else audio[0]
 
     def generate_chunks(
         self,

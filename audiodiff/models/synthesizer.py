@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ from audiodiff.models.validation import (
 )
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.models.window_sampler import Guidance, Parts, Rendering, plan_of, prefix_mask
-from audiodiff.types import Mel, Signal, Waveform
+from audiodiff.types import Mel, Mels, Signal, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
@@ -156,7 +156,7 @@ class Synthesizer(Vocoder):
     @torch.no_grad()
     def generate(
         self,
-        mel: Mel | None = None,
+        mel: Mels | None = None,
         *,
         labels: Labels | None = None,
         batch: int | None = None,
@@ -172,54 +172,55 @@ class Synthesizer(Vocoder):
         seed: Seed = 0,
         items: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Waveform:
+    ) -> Float[Tensor, "... time"]:
         """Make audio from a mel spectrogram, from labels, or from nothing.
 
         Args:
-            mel: in the compressed scale of the dialect; needed by, and only by, a model that is conditioned on it.
+            mel: (batch, n_mels, frames), or (n_mels, frames) of one sound, in the compressed scale of the dialect;
+                needed by, and only by, a model that is conditioned on it.
             labels: of a model that knows some: one mapping for all results, {"digit": "7"}, or one for each. A label
                 that is left out may be any; {"digit": {"3": 0.5, "7": 0.5}} lies between two.
             batch: number of results without a mel; as many as there are labels, or 1, where None.
             seconds: length of each without a mel; where None, a draw from the durations in training where the model
                 knows them, otherwise 1.
             n_samples: the length in samples instead.
-            steps: of the sampler; None is the checkpoint's default.
+            steps: as in `SamplingOptions`, and so are solver, grid, guide, guidance and guidance_interval.
             iterations: of the mel constraint at the end, 0 for none; None is the checkpoint's default.
-            solver: another solver than the checkpoint's, or its name as in `audiodiff.diffusion.solvers`.
-            grid: another grid than the checkpoint's, which must not start above it, or its name as in
-                `audiodiff.diffusion.grid.GRIDS`, which is cut to the checkpoint's noise levels.
-            guide: a weaker model of the same kind, an earlier checkpoint for one, to be guided away from.
-            guidance: scale of the guidance, by the guide or, without one, by the null condition; 1 is none.
-            guidance_interval: (lo, hi), the noise levels lo < sigma <= hi that are guided; None is all.
+            solver: see steps.
+            grid: see steps.
+            guide: see steps.
+            guidance: see steps.
+            guidance_interval: see steps.
             seed: of the sampling noise: a number, or a `SeedBlend`, a place between two.
             items: number of each example, which keys its noise, so that it does not depend on the batch.
             on_step: called as (done, of all) after each step of the sampler and each iteration.
 
-        Returns: audio (batch, channels, n_samples), not limited to [-1, 1]; results of different lengths end in zeros.
+        Returns: audio (batch, channels, n_samples), or (channels, n_samples) for a mel of one sound, not limited to
+            [-1, 1]; results of different lengths end in zeros.
 
         Raises:
             ParameterError: if an argument has no meaning for this model or cannot be.
-            MelError: if the mel breaks its contract.
+            MelError: if the mel breaks the contract of the dialect.
         """
         lengths: int | Sequence[int]
         if self.needs_mel:
-            mel, lengths = self._checked_mel(mel, batch=batch, seconds=seconds, n_samples=n_samples)
-            n_examples = len(mel)
-            told = checked_labels(labels, batch=n_examples, known=self.labels)
+            mels, lengths = self._checked_mel(mel, batch=batch, seconds=seconds, n_samples=n_samples)
+            n_examples = len(mels)
+            rows = checked_labels(labels, batch=n_examples, known=self.labels)
         elif mel is not None:
             raise ParameterError("mel is given, and this model takes none: it generates from nothing, or from labels")
         else:
             if batch is not None:
                 check_whole(batch, name="batch", least=1)
-            told = checked_labels(labels, batch=batch, known=self.labels)
-            n_examples = len(told)
+            mels, rows = None, checked_labels(labels, batch=batch, known=self.labels)
+            n_examples = len(rows)
             if seconds is None and n_samples is None:
-                lengths = self.lengths(told, seed=seed, items=items)
+                lengths = self.lengths(rows, seed=seed, items=items)
             else:
                 lengths = checked_length(n_samples, seconds=seconds, sample_rate=self.sample_rate)
         made = self.generate_chunks(
-            None if mel is None else [mel],
-            labels=told,
+            None if mels is None else [mels],
+            labels=rows,
             batch=n_examples,
             n_samples=lengths,
             iterations=iterations,
@@ -228,7 +229,8 @@ class Synthesizer(Vocoder):
             items=items,
             on_step=on_step,
         )
-        return join_chunks(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
+        audio = join_chunks(made, n_samples=lengths if isinstance(lengths, int) else max(lengths))
+        return audio if mel is None or mel.ndim == 3 else audio[0]
 
     def lengths(
         self, labels: Sequence[Mapping[str, LabelValue]], *, seed: Seed = 0, items: Sequence[int] | None = None
@@ -439,7 +441,7 @@ class Synthesizer(Vocoder):
         )
 
     def _checked_mel(
-        self, mel: Mel | None, *, batch: int | None, seconds: float | None, n_samples: int | None
+        self, mel: Mels | None, *, batch: int | None, seconds: float | None, n_samples: int | None
     ) -> tuple[Mel, int]:
         """Return the checked mel, and its length in samples."""
         if mel is None or self.dialect is None:
@@ -447,8 +449,8 @@ class Synthesizer(Vocoder):
         for name, value in (("batch", batch), ("seconds", seconds)):
             if value is not None:
                 raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
-        mel = checked_mel(mel, dialect=self.dialect).to(self.device)
-        return mel, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
+        mels = checked_mel(mel, dialect=self.dialect).to(self.device)
+        return mels, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
 
     @torch.no_grad()
     def _resolve(self, options: SamplingOptions) -> tuple[Sampler, float]:

@@ -4,8 +4,10 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.diffusion.grid import GRIDS, Grid, grid_named
@@ -14,6 +16,7 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import REGISTRY, Solver, check_solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.types import Mel, Waveform
@@ -22,30 +25,102 @@ Labels = Mapping[str, LabelValue] | Sequence[Mapping[str, LabelValue]]
 """Labels of all examples alike, or of each."""
 
 
-def checked_mel(mel: Mel, *, dialect: MelDialect) -> Mel:
-    """Return a mel in float32, having refused what is provably none of the dialect.
+def checked_mel(mel: object, *, dialect: MelDialect) -> Mel:
+    """Return mels as (batch, n_mels, frames) in float32, having refused what is provably not of the dialect.
+
+    Args:
+        mel: (n_mels, frames) or (batch, n_mels, frames).
+        dialect: the contract.
 
     Raises:
-        ParameterError: if it is no tensor of floating point numbers, (batch, n_mels, frames), or empty.
+        ParameterError: if it is no tensor of these axes and of floating point numbers, or empty.
         MelError: if it breaks the contract of the dialect.
     """
-    _check_tensor(mel, name="mel", axes="(batch, n_mels, frames)")
+    mel = _checked_tensor(mel, name="mel", axes=("batch", "n_mels", "frames"), least=2)
     dialect.check(mel, name="mel")
-    return mel.float()
+    return mel.float()[(None,) * (3 - mel.ndim)]
 
 
-def checked_audio(audio: Waveform) -> Waveform:
-    """Return mono audio in float32, having refused what cannot be analysed.
+def checked_recordings(audio: object, *, sample_rate: object) -> Waveform:
+    """Return independent recordings in float32, with the leading axes that were missing.
+
+    Args:
+        audio: a tensor (time,), (channels, time) or (batch, channels, time) of finite floating point numbers.
+        sample_rate: a whole number of Hz.
 
     Raises:
-        ParameterError: if it is no tensor of floating point numbers, (batch, 1, time), or empty, or not finite.
+        ParameterError: if one of them is not, with a remedy.
+
+    Example:
+        >>> checked_recordings(torch.zeros(3), sample_rate=16000).shape
+        torch.Size([1, 1, 3])
     """
-    _check_tensor(audio, name="audio", axes="(batch, 1, time)")
-    if audio.shape[1] != 1:
-        raise ParameterError(f"audio has channels={audio.shape[1]}, which must be 1: analyse channels one by one")
+    check_rate(sample_rate)
+    audio = _checked_tensor(audio, name="audio", axes=("batch", "channels", "time"), least=1).float()
     if not bool(torch.isfinite(audio).all()):
         raise ParameterError("audio holds NaN or infinite samples")
-    return audio.float()
+    return audio[(None,) * (3 - audio.ndim)]
+
+
+def checked_recording(audio: object, *, sample_rate: object) -> Float[Tensor, "channels time"]:
+    """Return one recording, (channels, time), in float32; see `checked_recordings`.
+
+    Raises:
+        ParameterError: as `checked_recordings`, also for other axes.
+    """
+    return checked_recordings(
+        _checked_tensor(audio, name="audio", axes=("channels", "time"), least=2), sample_rate=sample_rate
+    )[0]
+
+
+def without_added_axes(
+    result: Float[Tensor, "batch *more new_time"], *, given: Float[Tensor, "*axes time"]
+) -> Float[Tensor, "*result_axes new_time"]:
+    """Remove from a result the leading axes, (batch, channels), that its input was given without.
+
+    Example:
+        >>> without_added_axes(torch.zeros(1, 4, 1, 3), given=torch.zeros(3)).shape  # (batch, copies, channels, time)
+        torch.Size([4, 3])
+    """
+    if given.ndim < 2:
+        result = result.squeeze(-2)
+    return result[0] if given.ndim < 3 else result
+
+
+def check_rate(sample_rate: object) -> None:
+    """Refuse a sample rate that is no whole number of Hz, or that cannot be resampled.
+
+    Raises:
+        ParameterError: naming it.
+    """
+    if not isinstance(sample_rate, Integral) or isinstance(sample_rate, bool):
+        raise ParameterError(f"sample_rate={sample_rate!r} must be a whole number of Hz: give the rate of the audio")
+    if not MIN_RATE <= int(sample_rate) <= MAX_RATE:
+        raise ParameterError(
+            f"sample_rate={sample_rate} Hz must lie between {MIN_RATE} and {MAX_RATE} Hz; is it in kHz?"
+        )
+
+
+def _checked_tensor(value: object, *, name: str, axes: tuple[str, ...], least: int) -> Tensor:
+    """Return a tensor of the last axes, of `least` or more, having refused other values with a remedy."""
+    shapes = [f"({', '.join(axes[-n:])}{',' if n == 1 else ''})" for n in range(least, len(axes) + 1)]
+    wanted = " or ".join(part for part in (", ".join(shapes[:-1]), shapes[-1]) if part)
+    if not isinstance(value, Tensor):
+        raise ParameterError(
+            f"{name} is a {type(value).__name__}; give a torch tensor {wanted}, as torch.from_numpy makes it of an "
+            "array"
+        )
+    shape = tuple(value.shape)
+    if not least <= value.ndim <= len(axes):
+        remedies = {least - 1: f": give {name}[None]", len(axes) + 1: ": give its parts one by one"}
+        raise ParameterError(f"{name} has shape {shape} and must have {wanted}{remedies.get(value.ndim, '')}")
+    if 0 in shape:
+        rule = "it has no samples" if name == "audio" else "it must not be empty"
+        raise ParameterError(f"{name} has shape {shape}: {rule}")
+    if not value.is_floating_point():
+        remedy = " in [-1, 1]: divide 16-bit samples by 32768" if name == "audio" else ""
+        raise ParameterError(f"{name} has dtype {value.dtype} and must be floating point{remedy}")
+    return value
 
 
 def checked_items(items: Sequence[int] | None, *, batch: int) -> Sequence[int]:
@@ -108,22 +183,6 @@ def checked_length(n_samples: int | None, *, seconds: float | None, sample_rate:
     if n_samples is not None and n_samples < 1:
         raise ParameterError(f"n_samples={n_samples} must be at least 1")
     return n_samples if n_samples is not None else round((1.0 if seconds is None else seconds) * sample_rate)
-
-
-def _check_tensor(value: object, *, name: str, axes: str) -> None:
-    """Refuse what is no tensor of three axes, said in words that help who comes from arrays."""
-    if not isinstance(value, Tensor):
-        raise ParameterError(
-            f"{name} is a {type(value).__name__}; give a torch tensor {axes}, as torch.from_numpy makes it of an array"
-        )
-    shape = tuple(value.shape)
-    if value.ndim != 3:
-        remedy = f": give {name}[None]" if value.ndim == 2 else ""
-        raise ParameterError(f"{name} has shape {shape} and must have {axes}{remedy}")
-    if 0 in shape:
-        raise ParameterError(f"{name} has shape {shape}: it must not be empty")
-    if not value.is_floating_point():
-        raise ParameterError(f"{name} has dtype {value.dtype} and must be floating point")
 
 
 def checked_sampler(

@@ -14,8 +14,8 @@ from audiodiff.errors import ParameterError
 from audiodiff.models.chunking import ChunkPlan, Renderer, StepCounter, chunks_of, render_batch, render_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream
-from audiodiff.models.validation import Labels, checked_audio, checked_mel
-from audiodiff.types import AudioStretch, Mel, MelStretch, Waveform
+from audiodiff.models.validation import Labels, checked_mel, checked_recordings
+from audiodiff.types import AudioStretch, Mel, Mels, MelStretch, Recordings, Waveform
 
 
 class Vocoder(nn.Module, ABC):
@@ -41,15 +41,26 @@ class Vocoder(nn.Module, ABC):
         """The device that the model computes on."""
         return next(chain(self.parameters(), self.buffers())).device
 
-    def mel(self, audio: Waveform) -> Mel:
-        """Analyse mono audio at the model's rate, (batch, 1, time).
+    def mel(self, audio: Recordings) -> Mels:
+        """Analyse mono audio at the model's rate.
+
+        Args:
+            audio: (batch, 1, time), or one sound: (1, time) or (time,).
+
+        Returns: (batch, n_mels, frames), or (n_mels, frames) of one sound.
 
         Raises:
             ParameterError: if the audio cannot be analysed, or the model has no mel dialect.
         """
         if self.dialect is None:
             raise ParameterError("dialect=None: this model knows no mel spectrogram")
-        return self.dialect.mel(checked_audio(audio)[:, 0].to(self.device))
+        recordings = checked_recordings(audio, sample_rate=self.sample_rate)
+        if recordings.shape[1] != 1:
+            raise ParameterError(
+                f"audio has channels={recordings.shape[1]}, which must be 1: analyse channels one by one"
+            )
+        mels = self.dialect.mel(recordings[:, 0].to(self.device))
+        return mels if audio.ndim == 3 else mels[0]
 
     @abstractmethod
     def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:

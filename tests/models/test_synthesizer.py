@@ -309,7 +309,7 @@ import json, sys, torch, audiodiff
 mel = torch.full((1, 80, 6), -5.0)
 audio = torch.zeros(1, 1, 2000)
 cases = {
-    "mel 2-D": lambda model: model.generate(mel[0]),
+    "mel 4-D": lambda model: model.generate(mel[None]),
     "mel 1-D": lambda model: model.generate(mel[0, 0]),
     "mel numpy": lambda model: model.generate(mel.numpy()),
     "mel list": lambda model: model.generate(mel.tolist()),
@@ -319,8 +319,7 @@ cases = {
     "mel transposed": lambda model: model.generate(mel.mT),
     "mel n_mels": lambda model: model.generate(mel[:, :70]),
     "mel nan": lambda model: model.generate(mel * float("nan")),
-    "audio 2-D": lambda model: model.mel(audio[0]),
-    "audio 1-D": lambda model: model.mel(audio[0, 0]),
+    "audio 4-D": lambda model: model.mel(audio[None]),
     "audio numpy": lambda model: model.mel(audio.numpy()),
     "audio int16": lambda model: model.mel(audio.short()),
     "audio stereo": lambda model: model.mel(audio.expand(1, 2, -1)),
@@ -348,8 +347,8 @@ def test_tensors_of_another_shape_or_kind_are_refused_in_words(vocoder: Path):
     of_none, of_vocoder = json.loads(done.stdout)
     assert of_none == of_vocoder
     for case, reasons in {
-        "mel 2-D": ("(80, 6)", "(batch, n_mels, frames)", "mel[None]"),
-        "mel 1-D": ("(6,)", "(batch, n_mels, frames)"),
+        "mel 4-D": ("(1, 1, 80, 6)", "(n_mels, frames) or (batch, n_mels, frames)"),
+        "mel 1-D": ("(6,)", "(n_mels, frames) or (batch, n_mels, frames)"),
         "mel numpy": ("ndarray", "torch.from_numpy"),
         "mel list": ("list", "torch tensor"),
         "mel integer": ("torch.int32", "floating point"),
@@ -358,18 +357,27 @@ def test_tensors_of_another_shape_or_kind_are_refused_in_words(vocoder: Path):
         "mel transposed": ("transposed", "(n_mels, frames)"),
         "mel n_mels": ("n_mels=70", "n_mels=80"),
         "mel nan": ("NaN",),
-        "audio 2-D": ("(1, 2000)", "(batch, 1, time)", "audio[None]"),
-        "audio 1-D": ("(2000,)", "(batch, 1, time)"),
+        "audio 4-D": ("(1, 1, 1, 2000)", "(time,), (channels, time) or (batch, channels, time)"),
         "audio numpy": ("ndarray", "torch.from_numpy"),
         "audio int16": ("torch.int16", "floating point"),
         "audio stereo": ("channels=2", "one by one"),
-        "audio empty": ("(1, 1, 0)", "empty"),
+        "audio empty": ("(1, 1, 0)", "no samples"),
         "audio nan": ("NaN",),
         "iterations": ("iterations=2.5 must be a whole number",),
         "metric": ("estimate is a ndarray; give a torch tensor",),
     }.items():
         for reason in reasons:
             assert reason in of_vocoder[case], case
+
+
+@pytest.mark.parametrize("name", ["none", "vocoder"])
+def test_one_sound_is_taken_and_returned_without_a_batch_axis(name: str, vocoder: Path):
+    model = audiodiff.load(vocoder if name == "vocoder" else name)
+    audio = 0.1 * torch.randn(1, 1, 2560, generator=torch.Generator().manual_seed(0))
+    mel = model.mel(audio)
+    assert torch.equal(model.mel(audio[0]), mel[0])
+    assert torch.equal(model.mel(audio[0, 0]), mel[0])
+    assert torch.equal(model.generate(mel[0]), model.generate(mel)[0])
 
 
 def test_a_model_without_mels_analyses_none(unconditional: Path):

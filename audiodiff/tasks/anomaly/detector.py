@@ -14,8 +14,8 @@ from torch import Tensor
 from audiodiff.errors import AudioFileError, CheckpointError, ParameterError
 from audiodiff.io.atomic import write_atomic
 from audiodiff.models import checkpoint
-from audiodiff.models.checked_audio import checked_recordings
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.validation import checked_recordings
 from audiodiff.tasks.anomaly.error_profile import frame_seconds, level_db
 from audiodiff.tasks.anomaly.registry import SCORERS, check_trained, resolve_scorer
 from audiodiff.tasks.anomaly.scorer import AnomalyScorer, Observation

@@ -21,9 +21,9 @@ from audiodiff.dsp.resample import resample
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelValue
-from audiodiff.models.checked_audio import checked_recording
 from audiodiff.models.chunking import ChunkPlan
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.validation import checked_recording
 from audiodiff.types import ReceptiveField, Signal
 
 MIN_SECONDS = 0.1

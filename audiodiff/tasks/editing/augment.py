@@ -7,9 +7,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.checked_audio import check_rate, checked_recordings, without_added_axes
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.models.validation import Labels, checked_items, checked_labels
+from audiodiff.models.validation import (
+    Labels,
+    check_rate,
+    checked_items,
+    checked_labels,
+    checked_recordings,
+    without_added_axes,
+)
 from audiodiff.tasks.editing.edit import check_model, check_strength, edit
 from audiodiff.types import Recordings
 

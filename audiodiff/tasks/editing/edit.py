@@ -29,7 +29,6 @@ from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelValue
-from audiodiff.models.checked_audio import checked_recordings, without_added_axes
 from audiodiff.models.chunking import Chunk, StepCounter, join_chunks, overlap_add, round_up
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import (
@@ -37,7 +36,9 @@ from audiodiff.models.validation import (
     checked_guidance,
     checked_items,
     checked_labels,
+    checked_recordings,
     checked_sampler,
+    without_added_axes,
 )
 from audiodiff.models.window_sampler import Guidance, Rendering
 from audiodiff.types import Denoise, Noise, Recordings, Signal, Waveform

@@ -17,9 +17,9 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import LevelMeter
 from audiodiff.dsp.resample import resample, resample_mask
 from audiodiff.errors import ParameterError
-from audiodiff.models.checked_audio import checked_recordings, without_added_axes
 from audiodiff.models.chunking import Chunk, SlidingBuffer, StepCounter, overlap_add
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.validation import checked_recordings, without_added_axes
 from audiodiff.tasks.restoration.repair import Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
 from audiodiff.types import Recordings

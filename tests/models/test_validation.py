@@ -1,4 +1,4 @@
-"""Recordings are refused in words, or taken as float32."""
+"""Validation of audio, mels and their axes."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from audiodiff.errors import ParameterError
-from audiodiff.models.checked_audio import checked_recording, checked_recordings, without_added_axes
+from audiodiff.models.validation import checked_recording, checked_recordings, without_added_axes
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
