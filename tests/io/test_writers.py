@@ -35,7 +35,7 @@ def test_the_file_has_the_asked_length_and_the_level(tmp_path: Path):
             writer.add(audio)
             writer.finish()
         expected = 0.5 * torch.nn.functional.pad(audio, (0, n_samples - 100))
-        assert torch.equal(read(target)[0], expected)
+        assert torch.equal(read(tmp_path / "a.wav")[0], expected)
 
 
 def test_without_finish_nothing_is_left(tmp_path: Path):
