@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import runs
+import tiny
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from audiodiff.cli import train
 from audiodiff.compat import OVERRIDES
@@ -89,3 +91,22 @@ def test_a_recipe_with_old_keys_is_read_as_of_today(tmp_path: Path):
     assert config["model"]["warm_start"] is True
     assert "schedule" not in config
     assert "starts_from_mel" not in config["model"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_checkpoint_with_a_horizon_loads_as_one_with_a_step_size(tmp_path: Path):
+    jumps = (
+        "model.denoiser.step_size="
+        "{_target_:audiodiff.networks.step_size.StepSizeEmbedding,process:${process},n_features:8}"
+    )
+    folder = tiny.save(tmp_path, [*tiny.UNCONDITIONAL, "network.vector_features=8", jumps])
+    new = checkpoint.load(folder, device="cpu").state_dict()
+    config = (folder / checkpoint.CONFIG).read_text().replace("    step_size:", "    horizon:")
+    old = "audiodiff.networks.horizon.HorizonEncoder"
+    (folder / checkpoint.CONFIG).write_text(config.replace("audiodiff.networks.step_size.StepSizeEmbedding", old))
+    weights = {name.replace("denoiser.step_size.", "denoiser.horizon."): value for name, value in new.items()}
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / checkpoint.WEIGHTS)
+    assert weights.keys() != new.keys()
+    loaded = checkpoint.load(folder, device="cpu").state_dict()
+    assert loaded.keys() == new.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in new.items())
