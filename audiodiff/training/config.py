@@ -78,10 +78,12 @@ def _with_current_names(config: dict[Any, Any], *, keys: set[str]) -> dict[str, 
             continue
         compat.warn(old, new)
         value = node.pop(name)
+        if new in keys:
+            continue
         if isinstance(value, dict):
-            new_node[new_name].update({key: leaf for key, leaf in value.items() if f"{new}.{key}" not in keys})
-        elif new not in keys:
-            new_node[new_name] = value
+            kept = {key: leaf for key, leaf in value.items() if f"{new}.{key}" not in keys}
+            value = (new_node.get(new_name) or {}) | kept
+        new_node[new_name] = value
     return compat.current_node(config)
 
 

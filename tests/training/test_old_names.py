@@ -1,5 +1,6 @@
 """Runs, overrides and recipes of audiodiff 0.1 go on under today's names."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import yaml
 from safetensors.torch import save_file
 
 from audiodiff.cli import train
-from audiodiff.compat import OVERRIDES
+from audiodiff.compat import OVERRIDES, current_values
 from audiodiff.models import checkpoint
 from audiodiff.training.config import compose, plain
 from audiodiff.training.overrides import hydra_arguments
+from audiodiff.training.state import flatten
 
 NEW = {new: old for old, new in OVERRIDES.items()}
 TARGETS = {
@@ -75,6 +77,13 @@ def test_old_overrides_are_those_of_today_with_a_notice(capsys: pytest.CaptureFi
     assert "schedule.warmup_steps is now lr_schedule.warmup_steps" in lines[1]
     with pytest.warns(FutureWarning, match=r"lr_schedule\.warmup_steps=3"):
         assert plain(compose(given[1:2]))["lr_schedule"]["warmup_steps"] == 3
+
+
+@pytest.mark.parametrize("recipe", ["speech/vocoder", "techniques/shortcut"])
+def test_a_recipe_has_the_values_of_the_last_version(recipe: str):
+    # Otherwise a run of 0.1 could not be resumed exactly.
+    saved = json.loads((Path(__file__).parent / "configurations_0_1.json").read_text())[recipe]
+    assert flatten(plain(compose([f"recipes={recipe}", "data.root=embedded"]))) == current_values(saved)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
