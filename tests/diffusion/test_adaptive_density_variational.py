@@ -152,7 +152,7 @@ def test_the_running_moments_are_restored():
     assert density.state() == other.state()
 
 
-def test_a_schedule_as_steep_as_steps_is_inverted_to_the_precision_of_its_slope():
+def test_a_very_steep_schedule_is_inverted_to_the_precision_of_its_slope():
     t = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for seed in range(10):
         process, generator = Variational(), torch.Generator().manual_seed(seed)

@@ -191,7 +191,7 @@ def test_the_steps_of_a_discrete_process_are_products_of_one_minus_beta():
     torch.testing.assert_close(alpha_t**2, torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64))
 
 
-def test_the_rates_of_a_discrete_process_are_differences_that_do_not_jump_at_its_steps():
+def test_the_rates_of_a_discrete_process_are_continuous_at_its_steps():
     process = DiscreteVP((0.1, 0.2, 0.5))
     roots = torch.sqrt(torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64))
     around = torch.tensor([0.0, 1.0 - 1e-12, 1.0, 1.0 + 1e-12, 2.0], dtype=torch.float64)

@@ -43,7 +43,7 @@ def drawn(denoise, sigmas: list[float], *, name: str = "heun") -> torch.Tensor:
 
 
 @pytest.mark.parametrize("trained", NAMES)
-def test_a_model_of_any_process_sampled_on_the_grid_of_any_other_is_the_exact_denoiser(data, trained):
+def test_a_model_of_any_process_is_exact_on_the_grid_of_any_other(data, trained):
     process = PROCESSES[trained]
     for other in PROCESSES.values():
         sigmas = levels(other, 3, within=process)
@@ -55,7 +55,7 @@ def test_a_model_of_any_process_sampled_on_the_grid_of_any_other_is_the_exact_de
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_on_the_grid_of_every_process_heuns_method_leads_to_the_exact_flow_at_second_order(data, name):
+def test_heun_converges_at_order_two_on_the_grid_of_every_process(data, name):
     process = PROCESSES[name]
     errors = []
     for n in (40, 80):

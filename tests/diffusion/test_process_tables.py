@@ -32,7 +32,7 @@ def test_a_table_is_that_of_diffusers(betas, name):
     torch.testing.assert_close(torch.tensor(betas), scheduler.betas, rtol=2e-6, atol=1e-9)
 
 
-def test_the_products_of_the_cosine_table_are_alpha_bar_up_to_its_clipped_end():
+def test_the_products_of_the_cosine_table_are_alpha_bar():
     def alpha_bar(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2.0) ** 2
 
@@ -44,7 +44,7 @@ def test_the_products_of_the_cosine_table_are_alpha_bar_up_to_its_clipped_end():
     assert betas[-1] == 0.999
 
 
-def test_the_cosine_table_without_offset_is_the_cosine_process_at_its_steps():
+def test_the_cosine_table_without_offset_is_the_cosine_process():
     table = DiscreteVP(cosine_betas(20, offset=0.0))
     steps = torch.arange(19, dtype=torch.float64)
     torch.testing.assert_close(table.sigma(steps), VPCosine().sigma((steps + 1.0) / 20.0), rtol=1e-11, atol=0.0)

@@ -95,7 +95,7 @@ def scaled(x: Tensor, weight: Tensor) -> Tensor:
     return weight * x
 
 
-def test_the_model_learns_from_its_own_terms_alone_and_the_discriminators_from_theirs():
+def test_model_and_discriminators_learn_from_their_own_losses_alone():
     """Against two separate passes, as generative adversarial networks are trained elsewhere."""
     module = step(scaled, n_steps=[1])
     audio = recordings()
@@ -172,7 +172,7 @@ def test_batches_are_sampled_with_every_number_of_steps_and_no_other():
     assert set(numbers) == {1, 2, 4}
 
 
-def test_one_step_learns_to_have_the_power_of_the_data_where_a_regression_has_none():
+def test_one_adversarial_step_learns_the_power_that_regression_loses():
     """Sounds are one of two that are opposite: their mean, which is all that a regression gives, is silence."""
     tone = 0.3 * torch.sin(2.0 * torch.pi * torch.arange(LENGTH) / 16.0)
 

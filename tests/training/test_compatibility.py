@@ -161,7 +161,7 @@ def test_every_option_is_sensible_somewhere():
         assert {combination[place] for combination in _sensible()} == set(names)
 
 
-def test_every_option_trains_and_every_process_with_every_preconditioning_that_suits_it():
+def test_every_option_and_every_suitable_preconditioning_trains():
     trained = {combination for combination in _covering(_sensible()) if _trains_or_is_refused(combination)}
     for place, names in enumerate(CHOICES.values()):
         assert {combination[place] for combination in trained} == set(names)

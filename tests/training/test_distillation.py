@@ -155,7 +155,7 @@ def chain(data: Gaussian, levels: Tensor) -> Tensor:
     return product
 
 
-def test_a_progressive_student_that_makes_two_steps_of_the_teacher_in_one_has_no_loss(data):
+def test_a_progressive_student_equal_to_two_teacher_steps_has_no_loss(data):
     fine = GRID(8)
 
     def student(x: Tensor, sigma: Tensor, _: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ def test_the_flow_to_its_end_is_the_consistency_function_of_exact_steps(data):
     assert losses(method(Consistency, exact(data), step=heun_step, **options), data).max() > 1e-4
 
 
-def test_the_line_of_a_monotone_coupling_has_no_loss_and_one_step_along_it_is_exact(data):
+def test_reflow_of_a_monotone_coupling_is_exact_in_one_step(data):
     total = chain(data, GRID(5))
 
     def student(x: Tensor, sigma: Tensor, _: Tensor) -> Tensor:
@@ -290,7 +290,7 @@ def distance(model: Synthesizer, name: str) -> float:
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_training_lowers_the_loss_and_one_step_of_the_student_beats_one_of_the_teacher(name):
+def test_a_trained_student_beats_its_teacher_in_one_step(name):
     kind, options, sampled, n_steps = STUDENTS[name]
     teacher = exact(MODES)
     if name == "shortcut":

@@ -47,7 +47,7 @@ if __name__ == "__main__":
 '''
 
 
-def test_two_processes_learn_the_same_from_different_crops_and_resume_to_the_bit(recordings: Path, tmp_path: Path):
+def test_two_processes_learn_the_same_weights_and_resume_to_the_bit(recordings: Path, tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     run, again = tmp_path / "run", tmp_path / "again"

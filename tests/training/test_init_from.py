@@ -169,7 +169,7 @@ def test_a_student_resumes_to_the_bits_of_one_that_was_never_stopped(way, teache
     )
 
 
-def test_a_fine_tuned_run_resumes_without_the_checkpoint_that_it_started_from(teacher, recordings, tmp_path):
+def test_a_fine_tuned_run_resumes_without_its_initial_checkpoint(teacher, recordings, tmp_path):
     gone = tmp_path / "gone"
     runs.trained(recordings, gone, "train.steps=1")
     way = (from_teacher(gone), "validation.n_examples=0")

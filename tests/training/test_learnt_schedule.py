@@ -31,7 +31,7 @@ def test_a_process_without_memory_adds_no_weights(recordings: Path):
     assert not [name for name in module.state_dict() if "schedule" in name]
 
 
-def test_the_schedule_learns_and_its_average_is_what_a_loaded_model_samples_with(recordings: Path, tmp_path: Path):
+def test_a_loaded_model_samples_with_the_averaged_learnt_schedule(recordings: Path, tmp_path: Path):
     runs.trained(recordings, tmp_path / "run", *LEARNT, "train.steps=4", "optimizer.lr=0.05")
     state = runs.state(tmp_path / "run")
     logits = state["model"]["denoiser.schedule.logits"]

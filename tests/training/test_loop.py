@@ -55,7 +55,7 @@ def broken_from_step_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken_from_step_three")
-def test_a_loss_that_is_no_number_stops_with_its_step_and_keeps_the_last_good_checkpoint(
+def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
     recordings: Path, tmp_path: Path
 ):
     with pytest.raises(TrainingError, match=r"step 3: loss=nan .* must be finite"):

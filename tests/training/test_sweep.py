@@ -27,7 +27,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_goes_on_past_a_refusal_tells_it_in_its_table_and_keeps_that(
+def test_a_sweep_continues_after_a_refusal_and_lists_it_in_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     root, sweep = runs.recordings(tmp_path / "recordings"), tmp_path / "sweep"

@@ -41,7 +41,7 @@ def test_no_decay_keeps_the_last_weights():
     assert torch.equal(ema.shadow["weight"], module.weight)
 
 
-def test_the_average_stands_in_and_gives_back_the_very_weights_even_after_an_error():
+def test_the_weights_return_unchanged_after_the_average_was_used():
     module = nn.BatchNorm1d(2)
     ema = Ema(module, decay=0.9)
     nn.init.constant_(module.weight, 7.0)

@@ -36,7 +36,7 @@ def taught(base: InvertibleDistribution, *, draw=stratified) -> LossSecondMoment
 
 
 @every_base
-def test_until_every_bin_is_full_the_levels_are_the_bases_own(base):
+def test_the_base_is_drawn_from_until_every_bin_is_full(base):
     density, source = LossSecondMoment(base, n_bins=25, history=3, draw=stratified), generator(1)
     for _ in range(2):
         sigma = density(25, generator=source)
@@ -80,7 +80,7 @@ def test_levels_are_drawn_by_their_probabilities_and_evenly_within_a_bin(base):
 
 
 @every_base
-def test_the_weights_leave_the_expectation_and_lower_the_variance_to_what_the_bins_allow(base):
+def test_the_weights_keep_the_expectation_and_lower_the_variance(base):
     density = taught(base)
     ranks = (torch.arange(25_000, dtype=torch.float64) + 0.5) / 25_000
     exact = loss(base.cdf(base.icdf(ranks)))
