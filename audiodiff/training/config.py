@@ -62,7 +62,7 @@ def plain(config: Any) -> dict[str, Any]:
     with readable("the configuration does not resolve"):
         resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
-    # An empty mapping in a file would be one that the command line can add nothing to.
+    # null in the file, since the command line can add nothing to an empty mapping.
     resolved["data"]["labels"] = resolved["data"]["labels"] or {}
     overridden = [] if hydra_node is None else [str(override) for override in hydra_node.overrides.task]
     return _with_current_names(resolved, keys={override.lstrip("+~").partition("=")[0] for override in overridden})
@@ -108,7 +108,7 @@ def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
     """Build a dataclass of settings from a node that has no `_target_`.
 
     Raises:
-        ParameterError: for a field that it does not have, or lacks, or that has no meaning.
+        ParameterError: for a field that is unknown, missing or out of range.
     """
     known = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     for key in values:
@@ -121,9 +121,9 @@ def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
 
 
 def composition_message(error: Exception) -> str:
-    """Return what Hydra says of a configuration that it cannot compose, without its search path.
+    """Return Hydra's message about a configuration that it cannot compose in one line, without its search path.
 
-    An error of our own, which Hydra met when it built a callback, is what is said.
+    If Hydra met an error of this package, as from a callback, the message is that error's.
 
     Example:
         >>> said = "Could not find 'a/x'\\n\\nAvailable options in 'a':\\n\\ty\\n\\tz\\nConfig search path:"
@@ -148,12 +148,13 @@ def composition_message(error: Exception) -> str:
         text = f"{error.override}: {text}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += f" ({str(error.__cause__).splitlines()[0]})"
-    return text
+    renamed = [f"{old} is now {new}" for old, new in compat.OVERRIDES.items() if f"'{old}'" in text]
+    return "; ".join([text, *renamed])
 
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Say in one line what a configuration library would say in a screenful."""
+    """Raise errors of a configuration library as one line."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -169,5 +170,5 @@ def _in_one_line(error: Exception, *, name: str) -> ParameterError:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path as it is from here, whatever the working directory becomes."""
+    """Return an absolute path, which stays valid if the working directory changes."""
     return Path(path).expanduser().absolute()

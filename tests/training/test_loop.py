@@ -55,9 +55,7 @@ def broken_from_step_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken_from_step_three")
-def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
-    recordings: Path, tmp_path: Path
-):
+def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(recordings: Path, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"step 3: loss=nan .* must be finite"):
         runs.trained(recordings, tmp_path / "run", "train.steps=9", "train.save_every=1")
     assert runs.newest(tmp_path / "run") == "step_00000002"

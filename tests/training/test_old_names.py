@@ -9,12 +9,13 @@ import runs
 import tiny
 import torch
 import yaml
+from hydra.errors import HydraException
 from safetensors.torch import save_file
 
 from audiodiff.cli import train
 from audiodiff.compat import OVERRIDES, current_values
 from audiodiff.models import checkpoint
-from audiodiff.training.config import compose, plain
+from audiodiff.training.config import compose, composition_message, plain
 from audiodiff.training.overrides import hydra_arguments
 from audiodiff.training.state import flatten
 
@@ -119,3 +120,13 @@ def test_a_checkpoint_with_a_horizon_loads_as_one_with_a_step_size(tmp_path: Pat
     loaded = checkpoint.load(folder, device="cpu").state_dict()
     assert loaded.keys() == new.keys()
     assert all(torch.equal(loaded[name], value) for name, value in new.items())
+
+
+def test_a_recipe_that_overrides_an_old_group_is_told_the_new_one(tmp_path: Path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /schedule: constant\n"
+    )
+    with pytest.raises(HydraException) as raised:
+        compose(["recipes=mine"], config_folders=(tmp_path,))
+    assert composition_message(raised.value).endswith("; schedule is now lr_schedule")
