@@ -111,7 +111,7 @@ def augment_command(
             audio, sample_rate = audio_io.read(entry.path, start=entry.first_sample, n_samples=entry.n_samples)
             copies = augment(
                 loaded,
-                audio[None],
+                audio,
                 sample_rate=sample_rate,
                 n=n,
                 strength=strength,
@@ -121,7 +121,7 @@ def augment_command(
                 seed=seed,
                 items=[index],
                 on_step=bar.within,
-            )[0]
+            )
             for target, copy in zip(own, copies, strict=True):
                 with open_writer(
                     target,

@@ -135,7 +135,7 @@ def edit_command(
             audio, sample_rate = recording.read(), recording.info.sample_rate
             made = edit(
                 loaded,
-                audio[None],
+                audio,
                 sample_rate=sample_rate,
                 strength=strength,
                 labels=to,
@@ -153,7 +153,7 @@ def edit_command(
                 sample_rate=sample_rate,
                 subtype=FLOAT if float_ else None,
             ) as writer:
-                writer.add(made[0])
+                writer.add(made)
                 written.append(writer.finish())
             bar.advance()
     report_scaled(written)

@@ -237,6 +237,8 @@ def _sampling(
     temperature: float,
 ) -> Sampling:
     sampler = posterior_named(posterior, samplers, option="--posterior ")
+    if posterior != sampler.name:
+        say(f"{posterior} is now {sampler.name}; the old name works until audiodiff 0.3")
     return replace(usual, posterior=sampler, steps=steps, start=start, temperature=temperature)
 
 

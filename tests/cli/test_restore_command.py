@@ -12,6 +12,7 @@ import tiny
 import torch
 
 from audiodiff.cli.restore import declip_command, enhance_command, extend_command, inpaint_command
+from audiodiff.compat import current_arguments
 from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint
 from audiodiff.tasks.restoration import Sampling
@@ -324,6 +325,12 @@ def test_results_inside_the_input_folder_are_no_inputs_the_next_time(model: Path
     assert "all of its files lie in --out only/results" in refusal(
         "enhance", "only", "-o", "only/results", "--model", model
     )
+
+
+def test_old_names_of_posteriors_work_and_name_the_new_ones(model: Path):
+    source = sounds.write(Path("in.wav"), 1000)
+    assert "denoise is now denoising" in made("enhance", source, "--model", model, "--posterior", "denoise")
+    assert current_arguments("enhance", ["a.wav", "--method", "denoise"]) == ["a.wav", "--posterior", "denoise"]
 
 
 def test_the_help_has_examples():

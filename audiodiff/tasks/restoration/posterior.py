@@ -28,7 +28,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from audiodiff.compat import warn
 from audiodiff.diffusion.colored_noise import posterior_mean
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.operators import LinearOperator
@@ -218,7 +217,7 @@ FOR_LOSS: Mapping[str, PosteriorSampler] = {
 FOR_NOISE: Mapping[str, PosteriorSampler] = {sampler.name: sampler for sampler in (Conditional(), Denoising())}
 """Samplers by name for noisy recordings, of which no sample is known exactly."""
 OLD_NAMES = {"told": "conditional", "denoise": "denoising"}
-"""Names of audiodiff 0.1."""
+"""Names of audiodiff 0.1, which work until 0.3."""
 
 
 def posterior_named(
@@ -227,7 +226,7 @@ def posterior_named(
     """Return a posterior sampler with its usual settings.
 
     Args:
-        name: of the sampler.
+        name: of the sampler; its name of audiodiff 0.1 works too.
         samplers: to choose among; None is all.
         option: how the caller gives the name, for error messages.
 
@@ -239,12 +238,10 @@ def posterior_named(
         RePaint(n_resamples=4)
     """
     samplers = {**FOR_LOSS, **FOR_NOISE} if samplers is None else samplers
-    if name in OLD_NAMES:
-        warn(f"{option}{name}", f"{option}{OLD_NAMES[name]}")
-        name = OLD_NAMES[name]
-    if name not in samplers:
+    current = OLD_NAMES.get(name, name)
+    if current not in samplers:
         raise ParameterError(f"{option}{name} must be one of {', '.join(samplers)}")
-    return samplers[name]
+    return samplers[current]
 
 
 def _rms(problem: Problem) -> float:

@@ -48,8 +48,9 @@ class Sampling:
 
     def __post_init__(self, method: str | None) -> None:
         if method is not None:
-            warn(f"method={method!r}", "posterior=")
-            object.__setattr__(self, "posterior", posterior_named(method))
+            posterior = posterior_named(method)
+            warn(f"method={method!r}", f"posterior={posterior}")
+            object.__setattr__(self, "posterior", posterior)
         if not isinstance(self.posterior, PosteriorSampler):
             raise ParameterError(f"posterior={self.posterior!r} must be a sampler, for example Projection()")
         if self.steps is not None:

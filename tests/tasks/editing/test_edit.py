@@ -326,6 +326,13 @@ def test_wrong_arguments_are_refused_by_name(mels: Synthesizer, options: dict[st
         edit(mels, _recording(), **{"sample_rate": RATE, **options})  # pyright: ignore[reportArgumentType]
 
 
+def test_the_old_keyword_of_the_algorithm_works_with_a_warning(waves: Synthesizer):
+    audio = _recording(1000)
+    with pytest.warns(FutureWarning, match="method= is now algorithm="):
+        made = edit(waves, audio, sample_rate=RATE, strength=0.3, method="inversion")
+    assert torch.equal(made, edit(waves, audio, sample_rate=RATE, strength=0.3, algorithm="inversion"))
+
+
 def test_models_that_cannot_edit_are_refused_with_a_remedy(waves: Synthesizer):
     with pytest.raises(ParameterError, match="digits-8k"):
         editing.check_model(tiny.synthesizer(tiny.VOCODER))
