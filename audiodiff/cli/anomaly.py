@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Device, Force
+from audiodiff.cli.options import MODEL, OUTPUT, Device, Force
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.io.jobs import check_target, make_folder
@@ -34,6 +34,7 @@ def anomaly_command(
             "-o",
             metavar="FILE",
             help="fit: the detector (detector.safetensors). score: a table (.csv) of the scores.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     model: Annotated[
@@ -42,6 +43,7 @@ def anomaly_command(
             metavar="MODEL",
             help="A run folder, a checkpoint, or a name.",
             show_default=f"fit: {SPEECH_PRIOR}; score: the model of the detector",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     false_alarms: Annotated[
@@ -74,6 +76,7 @@ def anomaly_command(
             metavar="FOLDER",
             help="score: for each file, write the score of each frame (.csv) and a picture of them below the "
             "spectrogram (.png).",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     device: Device = "auto",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Centre, Device, FeatureInputs, FeatureModel, Force, Split
+from audiodiff.cli.options import OUTPUT, Centre, Device, FeatureInputs, FeatureModel, Force, Split
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.models.checkpoint import SPEECH_PRIOR
@@ -27,7 +27,13 @@ def cluster_command(
     inputs: FeatureInputs,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A table (.csv) of all recordings and their clusters."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="A table (.csv) of all recordings and their clusters.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     k: Annotated[
         int | None,

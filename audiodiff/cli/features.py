@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Device, Split
+from audiodiff.cli.options import OUTPUT, Device, Force, Model, Split
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.models.checkpoint import SPEECH_PRIOR
@@ -25,11 +25,11 @@ def features_command(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The feature file to write (.npz).")],
-    model: Annotated[
-        str,
-        typer.Option(metavar="MODEL", help="A run folder, a checkpoint, or a name: speech-prior-16k, digits-8k."),
-    ] = SPEECH_PRIOR,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help="The feature file to write (.npz).", rich_help_panel=OUTPUT),
+    ],
+    model: Model = SPEECH_PRIOR,
     noise_level: Annotated[
         float | None,
         typer.Option(metavar="SIGMA", help="Level of the added noise.", show_default="by the kind of model"),
@@ -48,7 +48,7 @@ def features_command(
     ] = None,
     split: Split = None,
     device: Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Force = False,
 ) -> None:
     """Extract feature vectors from recordings: the activations of a diffusion model, pooled over time.
 

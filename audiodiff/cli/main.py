@@ -61,6 +61,7 @@ USED = {
     "noise-schedule": ("matplotlib",),
     "anomaly": ("sklearn", "matplotlib"),
     "features": ("sklearn",),
+    "cluster": ("sklearn",),
     "map": ("sklearn", "matplotlib"),
     "demo": ("lightning_fabric",),
 }

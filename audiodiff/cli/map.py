@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Centre, Device, FeatureInputs, FeatureModel, Force, Split
+from audiodiff.cli.options import OUTPUT, Centre, Device, FeatureInputs, FeatureModel, Force, Split
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.models.checkpoint import SPEECH_PRIOR
@@ -21,7 +21,13 @@ def map_command(
     inputs: FeatureInputs,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FILE", help="The page, .html; a .csv and a .png are written beside it."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The page, .html; a .csv and a .png are written beside it.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("map.html"),
     layout: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(LAYOUTS)}.")] = "pca",
     centre: Centre = None,

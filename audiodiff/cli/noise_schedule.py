@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from audiodiff import metrics
-from audiodiff.cli.options import Device
+from audiodiff.cli.options import OUTPUT, Device, Force, Sampler
 from audiodiff.data import speech_folder
 from audiodiff.diffusion.grid import Fixed
-from audiodiff.diffusion.solvers import REGISTRY as SOLVERS
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
+from audiodiff.models.mel_inverter import INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.noise_schedule.levels import Levels, sigmas_of_betas
 from audiodiff.tasks.noise_schedule.optimize import optimize_schedule
@@ -35,7 +35,10 @@ from audiodiff.tasks.noise_schedule.request import (
 
 def noise_schedule_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a checkpoint, or a name.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The checkpoint to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", help="The checkpoint to write.", rich_help_panel=OUTPUT),
+    ],
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler.")] = None,
     data: Annotated[
         str | None,
@@ -54,9 +57,7 @@ def noise_schedule_command(
     ] = None,
     strategy: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(STRATEGIES)}.")] = SEARCH,
     trials: Annotated[int, typer.Option(metavar="N", help="Number of grids that a search tries.")] = 40,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"{', '.join(SOLVERS)}.", show_default="the model's")
-    ] = None,
+    sampler: Sampler = None,
     sigmas: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Install these levels, the highest first.")
     ] = None,
@@ -72,7 +73,7 @@ def noise_schedule_command(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise, which is the same in every trial.")] = 0,
     device: Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    force: Force = False,
 ) -> None:
     """Optimize a model's noise schedule for a number of steps, and save it in a new checkpoint.
 
@@ -110,8 +111,8 @@ def noise_schedule_command(
         sigma_max=sigma_max,
         seed=seed,
     )
-    if model == "none":
-        raise ParameterError("MODEL none is not trained, and has no noise levels: give a run folder or a checkpoint")
+    if model in INVERSIONS:
+        raise ParameterError(f"MODEL {model} is not trained and has no noise levels: give a run folder or a checkpoint")
     source = checkpoint.find(model)
     check_out(out, source=source, force=force)
     loaded = checkpoint.load(source, device=device_named(device))

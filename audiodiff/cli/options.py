@@ -145,7 +145,10 @@ Centre = Annotated[
 Split = Annotated[
     str | None, typer.Option(metavar="NAME", help="Use only this split of the manifest.", show_default="all")
 ]
-FeatureModel = Annotated[str, typer.Option(metavar="MODEL", help="Model that extracts the features of recordings.")]
+FeatureModel = Annotated[
+    str,
+    typer.Option(metavar="MODEL", help="Model that extracts the features of recordings.", rich_help_panel=MODEL),
+]
 
 
 def check_least(name: str, value: int | None, least: int) -> None:

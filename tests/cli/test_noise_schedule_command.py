@@ -233,6 +233,7 @@ def test_invalid_arguments_are_refused_in_one_line_before_any_work(
         "--strategy magic must be one of search, elbo, truncation": (vocoder, *with_data, "--strategy", "magic"),
         "sampler='magic' must be one of euler": (vocoder, *with_data, "--sampler", "magic"),
         "MODEL none is not trained": ("none", *with_data),
+        "MODEL mel-inversion is not trained": ("mel-inversion", *with_data),
         "model='missing' does not exist": ("missing", *with_data),
         "this model is unconditional": (unconditional, *with_data, "--metric", "lsd"),
         "--strategy elbo needs recordings": (unconditional, *steps, "--strategy", "elbo"),
