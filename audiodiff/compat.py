@@ -37,6 +37,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.diffusion.jumps": "audiodiff.diffusion.few_step",
     "audiodiff.diffusion.variational": "audiodiff.diffusion.bound",
     "audiodiff.diffusion.translation": "audiodiff.diffusion.editing",
+    "audiodiff.data.rates": "audiodiff.data.scanning",
     "audiodiff.dsp.mel_file": "audiodiff.io.mel",
     "audiodiff.edit_command": "audiodiff.cli.edit",
     "audiodiff.editing": "audiodiff.tasks.editing.edit",

@@ -1,4 +1,4 @@
-"""Dependency check: import the packages that coming work needs, before the work begins."""
+"""Dependency checks: import the packages that a job needs before it begins."""
 
 import importlib
 import shlex
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from audiodiff.errors import PackageError
 
-# What is imported of a package where its own import loads too little, or is lazy: the part that is used.
+# Submodules to import of packages whose own import is lazy or loads too little.
 _PARTS = MappingProxyType(
     {
         "librosa": ("librosa.filters",),
@@ -23,7 +23,7 @@ _DISTRIBUTIONS = MappingProxyType(
 
 
 def require(*packages: str) -> None:
-    """Import packages, so that a missing or broken one is found before the work that needs it.
+    """Import packages, so that a missing or broken one is found before a job begins.
 
     Args:
         packages: names as in an import statement.
@@ -53,15 +53,15 @@ def _try(package: str) -> None:
 
 
 def _remedy(package: str, error: Exception) -> str:
-    """Return the command that installs a missing package, or installs a broken one again."""
+    """Return the command that installs a missing package, or reinstalls a broken one."""
     requirement = shlex.quote(_requirement(_DISTRIBUTIONS.get(package, package)))
     if isinstance(error, ModuleNotFoundError):
-        return f"pip install {requirement}"  # also installs a dependency that the package itself misses
+        return f"pip install {requirement}"  # also installs a missing dependency of the package
     return f"pip install --force-reinstall --no-deps {requirement}"
 
 
 def _requirement(distribution: str) -> str:
-    """Return a distribution with the versions that this package asks for."""
+    """Return a distribution with the versions that audiodiff requires."""
     try:
         known = metadata.requires("audiodiff") or []
     except metadata.PackageNotFoundError:

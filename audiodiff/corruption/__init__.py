@@ -1,6 +1,6 @@
-"""What happens to recordings on their way: noise, lost bands, clipping, gaps; for training and for tests.
+"""Corruptions of recordings for training and tests: noise, low-pass filters, clipping and gaps.
 
-Every corruption takes clean audio and a generator, and says of each sample whether it is still as it was measured.
+A corruption takes clean audio and a generator, and returns the corrupted audio with a mask of the known samples.
 """
 
 from audiodiff.corruption.corruption import Corrupted, Corruption

@@ -1,4 +1,4 @@
-"""What every corruption is."""
+"""Base class of corruptions."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from audiodiff.types import Waveform
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Hold what is left of recordings.
+    """Hold corrupted recordings.
 
     Args:
-        audio: as it is measured, 0 where nothing is.
-        known: 1 where a sample was measured, 0 where it is lost or no more than a bound.
+        audio: corrupted, 0 in gaps.
+        known: 1 for samples that are measured, 0 for those that are lost or only bounded, as by clipping.
     """
 
     audio: Waveform
@@ -24,26 +24,26 @@ class Corrupted:
 
 
 class Corruption(ABC):
-    """Spoil recordings; how, is drawn for each anew."""
+    """Corrupt recordings, each with parameters of its own that are drawn at random."""
 
     @abstractmethod
     def __call__(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Corrupted:
-        """Return what is left of clean audio.
+        """Corrupt clean audio.
 
         Args:
             audio: mono.
-            generator: of the CPU, which all draws come from.
+            generator: of the CPU, for all draws.
             sample_rate: in Hz.
         """
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Float[torch.Tensor, "{n}"]:
-    """Draw n numbers evenly between low and high."""
+    """Draw n numbers uniformly between low and high."""
     return low + (high - low) * torch.rand(n, generator=generator)
 
 
 def check_range(low: float, high: float, *, name: str, least: float, greatest: float) -> None:
-    """Refuse a range that is empty or reaches beyond what it may."""
+    """Refuse a range that is empty or not within [least, greatest]."""
     if not least <= low <= high <= greatest:
         raise ParameterError(
             f"{name}=[{low}, {high}] must be a range from its low to its high end, within [{least}, {greatest}]"

@@ -1,4 +1,4 @@
-"""Lost bands, clipping and gaps."""
+"""Low-pass filters, clipping and gaps."""
 
 import torch
 
@@ -8,19 +8,19 @@ from audiodiff.types import Waveform
 
 
 class Untouched(Corruption):
-    """Leave recordings as they are, so that a network learns to as well."""
+    """Leave recordings unchanged, so that a network learns not to change clean ones."""
 
     def __call__(self, audio: Waveform, generator: torch.Generator, *, sample_rate: int) -> Corrupted:
         return Corrupted(audio, torch.ones_like(audio))
 
 
 class LowPassed(Corruption):
-    """Take away the frequencies above a drawn cutoff, with a slope of a drawn width.
+    """Remove frequencies above a random cutoff, with a slope of random width.
 
     Args:
         lowest: least cutoff, in Hz.
-        highest: greatest cutoff, in Hz; limited to half the sample rate. Its logarithm is drawn evenly.
-        widest_slope: greatest width of the slope, as a share of the cutoff, above which it lies.
+        highest: greatest cutoff, in Hz; limited to half the sample rate. The cutoff is log-uniform.
+        widest_slope: greatest width of the slope above the cutoff, as a share of the cutoff.
     """
 
     def __init__(self, *, lowest: float = 1500.0, highest: float = 7000.0, widest_slope: float = 0.15) -> None:
@@ -44,11 +44,11 @@ class LowPassed(Corruption):
 
 
 class Clipping(Corruption):
-    """Limit the samples to a drawn share of the peak; those at the limit are not known.
+    """Clip at a random share of the peak; clipped samples are not known.
 
     Args:
-        lowest_db: of the limit against the peak.
-        highest_db: likewise, at most 0.
+        lowest_db: lowest threshold, relative to the peak.
+        highest_db: highest threshold, relative to the peak, at most 0.
     """
 
     def __init__(self, *, lowest_db: float = -26.0, highest_db: float = -3.0) -> None:
@@ -63,12 +63,12 @@ class Clipping(Corruption):
 
 
 class Gaps(Corruption):
-    """Silence stretches.
+    """Silence segments at random positions.
 
     Args:
         shortest: in seconds.
-        longest: in seconds; its logarithm is drawn evenly.
-        most: greatest number of gaps in an example; one at least.
+        longest: in seconds; the length is log-uniform.
+        most: greatest number of gaps in an example; the least is one.
     """
 
     def __init__(self, *, shortest: float = 0.01, longest: float = 0.3, most: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""One of several corruptions for each example, or two in a row."""
+"""Combinations of corruptions: one of several at random, or two in sequence."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from audiodiff.types import Waveform
 
 
 class Mixture(Corruption):
-    """Draw a corruption for each example.
+    """Apply a corruption that is drawn at random for each example.
 
     Args:
         kinds: corruptions by name.
-        shares: how often each is drawn, by the same names; they need not sum to 1.
+        shares: relative frequencies, by the same names; they need not sum to 1.
 
     Raises:
         ParameterError: if the names differ, or a share is negative.
@@ -23,7 +23,7 @@ class Mixture(Corruption):
     def __init__(self, kinds: Mapping[str, Corruption], shares: Mapping[str, float]) -> None:
         if set(kinds) != set(shares):
             raise ParameterError(
-                f"shares names {', '.join(sorted(shares)) or 'nothing'}, and must name {', '.join(sorted(kinds))}"
+                f"shares has {', '.join(sorted(shares)) or 'no names'}: it must have {', '.join(sorted(kinds))}"
             )
         if any(share < 0.0 for share in shares.values()) or not sum(shares.values()) > 0.0:
             raise ParameterError(f"shares={dict(shares)} must not be negative, and some must be positive")
@@ -34,25 +34,25 @@ class Mixture(Corruption):
         names = list(self.kinds)
         weights = torch.tensor([float(self.shares[name]) for name in names])
         drawn = torch.multinomial(weights, len(audio), replacement=True, generator=generator)
-        spoilt, known = audio.clone(), torch.ones_like(audio)
+        result, known = audio.clone(), torch.ones_like(audio)
         for number, name in enumerate(names):
             if self.shares[name] == 0.0:
                 continue
-            # All examples, so that one that draws from others finds them, and so that the draws of a kind do not
-            # depend on how many drew it.
+            # On all examples, since babble mixes other examples, and the draws of a kind must not depend on how many
+            # examples it is applied to.
             corrupted = self.kinds[name](audio, generator, sample_rate=sample_rate)
             chosen = (drawn == number).to(audio.device)
-            spoilt[chosen], known[chosen] = corrupted.audio[chosen], corrupted.known[chosen]
-        return Corrupted(spoilt, known)
+            result[chosen], known[chosen] = corrupted.audio[chosen], corrupted.known[chosen]
+        return Corrupted(result, known)
 
 
 class Then(Corruption):
-    """Spoil recordings in one way, and some of what is left in another, as noisy speech on a telephone is.
+    """Apply one corruption to all recordings and then another to some, as in noisy speech over a telephone.
 
     Args:
-        first: of all recordings.
-        second: of some of the results.
-        share: how many.
+        first: applied to all recordings.
+        second: applied to some of the results.
+        share: probability of the second.
 
     Raises:
         ParameterError: if the share is not in [0, 1].

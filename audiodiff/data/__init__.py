@@ -1,4 +1,4 @@
-"""Recordings: manifests, scanning, random crops, batches, and the embedded speech set.
+"""Data sets of recordings: manifests, scanning, random crops, batches, and the embedded speech set.
 
 scan = load_entries(speech_folder())
 crops = CropDataset(scan.split("train"), sample_rate=22050, n_channels=1, crop_samples=16384, seed=0)
@@ -9,12 +9,20 @@ for batch in batches(crops, batch_size=16, n_workers=1):
 from importlib import resources
 from pathlib import Path
 
-from audiodiff.data.dataset import CropDataset, Example, WholeDataset, load_whole
+from audiodiff.data.dataset import CropDataset, Example, load_whole
 from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import Batch, StepIndices, batches, collate
 from audiodiff.data.manifest import Entry, read_manifest, vocabulary, write_manifest
-from audiodiff.data.rates import resampling
-from audiodiff.data.scanning import SILENCE_PEAK, BadFile, Scan, divide, load_entries, scan, scan_folder
+from audiodiff.data.scanning import (
+    SILENCE_PEAK,
+    BadFile,
+    Scan,
+    describe_resampling,
+    load_entries,
+    scan,
+    scan_folder,
+)
+from audiodiff.data.splits import divide
 
 __all__ = [
     "SILENCE_PEAK",
@@ -25,16 +33,15 @@ __all__ = [
     "Example",
     "Scan",
     "StepIndices",
-    "WholeDataset",
     "batches",
     "collate",
+    "describe_resampling",
     "divide",
     "label_indices",
     "label_set",
     "load_entries",
     "load_whole",
     "read_manifest",
-    "resampling",
     "scan",
     "scan_folder",
     "speech_folder",
@@ -44,7 +51,7 @@ __all__ = [
 
 
 def speech_folder() -> Path:
-    """Find the embedded speech set: 72 sentences by six synthetic voices, with transcripts and splits.
+    """Return the folder of the embedded speech set: 72 sentences by six synthetic voices, with transcripts and splits.
 
     Example:
         >>> load_entries(speech_folder(), split="test").entries[0].text

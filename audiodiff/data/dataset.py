@@ -1,11 +1,10 @@
-"""Recordings as training examples: random crops that are a pure function of (seed, k), and whole recordings."""
+"""Training examples from recordings: random crops, a pure function of (seed, k), and whole recordings."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,10 +18,10 @@ from audiodiff.errors import DataError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.labels import LabelSet
 
-# What is read on either side of a crop before it is resampled, in samples of the lower of the two rates. The kernel of
-# `resample` reaches 64 zero crossings / 0.9476 = 68 of them; the test compares with the whole file resampled.
+# Samples read on either side of a crop before resampling, at the lower of the two rates. The kernel of `resample`
+# covers 64 zero crossings / 0.9476 = 68 of them.
 _CONTEXT_SAMPLES = 72
-# The stream of random numbers of a seed that gives the places of crops; the others are those of DrawOrder.
+# The random stream of a seed that gives the positions of crops; DrawOrder has the others.
 _OFFSET = 1
 _NO_LABELS = LabelSet({})
 
@@ -30,8 +29,8 @@ _NO_LABELS = LabelSet({})
 class Example(TypedDict):
     """Hold one crop or recording.
 
-    n_valid counts the samples before the padding, index is its number, labels are places in the vocabularies of a
-    `LabelSet`, -1 where unknown.
+    n_valid is the number of samples before the padding, index the number of the draw, labels are indices into the
+    vocabularies of a `LabelSet`, -1 if unknown.
     """
 
     audio: Float[Tensor, "channels time"]
@@ -47,26 +46,26 @@ class Example(TypedDict):
 class CropDataset(Dataset[Example]):
     """Draw random crops without end: item k = 0, 1, 2, ... is a pure function of (seed, k).
 
-    An epoch is a permutation in which every entry has ceil(duration / crop) turns, so that a sample of a long recording
-    is heard as often as one of a short recording. Each turn is a crop at a random place; only the samples that it needs
-    are decoded. A recording shorter than the crop is padded with zeros at its end.
+    An epoch is a permutation in which every entry occurs ceil(duration / crop) times, so that a sample of a long
+    recording is drawn as often as one of a short recording. Each draw is a crop at a random position; only the samples
+    that it needs are decoded. A recording shorter than the crop is padded with zeros at its end.
 
     Args:
-        entries: scanned recordings, as `load_entries` gives them.
+        entries: scanned recordings, from `load_entries`.
         sample_rate: of the crops, in Hz; recordings of other rates are resampled.
-        n_channels: of the crops; 1 takes the mean of a recording's channels.
+        n_channels: of the crops; 1 averages the channels of a recording.
         crop_samples: length of the crops, at sample_rate.
-        seed: of the order and of the places.
-        labels: the labels that examples tell; None: none.
-        columns: the column that says the value of each label.
-        balance: a label whose values are drawn equally often; entries without one count as one more value. An epoch
-            then has as many draws of each as the value with most turns has, and the others come round more often.
-        alike: draws in a group of like length, from draw 0 on: the size of a batch, for little padding.
+        seed: of the order and of the positions.
+        labels: the labels of examples; None for none.
+        columns: the column of the entries that holds each label.
+        balance: a label whose values are drawn equally often; entries without a value count as one more value. An epoch
+            then has as many draws of each value as the most frequent one has, and the others repeat.
+        alike: number of consecutive draws of similar length, from draw 0 on: the batch size, for little padding.
 
     Raises:
-        DataError: if there are no entries, one was not scanned, its channels cannot become n_channels, or it has a
-            label's value that is not known.
-        ParameterError: if an argument is out of range, or the labels, columns and balance do not fit together.
+        DataError: if there are no entries, or one was not scanned, has channels that cannot become n_channels, or has a
+            label with an unknown value.
+        ParameterError: if an argument is out of range, or labels, columns and balance do not fit together.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class CropDataset(Dataset[Example]):
         if seed < 0:
             raise ParameterError(f"seed={seed} must not be negative")
         if alike < 1:
-            raise ParameterError(f"alike={alike} must be positive; 1 sorts nothing by length")
+            raise ParameterError(f"alike={alike} must be positive; 1 does not sort by length")
         _check(entries, sample_rate=sample_rate, n_channels=n_channels)
         self.entries = tuple(entries)
         self.sample_rate = sample_rate
@@ -112,7 +111,7 @@ class CropDataset(Dataset[Example]):
 
     @property
     def n_per_epoch(self) -> int:
-        """The number of crops after which every entry has had its turns."""
+        """The number of draws in an epoch."""
         return self._order.n_per_epoch
 
     def __getitem__(self, k: int) -> Example:
@@ -128,46 +127,16 @@ class CropDataset(Dataset[Example]):
         return _example(padded, n_valid=n_valid, index=k, entry=entry, labels=self.label_indices[drawn])
 
 
-class WholeDataset(Dataset[Example]):
-    """Give every recording whole, in the order of the entries, without labels.
-
-    Args:
-        entries: scanned recordings, as `load_entries` gives them.
-        sample_rate: in Hz; recordings of other rates are resampled.
-        n_channels: 1 takes the mean of a recording's channels.
-
-    Raises:
-        DataError: if there are no entries, one was not scanned, or its channels cannot become n_channels.
-    """
-
-    def __init__(self, entries: Sequence[Entry], *, sample_rate: int, n_channels: int) -> None:
-        _check(entries, sample_rate=sample_rate, n_channels=n_channels)
-        self.entries = tuple(entries)
-        self.sample_rate = sample_rate
-        self.n_channels = n_channels
-
-    def __len__(self) -> int:
-        """Count the recordings."""
-        return len(self.entries)
-
-    def __getitem__(self, k: int) -> Example:
-        """Read recording k."""
-        entry = self.entries[k]
-        audio = load_whole(entry, sample_rate=self.sample_rate, n_channels=self.n_channels)
-        no_labels = torch.empty(0, dtype=torch.int64)
-        return _example(audio, n_valid=audio.shape[-1], index=k, entry=entry, labels=no_labels)
-
-
 def load_whole(
     entry: Entry, *, sample_rate: int, n_channels: int, max_seconds: float | None = None
 ) -> Float[Tensor, "channels time"]:
-    """Read a scanned recording from its first sample to its last, at the given rate and number of channels.
+    """Read a whole scanned recording, at the given rate and number of channels.
 
     Args:
         entry: the recording.
         sample_rate: of the result, in Hz.
-        n_channels: of the result; 1 takes the mean of the recording's channels.
-        max_seconds: decode and give only its beginning; None gives all of it.
+        n_channels: of the result; 1 averages the channels of the recording.
+        max_seconds: decode and return only the beginning; None for all of it.
 
     Raises:
         DataError: if the entry was not scanned, or its channels cannot become n_channels.
@@ -188,10 +157,10 @@ def _n_samples_at(entry: Entry, sample_rate: int) -> int:
 def _read(
     entry: Entry, *, first: int, n_samples: int, sample_rate: int, n_channels: int
 ) -> Float[Tensor, "channels time"]:
-    """Read samples first to first + n_samples of the resampled entry, decoding little more than they depend on."""
+    """Read samples first to first + n_samples of the resampled entry, decoding only what they depend on."""
     factor = math.gcd(entry.sample_rate, sample_rate)
     step_in, step_out = entry.sample_rate // factor, sample_rate // factor
-    # Input sample m * step_in falls on output sample m * step_out: from there, a resampled part equals the whole.
+    # Input sample m * step_in falls on output sample m * step_out: a part from there on is resampled as the whole is.
     context = 0 if step_in == step_out else math.ceil(_CONTEXT_SAMPLES * max(1.0, step_in / step_out))
     block = max(0, first * step_in // step_out - context) // step_in
     start = block * step_in
@@ -230,9 +199,9 @@ def _check(entries: Sequence[Entry], *, sample_rate: int, n_channels: int) -> No
         raise DataError("a data set must have at least one entry")
     for entry in entries:
         if entry.n_samples < 1:
-            raise DataError(f"{entry.path}: has not been scanned; use the entries that load_entries returns")
+            raise DataError(f"{entry.path}: has not been scanned; use entries from load_entries")
         if n_channels not in (1, entry.n_channels):
             raise DataError(
                 f"{entry.path}: n_channels={entry.n_channels} cannot become {n_channels}; "
-                "only a mix down to 1 channel is made"
+                "only a mix to 1 channel is possible"
             )

@@ -1,4 +1,4 @@
-"""The labels of recordings: a manifest's columns as vocabularies and indices."""
+"""Labels of recordings: vocabularies and indices from the columns of a manifest."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from audiodiff.labels import LabelSet
 
 
 def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
-    """List the values that every label has in the entries.
+    """Collect the vocabulary of every label from the entries.
 
     Args:
-        entries: the recordings that are trained on.
-        columns: the name of each label, and the column that says its value (see `Entry.value`).
+        entries: the training recordings.
+        columns: the column of each label, by its name (see `Entry.value`).
 
     Raises:
         DataError: if no entry has a value in a column.
@@ -30,8 +30,8 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
         if not any(entry.value(column) for entry in entries):
             there = [known for known in _columns(entries) if any(entry.value(known) for entry in entries)]
             raise DataError(
-                f"the label {name!r} is to come from the column {column!r}, which is empty or missing in all "
-                f"{len(entries)} recordings that are trained on; columns with values: {', '.join(there)}"
+                f"label {name!r}: column {column!r} is empty or missing in all {len(entries)} training recordings; "
+                f"columns with values: {', '.join(there)}"
             )
     return LabelSet({name: vocabulary(entries, column) for name, column in columns.items()})
 
@@ -39,11 +39,11 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
 def label_indices(
     entries: Sequence[Entry], labels: LabelSet, columns: Mapping[str, str]
 ) -> Int[Tensor, "entries labels"]:
-    """Return the place of every entry's values in the vocabularies, -1 where it has none.
+    """Return the index of every entry's labels in the vocabularies, -1 if it has none.
 
     Raises:
-        ParameterError: if columns are not given for all labels, and for these alone.
-        DataError: for a value that is not in its vocabulary, with the file and the values that are.
+        ParameterError: unless columns has exactly the names of the labels.
+        DataError: for a value that is not in its vocabulary, with the file and the known values.
     """
     if set(columns) != set(labels.names):
         raise ParameterError(
@@ -58,7 +58,7 @@ def _indices(entry: Entry, labels: LabelSet, columns: Mapping[str, str]) -> list
         return labels.indices({name: entry.value(columns[name]) for name in labels.names})
     except ParameterError as error:
         raise DataError(
-            f"{entry.path}: {error}; recordings of split {entry.split!r} may have only values that are trained on: "
+            f"{entry.path}: {error}; recordings of split {entry.split!r} may only have values of the training split: "
             "correct it, leave it empty, or move recordings with this value to train"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Batches from any step on, loaded ahead of the training step by worker processes."""
+"""Batch loading by worker processes, from any step on."""
 
 import atexit
 import signal
@@ -22,8 +22,8 @@ _GRACE_SECONDS = 30
 class Batch(TypedDict):
     """Hold stacked examples.
 
-    n_valid counts the samples before the padding, index names the draws, labels are places in the vocabularies, -1
-    where unknown.
+    n_valid is the number of samples before the padding, index the numbers of the draws, labels are indices into the
+    vocabularies, -1 if unknown.
     """
 
     audio: Float[Tensor, "batch channels time"]
@@ -38,16 +38,16 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True)
 class StepIndices:
-    """Say which draws belong to which step: micro-batch m of step s on rank r starts at draw ((s A + m) W + r) B.
+    """Assign draws to steps: micro-batch m of step s on rank r starts at draw ((s A + m) W + r) B.
 
-    So a step is made of the same draws however they are divided into accumulated micro-batches A, ranks W and batch
-    size B, and nothing but the number of the step is needed to go on.
+    A step consists of the same draws however they are divided into accumulated micro-batches A, ranks W and batch size
+    B, and the number of the step is all that resuming needs.
 
     Args:
         batch_size: draws in one micro-batch of one rank.
-        first_step: the step to begin with, from 0.
+        first_step: to begin with, from 0.
         world_size: number of ranks.
-        rank: this one.
+        rank: of this process.
         accumulate: micro-batches in one step.
 
     Example:
@@ -73,7 +73,7 @@ class StepIndices:
             raise ParameterError(f"rank={self.rank} must lie between 0 and world_size - 1 = {self.world_size - 1}")
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Give the draws of one micro-batch after the other, without end."""
+        """Yield the draws of each micro-batch, without end."""
         micro_batch = self.first_step * self.accumulate
         while True:
             first = (micro_batch * self.world_size + self.rank) * self.batch_size
@@ -91,15 +91,15 @@ def batches(
     n_workers: int = 0,
     accumulate: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Iterate over the micro-batches of a rank from first_step on, without end; there are `accumulate` to a step.
+    """Iterate over the micro-batches of a rank from first_step on, without end; a step has `accumulate` of them.
 
-    The stream depends on the data set and on these numbers alone: not on n_workers, and not on what was read before. No
-    global random state is used. Closing the iterator, or dropping it, ends the workers. Workers leave Ctrl-C to the
-    parent, and do not die of a SIGTERM that was sent to the whole process group before the parent had 30 s to finish.
+    The stream depends on the data set and on these numbers only: not on n_workers, nor on what was read before. No
+    global random state is used. Closing or dropping the iterator ends the workers. Workers ignore Ctrl-C, and survive a
+    SIGTERM to the whole process group for 30 s, so that the parent can finish.
 
     Args:
-        dataset: gives an example for every number from 0, as CropDataset does.
-        n_workers: processes that load ahead, each up to 4 batches; 0 loads in the caller, when asked.
+        dataset: has an example for every number from 0, as CropDataset does.
+        n_workers: processes that each load up to 4 batches ahead; 0 loads on demand, in the caller.
 
     Raises:
         ParameterError: if an argument is out of range.
@@ -113,7 +113,7 @@ def batches(
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Stack examples of one length."""
+    """Stack examples of equal length."""
     return Batch(
         audio=torch.stack([example["audio"] for example in examples]),
         n_valid=torch.tensor([example["n_valid"] for example in examples]),
@@ -134,15 +134,15 @@ def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) ->
         num_workers=n_workers,
         worker_init_fn=_prepare_worker,
         prefetch_factor=_PREFETCHED_PER_WORKER if n_workers else None,
-        # DataLoader draws a seed for its workers, by default from the global generator, which would make the training
-        # noise depend on whether a run was resumed.
+        # By default, DataLoader draws a seed for its workers from the global generator, and the training noise would
+        # depend on whether a run was resumed.
         generator=torch.Generator(),
     )
     with warnings.catch_warnings():
-        # Python 3.12 warns of fork beside threads; the workers only decode, and never touch what those threads hold.
+        # Python 3.12 warns about fork with threads; the workers only decode, and share nothing with those threads.
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-        # In a list that alone holds it, so that it can be dropped, and the workers ended, before the interpreter exits:
-        # later, DataLoader's own exit handler would wait for them in vain.
+        # The only reference, in a list, so that it can be dropped and the workers ended before the interpreter exits:
+        # DataLoader's own exit handler would wait for them forever.
         running = [iter(loader)]
     atexit.register(running.clear)
     try:
@@ -154,11 +154,11 @@ def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) ->
 
 
 def _prepare_worker(worker: int) -> None:
-    """Leave the signals to the parent: DataLoader ends its workers itself, and fails if one dies before."""
+    """Ignore signals: DataLoader ends its workers itself, and fails if one dies earlier."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, _die_later)
+    signal.signal(signal.SIGTERM, _exit_later)
 
 
-def _die_later(number: int, frame: object) -> None:
+def _exit_later(number: int, frame: object) -> None:
     signal.alarm(_GRACE_SECONDS)

@@ -1,4 +1,4 @@
-"""Lists of recordings: what an entry is, and how a CSV or JSONL manifest says it."""
+"""Manifests: lists of recordings in CSV or JSONL."""
 
 import csv
 import json
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiodiff.errors import DataError
+from audiodiff.io.atomic import atomic_file
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
-"""The files that make a folder a described data set, the first one found."""
+"""Names of a folder's manifest; the first one found is used."""
 
 TEXT_FIELDS = ("text", "label", "speaker", "split")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Hold one recording, or one stretch of a longer file.
+    """Hold one recording: a file or a segment of one.
 
     Args:
         path: the audio file.
-        start: where the stretch begins, in seconds.
-        seconds: how long it is; None goes to the file's end.
-        text: what is said.
-        label: its class.
-        speaker: who speaks.
-        split: train, val, test or whatever the manifest says; empty where nothing says.
-        extra: the other columns of the manifest in which the recording has a value, with it.
-        n_samples: length of the stretch at the file's own rate; 0 until the file was scanned.
+        start: of the segment, in seconds.
+        seconds: length of the segment; None goes to the end of the file.
+        text: transcript.
+        label: class.
+        speaker: name of the speaker.
+        split: train, val, test or another name; empty if the manifest names none.
+        extra: names and values of the manifest's other columns, where the recording has a value.
+        n_samples: length of the segment at the file's own rate; 0 until the file was scanned.
         sample_rate: of the file, in Hz; 0 until it was scanned.
         n_channels: of the file; 0 until it was scanned.
     """
@@ -49,15 +50,15 @@ class Entry:
 
     @property
     def first_sample(self) -> int:
-        """The first sample of the stretch, at the file's own rate."""
+        """The first sample of the segment, at the file's own rate."""
         return round(self.start * self.sample_rate)
 
     def value(self, column: str) -> str:
-        """Return what a column says of the recording, empty where it says nothing.
+        """Return the value of a column, empty if there is none.
 
         Args:
-            column: text, label, speaker, split, or any other column of the manifest; or else folder, the name of the
-                folder that holds the file.
+            column: text, label, speaker, split, any other column of the manifest, or folder: the name of the folder
+                that holds the file, unless the manifest has a column of that name.
 
         Example:
             >>> entry = Entry(Path("drums/kick/a.wav"), speaker="kit 2", extra=(("licence", "CC0"),))
@@ -77,11 +78,10 @@ def read_manifest(path: Path) -> list[Entry]:
     """Read a manifest: CSV with a header, or JSONL with one object a line.
 
     The column path is required; start, seconds, text, label, speaker and split are optional, and others are
-    kept as they are (`Entry.extra`). Relative paths are resolved against the manifest's folder. The audio files
-    are not opened.
+    kept (`Entry.extra`). Relative paths are resolved against the manifest's folder. Audio files are not opened.
 
     Raises:
-        DataError: if the file is missing, of another kind or empty, or a row breaks a rule; the message has file:line.
+        DataError: if the file is missing, empty or of another type, or a row is invalid; the message has file:line.
     """
     if path.suffix.lower() not in _READERS:
         raise DataError(f"{path}: a manifest must end in {' or '.join(_READERS)}")
@@ -99,32 +99,32 @@ def read_manifest(path: Path) -> list[Entry]:
 
 
 def write_manifest(entries: Sequence[Entry], path: Path) -> None:
-    """Write a CSV manifest that `read_manifest` reads back: whole or not at all, with the columns that say something.
+    """Write a CSV manifest, without its empty columns, that `read_manifest` reads back.
 
     Paths below the manifest's folder are written relative to it, others absolute.
+
+    Raises:
+        DataError: if there are no entries.
     """
     if not entries:
         raise DataError(f"{path}: there are no entries to write")
     folder = path.resolve().parent
     own = [name for name in _OPTIONAL if any(getattr(e, name) != getattr(_EMPTY, name) for e in entries)]
     others = list(dict.fromkeys(name for entry in entries for name, _ in entry.extra))
-    temporary = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", *own, *others])
         for entry in entries:
-            # absolute, not resolved: a link inside the folder is part of the data set.
+            # Absolute, not resolved: a link inside the folder is part of the data set.
             place = Path(os.path.abspath(entry.path))
             inside = place.is_relative_to(folder)
-            shown = (place.relative_to(folder) if inside else place).as_posix()
-            values = [*(_shown(getattr(entry, name)) for name in own), *map(dict(entry.extra).get, others)]
-            writer.writerow([shown, *values])
-    os.replace(temporary, path)
+            text = (place.relative_to(folder) if inside else place).as_posix()
+            values = [*(_format(getattr(entry, name)) for name in own), *map(dict(entry.extra).get, others)]
+            writer.writerow([text, *values])
 
 
 def vocabulary(entries: Sequence[Entry], column: str) -> tuple[str, ...]:
-    """List the values that a column has in the entries, without the empty one, sorted as people do: 2 before 10.
+    """Collect the values of a column, without the empty one, in natural order: 2 before 10.
 
     Example:
         >>> vocabulary([Entry(Path("a.wav"), label="dog"), Entry(Path("b.wav"), label="cat")], "label")
@@ -138,7 +138,7 @@ def _natural(value: str) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", value)], value
 
 
-def _shown(value: str | float | None) -> str:
+def _format(value: str | float | None) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else f"{value:.6f}"
@@ -204,10 +204,10 @@ def _entry(row: Mapping[str, object], *, folder: Path, where: str) -> Entry:
 
 
 def _extra(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """Return the columns that have no meaning here and say something: text as it is, anything else as JSON."""
+    """Return the other columns that have a value, which is JSON unless it is text."""
     others = {name: value for name, value in row.items() if name not in ("path", *_OPTIONAL) and value is not None}
-    shown = {name: value.strip() if isinstance(value, str) else json.dumps(value) for name, value in others.items()}
-    return tuple((name, value) for name, value in shown.items() if value)
+    texts = {name: value.strip() if isinstance(value, str) else json.dumps(value) for name, value in others.items()}
+    return tuple((name, value) for name, value in texts.items() if value)
 
 
 def _text(row: Mapping[str, object], name: str, *, where: str) -> str:

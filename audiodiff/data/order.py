@@ -1,31 +1,31 @@
-"""The order in which recordings are drawn, a pure function of (seed, epoch)."""
+"""Draw order of recordings, a pure function of (seed, epoch)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Streams of random numbers of one seed; CropDataset takes 1 for the places of its crops.
+# Random streams of a seed; CropDataset takes 1 for the positions of its crops.
 _ORDER, _ROTATION, _GROUPS = 0, 2, 3
 _GROUPS_IN_A_WINDOW = 16
-_N_KEPT = 2
+_N_CACHED = 2
 
 
 class DrawOrder:
-    """Order the turns of recordings, one epoch after the other.
+    """Order the draws of recordings, epoch by epoch.
 
-    Without more, an epoch is a permutation of all turns. With classes, it has as many turns of every class as the
-    class with most has: the turns of the others come round in a fixed rotation that goes on from epoch to epoch, so
-    that all of a class come up equally often. With `alike`, draws are put in groups of like length: within windows of
-    16 groups an epoch's permutation is sorted by length and cut into groups, and the groups are shuffled. Groups begin
-    at multiples of `alike` counted from the first epoch, so that they are batches of that size; where an epoch does
-    not end with a group, its longest recordings stand there.
+    By default, an epoch is a permutation of all turns. With classes, it has as many draws of every class as the largest
+    class has turns: those of the others repeat in a fixed rotation that continues from epoch to epoch, so that all
+    turns of a class occur equally often. With `alike`, draws are grouped by length (bucketing): within windows of 16
+    groups, the permutation of an epoch is sorted by length and cut into groups, and the groups are shuffled. Groups
+    begin at multiples of `alike` counted from the first epoch, so that they are batches of that size; the longest
+    recordings fill the groups that an epoch shares with the one before or after it.
 
     Args:
-        turns: how many turns each recording has.
-        lengths: of the recordings as they are drawn, in samples.
+        turns: how often each recording occurs in an epoch.
+        lengths: of the draws of each recording, in samples.
         seed: of the order.
-        classes: of the recordings, which shall be drawn equally often; None draws recordings as their turns say.
-        alike: draws in a group of like length; 1 sorts nothing.
+        classes: of the recordings, drawn equally often; None draws recordings by their turns only.
+        alike: number of consecutive draws of similar length; 1 does not sort by length.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DrawOrder:
         generator = np.random.default_rng([seed, _ROTATION])
         self._members = [each if len(members) == 1 else generator.permutation(each) for each in members]
         self._n_per_class = max(len(each) for each in members)
-        self._made: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, np.ndarray] = {}
 
     @property
     def n_per_epoch(self) -> int:
@@ -47,17 +47,17 @@ class DrawOrder:
         return len(self._members) * self._n_per_class
 
     def draw(self, k: int) -> int:
-        """Return the recording that draw k takes, for any k from 0."""
+        """Return the recording of draw k, for any k from 0."""
         epoch, turn = divmod(k, self.n_per_epoch)
-        if epoch not in self._made:
-            kept = list(self._made.items())[1 - _N_KEPT :]
-            self._made = dict([*kept, (epoch, self._epoch(epoch))])
-        return int(self._made[epoch][turn])
+        if epoch not in self._epochs:
+            cached = list(self._epochs.items())[1 - _N_CACHED :]
+            self._epochs = dict([*cached, (epoch, self._epoch(epoch))])
+        return int(self._epochs[epoch][turn])
 
     def _epoch(self, epoch: int) -> np.ndarray:
         n = self._n_per_class
-        places = np.arange(epoch * n, (epoch + 1) * n)
-        drawn = np.concatenate([each[places % len(each)] for each in self._members])
+        positions = np.arange(epoch * n, (epoch + 1) * n)
+        drawn = np.concatenate([each[positions % len(each)] for each in self._members])
         shuffled = drawn[np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(drawn))]
         return shuffled if self._alike == 1 else self._grouped(shuffled, epoch=epoch)
 

@@ -1,9 +1,7 @@
-"""From a folder, a manifest or a file to entries that are known to be readable sound, each in a split."""
+"""Scanning of data sets: lists recordings, checks that they can be used, and divides them into splits."""
 
-import hashlib
 import os
 import time
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,27 +10,26 @@ from functools import partial
 from pathlib import Path
 
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
+from audiodiff.data.splits import divide
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.formats import AUDIO_SUFFIXES
 from audiodiff.io.jobs import find_files
 
 SILENCE_PEAK = 10 ** (-70 / 20)
-"""A recording that nowhere exceeds this, -70 dBFS, is silent."""
+"""A recording whose peak is below this, -70 dBFS, is silent."""
 
-# Manifests give seconds with a few decimals, so a stretch may seem to end a little behind its file.
+# Manifests give seconds with a few decimals, so a segment may seem to end slightly after its file.
 _END_TOLERANCE_SECONDS = 0.05
 _BLOCK_SAMPLES = 32768
-_SHOW_PROGRESS_AFTER_SECONDS = 2.0
+_PROGRESS_AFTER_SECONDS = 2.0
 _N_NAMED = 10
 _ON_BAD = ("refuse", "skip")
-# Splits that mean "all of it": such entries are divided here.
-_UNDIVIDED = ("", "all")
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """Name a file that cannot be used, and why."""
+    """Hold a file that cannot be used, and the reason."""
 
     path: Path
     reason: str
@@ -40,7 +37,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """Hold what was found: the usable entries, and the bad files that were skipped."""
+    """Hold the usable entries of a data set, and the bad files that were skipped."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[BadFile, ...]
@@ -51,19 +48,19 @@ class Scan:
         return tuple(sorted({entry.split for entry in self.entries}))
 
     def split(self, name: str) -> tuple[Entry, ...]:
-        """Take the entries of one split.
+        """Return the entries of a split.
 
         Raises:
             DataError: if it has none.
         """
-        return _of_split(self.entries, name)
+        return _select_split(self.entries, name)
 
 
 def scan_folder(root: Path) -> list[Entry]:
-    """List a data set: the rows of its manifest.csv or manifest.jsonl, or else all audio files below it, sorted.
+    """List the entries of a folder: its manifest.csv or manifest.jsonl, or else all audio files below it, sorted.
 
     Raises:
-        DataError: if there is neither a manifest nor an audio file, or the manifest is malformed.
+        DataError: if there is neither a manifest nor an audio file, or the manifest is invalid.
     """
     for name in MANIFEST_NAMES:
         if (root / name).is_file():
@@ -85,23 +82,23 @@ def load_entries(
 ) -> Scan:
     """List, divide and scan a data set: a folder, a manifest, or one audio file.
 
-    Splits are those of the manifest. Where none is val, about val_fraction of the training files become val, chosen by
-    a hash of their relative paths: the same on every machine, whatever other files there are, but at least one of two
-    or more. All stretches of a file stay on one side. A single file is cut: its last val_fraction is val.
+    Splits are those of the manifest. If it has no val, about val_fraction of the training files become val, chosen by a
+    hash of their relative paths: the same on every machine, whatever other files there are, but at least one of two or
+    more. All segments of a file stay in one split. A single file is divided: its last val_fraction is val.
 
-    A file is bad where it is missing, cannot be read, has no samples, is shorter than min_seconds, nowhere exceeds
-    -70 dBFS, or ends before its stretch. Each is decoded until its first audible block, and at its end.
+    A file is bad if it is missing, cannot be read, has no samples, is shorter than min_seconds, stays below -70 dBFS,
+    or ends before its segment. Each is decoded up to its first audible block, and at its end.
 
     Args:
         root: the folder, manifest or file.
-        split: scan and keep only this one; None takes all.
-        on_bad: refuse (raise, naming them) or skip (and count, in the result).
-        min_seconds: what is shorter is bad; from there to the length of a crop, it is padded.
-        val_fraction: of files without a split, for validation.
-        columns: of labels; a file that alone has a value in one of them is trained on, not validated on.
+        split: scan and keep only this split; None takes all.
+        on_bad: "refuse" raises an error that lists bad files, "skip" lists them in the result.
+        min_seconds: shortest usable recording.
+        val_fraction: share of files without a split that become val.
+        columns: of labels; a file that is the only one with some value of a label stays in train.
 
     Raises:
-        DataError: if nothing usable is there, the split is empty, or a file is bad and on_bad is refuse.
+        DataError: if no entry is usable, the split is empty, or a file is bad and on_bad is refuse.
         ParameterError: if an argument is out of range.
     """
     if on_bad not in _ON_BAD:
@@ -112,25 +109,25 @@ def load_entries(
     folder = root if root.is_dir() else root.parent
     listed = _listed(root)
     if split is not None:
-        listed = _of_split(divide(listed, folder=folder, val_fraction=val_fraction, columns=columns), split)
+        listed = _select_split(divide(listed, folder=folder, val_fraction=val_fraction, columns=columns), split)
     entries, bad = scan(listed, min_seconds=min_seconds)
     if split is None and (not bad or on_bad == "skip"):
-        # Divided only now, or a bad file could be all that there is to validate on.
+        # Divided only now, since val must not consist of bad files.
         divided = divide(entries, folder=folder, val_fraction=val_fraction, columns=columns)
-        pieces, bad_pieces = scan([entry for entry in divided if not entry.n_samples], min_seconds=min_seconds)
-        entries = [*(entry for entry in divided if entry.n_samples), *pieces]
-        bad += bad_pieces
+        segments, bad_segments = scan([entry for entry in divided if not entry.n_samples], min_seconds=min_seconds)
+        entries = [*(entry for entry in divided if entry.n_samples), *segments]
+        bad += bad_segments
     if bad and on_bad == "refuse":
-        raise DataError(_complaint(root, bad))
+        raise DataError(_refusal(root, bad))
     if not entries:
-        raise DataError(f"{root}: none of its {len(bad)} files can be used:\n{_names(bad)}")
+        raise DataError(f"{root}: none of its {len(bad)} files can be used:\n{_format_bad(bad)}")
     return Scan(entries=tuple(entries), skipped=tuple(bad))
 
 
 def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[Entry], list[BadFile]]:
-    """Look into the files: the usable entries with their lengths, rates and channels filled in, and the bad files.
+    """Check the files of entries; return the usable ones, with length, rate and channels, and the bad files.
 
-    A progress bar appears on the standard error output where it takes over two seconds.
+    A progress bar appears on standard error if this takes over two seconds.
     """
     good: list[Entry] = []
     bad: list[BadFile] = []
@@ -147,37 +144,31 @@ def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[En
     return good, bad
 
 
-def divide(
-    entries: Sequence[Entry], *, folder: Path, val_fraction: float, columns: Collection[str] = ()
-) -> list[Entry]:
-    """Give every entry a split, as `load_entries` describes.
+def describe_resampling(entries: Sequence[Entry], *, sample_rate: int) -> str | None:
+    """Describe how many scanned recordings are resampled, and what those of a lower rate lack; None if none is.
 
     Args:
         entries: the recordings.
-        folder: what the hashed paths are relative to.
-        val_fraction: the share of files for validation.
-        columns: whose every value keeps a file in train.
-    """
-    if any(entry.split == "val" for entry in entries):
-        return [replace(entry, split="train") if entry.split in _UNDIVIDED else entry for entry in entries]
-    candidates = [entry for entry in entries if entry.split in (*_UNDIVIDED, "train")]
-    if len(candidates) == 1:
-        return [e for entry in entries for e in (_cut(entry, val_fraction) if entry is candidates[0] else [entry])]
+        sample_rate: of training, in Hz.
 
-    single_file = len({entry.path for entry in candidates}) == 1
-    places = {entry: _place(entry, folder=folder, with_start=single_file) for entry in candidates}
-    values: dict[float, set[tuple[str, str]]] = defaultdict(set)
-    for entry, place in places.items():
-        values[place] |= {(column, entry.value(column)) for column in columns if entry.value(column)}
-    trained_on = Counter(value for found in values.values() for value in found)
-    chosen: set[float] = set()
-    for place in sorted(values):
-        if (place >= val_fraction and chosen) or len(chosen) == len(values) - 1:
-            break
-        if all(trained_on[value] > 1 for value in values[place]):
-            chosen.add(place)
-            trained_on.subtract(values[place])
-    return [replace(e, split="val" if places[e] in chosen else "train") if e in places else e for e in entries]
+    Example:
+        >>> print(describe_resampling([Entry(Path("a.wav"), sample_rate=22050)], sample_rate=44100))
+        1 of 1 recordings are resampled to 44100 Hz; 1 of them from less, down to 22050 Hz: such a recording has nothing
+        above 11 kHz, and a model learns this silence as it learns the rest, except under objective=mrstft;
+        audio.sample_rate=22050 would leave it out
+    """
+    others = [entry.sample_rate for entry in entries if entry.sample_rate != sample_rate]
+    if not others:
+        return None
+    summary = f"{len(others)} of {len(entries)} recordings are resampled to {sample_rate} Hz"
+    lower = [rate for rate in others if rate < sample_rate]
+    if not lower:
+        return summary
+    return (
+        f"{summary}; {len(lower)} of them from less, down to {min(lower)} Hz: such a recording has nothing\n"
+        f"above {min(lower) / 2000:.3g} kHz, and a model learns this silence as it learns the rest, except under "
+        f"objective=mrstft;\naudio.sample_rate={min(lower)} would leave it out"
+    )
 
 
 def _listed(root: Path) -> list[Entry]:
@@ -190,52 +181,32 @@ def _listed(root: Path) -> list[Entry]:
     return read_manifest(root)
 
 
-def _place(entry: Entry, *, folder: Path, with_start: bool) -> float:
-    """Place a file in [0, 1) by a hash of its path."""
-    inside = entry.path.is_relative_to(folder)
-    key = (entry.path.relative_to(folder) if inside else entry.path).as_posix()
-    if with_start:
-        key = f"{key}@{entry.start:.6f}"
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
-
-
-def _cut(entry: Entry, val_fraction: float) -> list[Entry]:
-    """Cut one entry in two: train, then val."""
-    try:
-        seconds = entry.seconds or audio_io.info(entry.path).seconds - entry.start
-    except AudioFileError:
-        return [replace(entry, split="train")]  # the scan says what is wrong with it
-    border = (1 - val_fraction) * seconds
-    head = replace(entry, seconds=border, split="train", n_samples=0)
-    return [head, replace(head, start=entry.start + border, seconds=seconds - border, split="val")]
-
-
-def _of_split(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
-    found = tuple(entry for entry in entries if entry.split == name)
-    if not found:
+def _select_split(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
+    selected = tuple(entry for entry in entries if entry.split == name)
+    if not selected:
         names = ", ".join(sorted({entry.split for entry in entries})) or "none"
         raise DataError(f"split={name!r} has no entries; the splits there are: {names}")
-    return found
+    return selected
 
 
 def _scanned(entry: Entry, *, min_seconds: float) -> Entry | str:
-    """Complete an entry from its file, or say what is wrong with it."""
+    """Return an entry with length, rate and channels of its file, or the reason why it cannot be used."""
     try:
         info = audio_io.info(entry.path)
-        known = replace(entry, sample_rate=info.sample_rate, n_channels=info.n_channels)
-        available = info.n_samples - known.first_sample
+        scanned = replace(entry, sample_rate=info.sample_rate, n_channels=info.n_channels)
+        available = info.n_samples - scanned.first_sample
         wanted = available if entry.seconds is None else round(entry.seconds * info.sample_rate)
         if wanted > available + _END_TOLERANCE_SECONDS * info.sample_rate or available < 1:
-            return f"ends at {info.seconds:.3f} s, before its stretch from {entry.start:g} s: {_length(entry)}"
-        known = replace(known, n_samples=min(wanted, available))
-        if known.n_samples < max(1, min_seconds * info.sample_rate):
-            return f"is {known.n_samples / info.sample_rate:.3f} s long, shorter than min_seconds={min_seconds:g}"
-        if _is_silent(known):
+            return f"ends at {info.seconds:.3f} s, before its segment from {entry.start:g} s: {_length(entry)}"
+        scanned = replace(scanned, n_samples=min(wanted, available))
+        if scanned.n_samples < max(1, min_seconds * info.sample_rate):
+            return f"is {scanned.n_samples / info.sample_rate:.3f} s long, shorter than min_seconds={min_seconds:g}"
+        if _is_silent(scanned):
             where = "" if entry.seconds is None else f" from {entry.start:g} to {entry.start + entry.seconds:g} s"
             return f"is silent{where}: its peak is below -70 dBFS"
     except AudioFileError as error:
         return str(error).removeprefix(f"{entry.path}: ")
-    return known
+    return scanned
 
 
 def _length(entry: Entry) -> str:
@@ -243,7 +214,7 @@ def _length(entry: Entry) -> str:
 
 
 def _is_silent(entry: Entry) -> bool:
-    """Decode the last block, which fails where a file was cut off, then from the start until something is audible."""
+    """Decode the last block, which fails for a truncated file, then from the start up to an audible block."""
     first, stop = entry.first_sample, entry.first_sample + entry.n_samples
     last = max(first, stop - _BLOCK_SAMPLES)
     starts = [last, *range(first, last, _BLOCK_SAMPLES)]
@@ -251,14 +222,14 @@ def _is_silent(entry: Entry) -> bool:
 
 
 def _peak(path: Path, start: int, n_samples: int) -> float:
-    # numpy, not torch: the files are looked into by several threads, and torch would start more in each.
+    # NumPy, since torch would start more threads in each of the scan's threads.
     samples = audio_io.read(path, start=start, n_samples=n_samples)[0].numpy()
     return float(max(samples.max(), -samples.min()))
 
 
 def _with_progress(results: Iterable[Entry | str], *, total: int) -> Iterator[Entry | str]:
-    """Pass results on; show a progress bar from the third second on."""
-    from rich.console import Console  # imported here: few scans are slow enough to need it
+    """Yield the results, with a progress bar after two seconds."""
+    from rich.console import Console  # lazy: few scans are slow enough to need it
     from rich.progress import Progress, TaskID
 
     started = time.monotonic()
@@ -268,18 +239,18 @@ def _with_progress(results: Iterable[Entry | str], *, total: int) -> Iterator[En
             yield result
             if bar is not None:
                 bar.update(TaskID(0), completed=n_done)
-            elif time.monotonic() - started > _SHOW_PROGRESS_AFTER_SECONDS:
+            elif time.monotonic() - started > _PROGRESS_AFTER_SECONDS:
                 bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
                 bar.add_task("scanning audio files", total=total, completed=n_done)
 
 
-def _names(bad: Sequence[BadFile]) -> str:
+def _format_bad(bad: Sequence[BadFile]) -> str:
     lines = [f"  {file.path}: {file.reason}" for file in bad[:_N_NAMED]]
     if len(bad) > _N_NAMED:
         lines.append(f"  and {len(bad) - _N_NAMED} more")
     return "\n".join(lines)
 
 
-def _complaint(root: Path, bad: Sequence[BadFile]) -> str:
+def _refusal(root: Path, bad: Sequence[BadFile]) -> str:
     files = "1 file" if len(bad) == 1 else f"{len(bad)} files"
-    return f"{root}: {files} cannot be used; repair or remove them, or set data.on_bad=skip:\n{_names(bad)}"
+    return f"{root}: {files} cannot be used; repair or remove them, or set data.on_bad=skip:\n{_format_bad(bad)}"

@@ -1,4 +1,4 @@
-"""Metrics of sound, estimate first and reference second, one value per example; NaN where a value cannot exist."""
+"""Metrics of audio: estimate first, reference second, one value per example, NaN where there is none."""
 
 from audiodiff.metrics.bootstrap import bootstrap_interval
 from audiodiff.metrics.cepstral import mel_cepstral_distortion_db

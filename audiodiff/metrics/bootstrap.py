@@ -1,4 +1,4 @@
-"""How sure a mean over files is."""
+"""Bootstrap confidence intervals of means over files."""
 
 import math
 
@@ -16,15 +16,15 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Compute the percentile bootstrap interval of the mean: quantiles of the means of resamples with replacement.
 
-    With few values it is too narrow by a factor of sqrt((n - 1) / n) and more: below some 20, take it as an indication.
+    With few values it is too narrow, by a factor of sqrt((n - 1) / n) and more: below about 20, it is only indicative.
 
     Args:
-        confidence: the probability that the interval shall hold the true mean, in (0, 1).
+        confidence: nominal probability that the interval contains the true mean, in (0, 1).
         n_resamples: 2000 puts the ends within about 2 % of the interval's width.
         seed: of the resampling; the same values and seed give the same interval.
 
     Returns:
-        The lower and the upper end; NaN where there are fewer than two values.
+        The lower and the upper end; NaN if there are fewer than two values.
 
     Raises:
         ParameterError: if a value is not finite, confidence is outside (0, 1) or n_resamples is below 1.
@@ -42,7 +42,7 @@ def bootstrap_interval(
     if n_resamples < 1:
         raise ParameterError(f"n_resamples={n_resamples} must be at least 1")
     if not torch.isfinite(values).all():
-        raise ParameterError("values holds NaN or inf: leave out what cannot be averaged, and count it")
+        raise ParameterError("values has NaN or inf: leave out values that cannot be averaged, and count them")
     n = values.numel()
     if n < 2:
         return math.nan, math.nan

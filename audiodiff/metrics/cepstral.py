@@ -1,4 +1,4 @@
-"""Distance between spectral envelopes, as mel cepstra."""
+"""Mel cepstral distortion: the distance between spectral envelopes."""
 
 import functools
 import math
@@ -24,9 +24,9 @@ def mel_cepstral_distortion_db(
 
     c is the orthonormal DCT-II over 80 bands of ln max(mel, 1e-5), where mel is the magnitude spectrogram (25 ms
     periodic Hann window, 10 ms hop, zero-padded to the power of two from twice the window up, centred frames with
-    reflected ends) in Slaney's mel filters of unit area from 0 to 8000 Hz, or to half the rate where that is lower.
-    c_0, the level, is left out; there is no time warping, so the two must be aligned. Publications use many
-    definitions of MCD, whose values differ by factors: compare only with values from this one.
+    reflected ends) in Slaney's mel filters of unit area from 0 to 8000 Hz, or to half the rate if that is lower.
+    c_0, the level, is left out. There is no time warping, so the signals must be aligned. Publications use many
+    definitions of MCD, whose values differ by factors: compare only values of this one.
 
     Args:
         sample_rate: in Hz.
@@ -70,7 +70,7 @@ def _log_mel(
 
 @functools.lru_cache(maxsize=8)
 def _filters(sample_rate: int, n_fft: int) -> Float[Tensor, "n_mels bins"]:
-    import librosa.filters  # imported here: it takes a second, and only this metric needs it
+    import librosa.filters  # lazy: it takes a second to import
 
     f_max = min(_F_MAX, sample_rate / 2)
     return torch.from_numpy(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=_N_MELS, fmax=f_max)).double()

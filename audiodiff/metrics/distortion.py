@@ -1,7 +1,7 @@
-"""Sample-by-sample distortion: how much of the reference's power the error is.
+"""Signal-to-noise ratios: SNR, segmental SNR and scale-invariant SDR.
 
-These see the sign and the phase. A vocoder is free in both, so they say little about one (good vocoders have an SNR
-of -2 to -7 dB); they are for enhancement, restoration and coding.
+They depend on sign and phase, which a vocoder may choose freely, so they say little about vocoders (good ones have an
+SNR of -2 to -7 dB). Use them for enhancement, restoration and coding.
 """
 
 import torch
@@ -13,7 +13,7 @@ from audiodiff.metrics.pairs import all_nan, in_float64, is_silent, nan_where, r
 
 _SEGMENT_SECONDS = 0.025
 _SEGMENT_RANGE_DB = (-10.0, 35.0)
-# As STOI does: a frame this far under the loudest holds no speech.
+# As in STOI: a frame this far below the loudest contains no speech.
 _SILENCE_BELOW_LOUDEST_DB = 40.0
 
 
@@ -40,8 +40,8 @@ def segmental_snr_db(
 ) -> Float[Tensor, "*batch"]:
     """Compute the mean over frames of 10 log10(sum r^2 / sum (r - e)^2), each clipped to [-10, 35] dB, per example.
 
-    Frames are 25 ms long, side by side and unweighted; the last, incomplete one is left out. Frames of the reference
-    more than 40 dB under its loudest frame count as silent and are skipped.
+    Frames are 25 ms long, adjacent and unweighted; an incomplete last frame is left out. Frames of the reference more
+    than 40 dB below its loudest frame are silent and skipped.
 
     Args:
         sample_rate: in Hz.
@@ -83,7 +83,7 @@ def si_sdr_db(
     The means of both signals are removed first.
 
     Returns:
-        inf where estimate is a multiple of reference (a negative one too), -inf where it is orthogonal to it; NaN
+        inf where estimate is a multiple of reference, also a negative one; -inf where it is orthogonal to it; NaN
         where either is silent or constant.
 
     Raises:
@@ -108,5 +108,5 @@ def si_sdr_db(
 
 
 def is_constant(signal: Float[Tensor, "*batch time"]) -> Bool[Tensor, "*batch"]:
-    """Say which examples have no variation, and so nothing left when their mean is removed."""
+    """Return which examples are constant, and zero once their mean is removed."""
     return is_silent(signal - signal[..., :1])

@@ -1,4 +1,4 @@
-"""Short-time spectra in blocks of frames, so that an hour of music takes no more memory than a minute."""
+"""Short-time power spectra in blocks of frames, to bound the memory for long audio."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def magnitude_squared_blocks(
     n_frames = 1 + audio.shape[-1] // hop_length
     for first in range(0, n_frames, _BLOCK_FRAMES):
         last = min(first + _BLOCK_FRAMES, n_frames) - 1
-        piece = padded[:, first * hop_length : last * hop_length + n_fft]
-        spectrum = torch.stft(piece, n_fft, hop_length, win_length, window, center=False, return_complex=True)
+        block = padded[:, first * hop_length : last * hop_length + n_fft]
+        spectrum = torch.stft(block, n_fft, hop_length, win_length, window, center=False, return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         yield power.reshape(*audio.shape[:-1], *power.shape[-2:])

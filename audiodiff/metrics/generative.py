@@ -1,7 +1,7 @@
-"""How good a set of generated sounds is, from what a classifier hears in it: scores of distributions and of labels.
+"""Metrics of generated sounds from the embeddings and probabilities of a classifier: FID, inception scores, diversity.
 
-Probabilities come as their logarithms, so that a confident classifier's smallest ones are kept: the modified inception
-score is made of them.
+Probabilities are given as logarithms, which keeps the smallest ones of a confident classifier: the modified inception
+score depends on them.
 """
 
 import math
@@ -23,11 +23,11 @@ def frechet_distance(first: Float[Tensor, "n features"], second: Float[Tensor, "
     With S_i = R_i^T R_i, the trace of the square root is the sum of the singular values of R_1 R_2^T, which neither
     squares a condition number nor leaves the real numbers. Computed in float64, with covariances over n - 1.
 
-    It is biased: two samples of one distribution lie the further apart the fewer they are. Compare it at one n only,
-    beside a row of real against real; at n <= features the covariances are singular as well.
+    It is biased: the distance between two sets from the same distribution grows as n falls. Compare it only at equal n,
+    and with the distance of real to real sounds; for n <= features the covariances are singular as well.
 
     Raises:
-        ParameterError: if a set has fewer than two embeddings, or one that is not finite.
+        ParameterError: if a set has fewer than two embeddings, or one of them is not finite.
 
     Example:
         >>> a = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
@@ -53,8 +53,8 @@ def frechet_distance(first: Float[Tensor, "n features"], second: Float[Tensor, "
 def inception_score(log_probabilities: Float[Tensor, "n classes"]) -> float:
     """Compute exp(mean_x KL(p(y|x) || p(y))), p(y) the mean over the same sounds: 1 to the number of classes.
 
-    High where every sound is clearly one class, and all classes come equally often; it does not see how varied a class
-    is, nor whether the sounds are like real ones.
+    High if every sound is clearly of one class, and all classes are equally frequent. It measures neither the diversity
+    within a class nor the similarity to real sounds.
 
     Raises:
         ParameterError: if the rows are not logarithms of probabilities.
@@ -66,16 +66,16 @@ def inception_score(log_probabilities: Float[Tensor, "n classes"]) -> float:
     Source:
         Salimans et al. 2016, "Improved techniques for training GANs", section 4.
     """
-    told = _checked(log_probabilities, least=1)
-    mean = told.exp().mean(0).clamp(min=torch.finfo(torch.float64).tiny).log()
-    return math.exp((told.exp() * (told - mean)).sum(-1).mean().item())
+    log_p = _checked(log_probabilities, least=1)
+    mean = log_p.exp().mean(0).clamp(min=torch.finfo(torch.float64).tiny).log()
+    return math.exp((log_p.exp() * (log_p - mean)).sum(-1).mean().item())
 
 
 def modified_inception_score(log_probabilities: Float[Tensor, "n classes"]) -> float:
     """Compute exp(E_x E_x' KL(p(y|x) || p(y|x'))) over all pairs of different sounds x, x'.
 
-    The diversity within a class counts as well. Its size is that of the logarithms of the smallest probabilities, thus
-    of how confident the classifier is: compare it for one classifier only.
+    It also counts diversity within a class. Its size depends on the logarithms of the smallest probabilities, that is,
+    on the confidence of the classifier: compare only values of the same classifier.
 
     Raises:
         ParameterError: if there are fewer than two rows, or they are not finite logarithms of probabilities.
@@ -84,10 +84,10 @@ def modified_inception_score(log_probabilities: Float[Tensor, "n classes"]) -> f
         Gurumurthy et al. 2017, "DeLiGAN: generative adversarial networks for diverse and limited data", section 5,
         within each class; over all pairs as Kong et al. 2021 (DiffWave) give it.
     """
-    told = _checked(log_probabilities, least=2)
-    n = len(told)
-    own = (told.exp() * told).sum()
-    crossed = torch.dot(told.exp().sum(0), told.sum(0))
+    log_p = _checked(log_probabilities, least=2)
+    n = len(log_p)
+    own = (log_p.exp() * log_p).sum()
+    crossed = torch.dot(log_p.exp().sum(0), log_p.sum(0))
     return math.exp(((n * own - crossed) / (n * (n - 1))).item())
 
 
@@ -95,8 +95,8 @@ def am_score(log_probabilities: Float[Tensor, "n classes"], real: Float[Tensor, 
     """Compute KL(p_real(y) || p(y)) + mean_x H(p(y|x)), in nats: 0 is best.
 
     Args:
-        log_probabilities: of the sounds that are judged.
-        real: of the training data, for how often each class should come.
+        log_probabilities: of the generated sounds.
+        real: of the training data, which define how frequent each class should be.
 
     Raises:
         ParameterError: if the rows are not logarithms of probabilities, or of another number of classes.
@@ -104,16 +104,16 @@ def am_score(log_probabilities: Float[Tensor, "n classes"], real: Float[Tensor, 
     Source:
         Zhou et al. 2018, "Activation maximization generative adversarial nets", eq. 21.
     """
-    told, wanted = _checked(log_probabilities, least=1), _checked(real, least=1)
-    if told.shape[1] != wanted.shape[1]:
-        raise ParameterError(f"{told.shape[1]} classes must be those of the real data, {wanted.shape[1]}")
-    p_real, p = wanted.exp().mean(0), told.exp().mean(0)
+    log_p, log_real = _checked(log_probabilities, least=1), _checked(real, least=1)
+    if log_p.shape[1] != log_real.shape[1]:
+        raise ParameterError(f"{log_p.shape[1]} classes must be those of the real data, {log_real.shape[1]}")
+    p_real, p = log_real.exp().mean(0), log_p.exp().mean(0)
     divergence = (torch.special.xlogy(p_real, p_real) - torch.special.xlogy(p_real, p)).sum()
-    return (divergence + torch.special.entr(told.exp()).sum(-1).mean()).item()
+    return (divergence + torch.special.entr(log_p.exp()).sum(-1).mean()).item()
 
 
 def wilson_interval(n_right: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute the Wilson score interval of a share, which holds its ends within 0 and 1 also where all are right.
+    """Compute the Wilson score interval of a share, which stays within 0 and 1 even if all are correct.
 
     Raises:
         ParameterError: if n_right is not within 0 and n, n is 0, or confidence is outside (0, 1).
@@ -140,9 +140,9 @@ def wilson_interval(n_right: int, n: int, *, confidence: float = 0.95) -> tuple[
 
 
 def confusion_matrix(
-    asked: Int[Tensor, "n"], heard: Int[Tensor, "n"], *, n_classes: int
+    expected: Int[Tensor, "n"], predicted: Int[Tensor, "n"], *, n_classes: int
 ) -> Int[Tensor, "classes classes"]:
-    """Count how often each class was heard (columns) where each was asked for (rows).
+    """Count how often each class was predicted (columns) for each expected class (rows).
 
     Raises:
         ParameterError: if a class is not below n_classes.
@@ -151,16 +151,16 @@ def confusion_matrix(
         >>> confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), n_classes=2).tolist()
         [[1, 1], [0, 1]]
     """
-    both = torch.cat([asked, heard])
+    both = torch.cat([expected, predicted])
     if len(both) and not 0 <= int(both.min()) <= int(both.max()) < n_classes:
         raise ParameterError(f"classes {int(both.min())} to {int(both.max())} must lie between 0 and {n_classes - 1}")
-    return torch.bincount(asked * n_classes + heard, minlength=n_classes**2).reshape(n_classes, n_classes)
+    return torch.bincount(expected * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def nearest_distances(
     embeddings: Float[Tensor, "n features"], among: Float[Tensor, "m features"]
 ) -> Float[Tensor, "n"]:
-    """Compute the Euclidean distance from each embedding to the nearest of a set that does not hold it."""
+    """Compute the Euclidean distance from each embedding to the nearest of a set that does not contain it."""
     return torch.cat([_distances(some, among).amin(-1) for some in embeddings.split(_ROWS_AT_ONCE)])
 
 
@@ -168,19 +168,19 @@ def nearest_other_distances(embeddings: Float[Tensor, "n features"]) -> Float[Te
     """Compute the Euclidean distance from each embedding to the nearest of the others."""
     if len(embeddings) < 2:
         raise ParameterError(f"{len(embeddings)} embeddings must be two or more")
-    # The nearest of all is itself, at 0.
+    # The nearest is the embedding itself, at 0.
     parts = [_distances(some, embeddings).topk(2, largest=False).values for some in embeddings.split(_ROWS_AT_ONCE)]
     return torch.cat(parts)[:, 1]
 
 
 def closer_p_value(distances: Float[Tensor, "n"], real: Float[Tensor, "m"]) -> float:
-    """Compute the p value of the one-sided two-sample Kolmogorov-Smirnov test that `distances` are the smaller ones.
+    """Compute the p value of the one-sided two-sample Kolmogorov-Smirnov test that `distances` are smaller than `real`.
 
-    Small where generated sounds lie nearer to the training set than real sounds that were held out: they are then
-    copies, or blends of few recordings. Large says that nothing of the kind is seen at this n.
+    Small if generated sounds are closer to the training set than held-out real sounds: they are then copies, or blends
+    of few recordings. A large value means that no such effect is visible at this n.
 
     Raises:
-        ParameterError: if one of them is empty.
+        ParameterError: if one of the sets is empty.
 
     Source:
         Hodges 1958, "The significance probability of the Smirnov two-sample test"; computed by scipy.stats.ks_2samp.
@@ -189,15 +189,15 @@ def closer_p_value(distances: Float[Tensor, "n"], real: Float[Tensor, "m"]) -> f
 
     if not len(distances) or not len(real):
         raise ParameterError(f"{len(distances)} and {len(real)} distances must be at least one each")
-    # "greater": the distribution function of the first lies above, its values are smaller.
+    # "greater": the distribution function of the first is greater, so its values are smaller.
     tested = ks_2samp(distances.cpu().numpy(), real.cpu().numpy(), alternative="greater", method="asymp")
     return float(tested.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def within_class_distance(embeddings: Float[Tensor, "n features"], classes: Sequence[object]) -> float:
-    """Compute the mean distance between two different sounds of a class, averaged over the classes that have two.
+    """Compute the mean distance between two different sounds of a class, averaged over classes with at least two.
 
-    NaN where none has.
+    NaN if there is no such class.
 
     Example:
         >>> within_class_distance(torch.tensor([[0.0], [2.0], [10.0], [14.0]]), ["a", "a", "b", "b"])
@@ -212,14 +212,14 @@ def within_class_distance(embeddings: Float[Tensor, "n features"], classes: Sequ
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # Not by matrix products, which lose what is close by.
+    # Not by matrix products, which are inaccurate for small distances.
     return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _checked(log_probabilities: Tensor, *, least: int) -> Tensor:
-    told = log_probabilities.detach().cpu().double()
-    if len(told) < least:
-        raise ParameterError(f"{len(told)} rows of probabilities must be at least {least}")
-    if not bool(torch.isfinite(told).all()) or float((told.logsumexp(-1)).abs().max()) > _SUM_TOLERANCE:
+    log_p = log_probabilities.detach().cpu().double()
+    if len(log_p) < least:
+        raise ParameterError(f"{len(log_p)} rows of probabilities must be at least {least}")
+    if not bool(torch.isfinite(log_p).all()) or float((log_p.logsumexp(-1)).abs().max()) > _SUM_TOLERANCE:
         raise ParameterError("log_probabilities must be finite, and each row's probabilities sum to 1")
-    return told
+    return log_p

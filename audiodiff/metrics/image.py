@@ -1,10 +1,9 @@
-"""Spectrograms compared as pictures: PSNR and SSIM of log-mel images.
+"""PSNR and SSIM of log-mel spectrograms, compared as images.
 
 The image: mel magnitudes (25 ms periodic Hann window, 10 ms hop, zero-padded to the power of two from twice the window
-up, centred frames with reflected ends; 80 of Slaney's filters of unit area from 0 to 8000 Hz, or to half the rate where
-that is lower) in dB, 20 log10, held from below at 80 dB under the greatest value of the reference's image, in both. The
-dynamic range is these 80 dB. So neither value depends on the level that estimate and reference share, nor on how quiet
-a pause is beyond the floor.
+up, centred frames with reflected ends; 80 of Slaney's filters of unit area from 0 to 8000 Hz, or to half the rate if
+that is lower) in dB, 20 log10, with a floor 80 dB below the maximum of the reference's image, in both. The dynamic
+range is these 80 dB. So neither value depends on a common gain of estimate and reference, nor on levels below the floor.
 """
 
 import functools
@@ -32,13 +31,13 @@ def mel_psnr_db(
 ) -> Float[Tensor, "*batch"]:
     """Compute 10 log10(80^2 / mean (E - R)^2) of the log-mel images E and R, in dB, per example.
 
-    The module says what the images are.
+    See the module for the images.
 
     Args:
         sample_rate: in Hz.
 
     Returns:
-        A value in dB; inf where the images are equal, NaN where a reference is silent or has less than half an FFT.
+        A value in dB; inf where the images are equal, NaN where a reference is silent or shorter than half an FFT.
 
     Raises:
         ParameterError: if the shapes differ or sample_rate is below 1000.
@@ -63,8 +62,8 @@ def mel_ssim(
 ) -> Float[Tensor, "*batch"]:
     """Compute the mean structural similarity of the log-mel images, per example.
 
-    The module says what the images are. Gaussian window of 11 x 11 and deviation 1.5, K1 = 0.01, K2 = 0.03, L = 80 dB,
-    counted from the floor, which is 0; the mean is over the places where the window lies within the images.
+    See the module for the images. Gaussian window of 11 x 11 and deviation 1.5, K1 = 0.01, K2 = 0.03, L = 80 dB,
+    with the floor at 0; the mean is over the positions at which the window lies within the images.
 
     Args:
         sample_rate: in Hz.
@@ -96,12 +95,12 @@ def mel_ssim(
 
 
 def shortest_image(sample_rate: int) -> int:
-    """Return the samples that an image needs: more than half an FFT."""
+    """Return the least number of samples of an image: more than half an FFT."""
     return _sizes(sample_rate)[0] // 2 + 1
 
 
 def shortest_ssim(sample_rate: int) -> int:
-    """Return the samples of an image that holds one window of the SSIM."""
+    """Return the least number of samples of an image with room for one window of the SSIM."""
     return max(shortest_image(sample_rate), (SSIM_WINDOW - 1) * _sizes(sample_rate)[1])
 
 
@@ -116,10 +115,10 @@ def _sizes(sample_rate: int) -> tuple[int, int, int]:
 def _images(
     estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"], *, sample_rate: int
 ) -> tuple[Float[Tensor, "*batch n_mels frames"], Float[Tensor, "*batch n_mels frames"]]:
-    """Return both images in dB over the floor, which is set by the reference."""
+    """Return both images in dB above the floor, which depends on the reference."""
     e, r = _mel(estimate, sample_rate=sample_rate), _mel(reference, sample_rate=sample_rate)
     floor = r.amax((-1, -2), keepdim=True) * 10.0 ** (-RANGE_DB / 20.0)
-    # A silent reference has no floor, and its example no value.
+    # A silent reference has no floor; its value is NaN anyway.
     floor = floor.clamp(min=torch.finfo(floor.dtype).tiny)
     return 20.0 * (e / floor).clamp(min=1.0).log10(), 20.0 * (r / floor).clamp(min=1.0).log10()
 
@@ -133,10 +132,10 @@ def _mel(audio: Float[Tensor, "*batch time"], *, sample_rate: int) -> Float[Tens
 
 @functools.lru_cache(maxsize=8)
 def _filters(sample_rate: int, n_fft: int) -> Float[Tensor, "n_mels bins"]:
-    import librosa.filters  # imported here: it takes a second
+    import librosa.filters  # lazy: it takes a second to import
 
     with warnings.catch_warnings():
-        # At rates far below speech's some bands lie between two bins: they are at the floor in both images.
+        # At low rates some bands lie between two bins: they are at the floor in both images.
         warnings.filterwarnings("ignore", message="Empty filters detected")
         filters = librosa.filters.mel(
             sr=sample_rate, n_fft=n_fft, n_mels=N_MELS, fmax=min(F_MAX, sample_rate / 2), dtype=np.float64
@@ -145,7 +144,7 @@ def _filters(sample_rate: int, n_fft: int) -> Float[Tensor, "n_mels bins"]:
 
 
 def _smoothed(image: Float[Tensor, "*batch n_mels frames"]) -> Float[Tensor, "*batch rows columns"]:
-    """Take Gaussian-weighted means, at the places where the whole window lies within the image."""
+    """Compute Gaussian-weighted means at the positions where the whole window lies within the image."""
     offsets = torch.arange(SSIM_WINDOW, dtype=image.dtype, device=image.device) - SSIM_WINDOW // 2
     weights = (-0.5 * (offsets / SSIM_SIGMA).square()).exp()
     weights = weights / weights.sum()

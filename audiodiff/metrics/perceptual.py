@@ -1,4 +1,4 @@
-"""Models of hearing, computed by the packages that everybody reports: pesq 0.0.4 and pystoi 0.4."""
+"""Perceptual metrics of speech, PESQ and STOI, by the packages pesq 0.0.4 and pystoi 0.4."""
 
 import math
 import warnings
@@ -13,11 +13,11 @@ from audiodiff.errors import ParameterError
 from audiodiff.metrics.pairs import in_float64, one_by_one, result_like
 
 PESQ_SHORTEST_SECONDS = 0.25
-# The code of P.862 has room for 50 utterances and writes past it (a crash, or worse, a wrong value). Utterances and
-# the gaps between them are about 0.2 s long at least, so that 18 s cannot hold 50.
+# The code of P.862 has room for 50 utterances and writes beyond it (a crash, or a wrong value). Utterances and the gaps
+# between them are at least about 0.2 s long, so 18 s cannot contain 50.
 _PESQ_LONGEST_SECONDS = 18.0
 STOI_SHORTEST_SECONDS = 0.4
-# What pystoi returns, with a warning, where fewer than 30 frames are left without silence.
+# The value of pystoi, with a warning, if fewer than 30 frames are not silent.
 _STOI_TOO_LITTLE_SPEECH = 1e-5
 
 
@@ -30,18 +30,17 @@ def pesq(
 ) -> Float[Tensor, "*batch"]:
     """Predict the listening quality (MOS-LQO) of speech by ITU-T P.862, per example.
 
-    Signals are resampled with `audiodiff.dsp.resample` (Kaiser-windowed sinc) to 16 kHz; narrow band at 8 kHz stays
-    there. Signals longer than 18 s (P.862 is made for up to 30 s) are cut into the fewest equal pieces that are not,
-    and the pieces' values averaged where they exist. The value does not change with gain and polarity, and little
-    with a delay.
+    Signals are resampled with `audiodiff.dsp.resample` (Kaiser-windowed sinc) to 16 kHz; narrow band at 8 kHz is
+    not resampled. Signals longer than 18 s (P.862 is for up to 30 s) are split into equal parts of at most 18 s, whose
+    values are averaged where they exist. The value does not depend on gain and polarity, and little on a delay.
 
     Args:
         sample_rate: in Hz.
         band: "wb" is P.862.2 (50 to 7000 Hz), "nb" is P.862.1 (telephone band). Their values are not comparable.
 
     Returns:
-        A value from about 1 to 4.644 (wb) or 4.549 (nb), which identity reaches; NaN where either signal is silent,
-        not finite, shorter than 0.25 s, or no utterance is found in it.
+        A value from about 1 to 4.644 (wb) or 4.549 (nb), the value of identical signals; NaN where either signal is
+        silent, not finite, shorter than 0.25 s, or has no utterance.
 
     Raises:
         ParameterError: if the shapes differ or band is neither.
@@ -65,16 +64,16 @@ def pesq(
             return math.nan
         e = resample(e, from_rate=sample_rate, to_rate=rate)
         r = resample(r, from_rate=sample_rate, to_rate=rate)
-        n_pieces = math.ceil(r.shape[-1] / (_PESQ_LONGEST_SECONDS * rate))
-        pieces = zip(e.tensor_split(n_pieces), r.tensor_split(n_pieces), strict=True)
-        values = torch.tensor([_pesq_of_piece(e_piece, r_piece, rate=rate, band=band) for e_piece, r_piece in pieces])
+        n_parts = math.ceil(r.shape[-1] / (_PESQ_LONGEST_SECONDS * rate))
+        parts = zip(e.tensor_split(n_parts), r.tensor_split(n_parts), strict=True)
+        values = torch.tensor([_pesq_of_part(e_part, r_part, rate=rate, band=band) for e_part, r_part in parts])
         return values.nanmean().item()
 
     return result_like(one_by_one(one, e, r), estimate)
 
 
-def _pesq_of_piece(estimate: Float[Tensor, "time"], reference: Float[Tensor, "time"], *, rate: int, band: str) -> float:
-    # With on_error=RETURN_VALUES the package gives -7 and -6, which scripts have averaged in: exceptions cannot be.
+def _pesq_of_part(estimate: Float[Tensor, "time"], reference: Float[Tensor, "time"], *, rate: int, band: str) -> float:
+    # Exceptions, since the error codes of on_error=RETURN_VALUES, -7 and -6, could be averaged by mistake.
     import pesq as itu
 
     if not _is_sound(estimate) or not _is_sound(reference):
@@ -94,16 +93,16 @@ def stoi(
 ) -> Float[Tensor, "*batch"]:
     """Predict the intelligibility of speech by the short-time correlation of third-octave envelopes, per example.
 
-    Frames of the reference 40 dB under the loudest are left out. A delay lowers the value (10 ms: ESTOI 0.78): align
-    first.
+    Frames of the reference 40 dB below the loudest are left out. A delay lowers the value (10 ms: ESTOI 0.78), so align
+    the signals first.
 
     Args:
         sample_rate: in Hz; pystoi resamples to 10 kHz itself.
-        extended: ESTOI, which also holds for modulated noise.
+        extended: ESTOI, which is also valid for modulated noise.
 
     Returns:
-        A value up to 1, which identity reaches; NaN where either signal is silent or not finite, or less than about
-        0.4 s of speech remains.
+        A value up to 1, the value of identical signals; NaN where either signal is silent or not finite, or has less
+        than about 0.4 s of speech.
 
     Raises:
         ParameterError: if the shapes differ or sample_rate is below 1000.
@@ -134,7 +133,7 @@ def _stoi_of_pair(
     import numpy as np
     import pystoi
 
-    # ESTOI adds noise of 1e-16 from numpy's global generator: it is seeded, so that a value repeats, and put back.
+    # ESTOI adds noise of 1e-16 from NumPy's global generator, which is seeded for reproducible values, then restored.
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:

@@ -1,4 +1,4 @@
-"""The metrics by name: what a report, a gate or a training loop asks for."""
+"""Registry of metrics by name, for reports, gates and validation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from audiodiff.metrics.voicing import periodicity_rmse, shortest_voicing, vuv_er
 
 @dataclass(frozen=True)
 class Metric:
-    """Hold one metric and what a reader of its values must know.
+    """Describe one metric.
 
     Args:
         name: its key in reports and gates.
         compute: (estimate, reference, sample_rate) -> one value per example.
         unit: "dB", "MOS" or "" for a bare number.
-        better: which way is good.
-        definition: one line that says which of the published variants this is.
-        shortest: says what a signal of this rate must have, in samples, for a value to exist.
-        otherwise: why there is no value where the signals are sound and long enough.
-        packages: what it imports when it is computed.
+        better: direction of better values.
+        definition: one line that identifies the published variant.
+        shortest: from the sample rate to the least number of samples that have a value.
+        otherwise: reason for a missing value of signals that are long enough and not silent.
+        packages: imported by the computation.
     """
 
     name: str
@@ -63,14 +63,14 @@ _ALL = (
         compute=_without_rate(snr_db),
         unit="dB",
         better="higher",
-        definition="10 log10(sum r^2 / sum (r - e)^2); sees sign and phase, says little about vocoders",
+        definition="10 log10(sum r^2 / sum (r - e)^2); depends on sign and phase, says little about vocoders",
     ),
     Metric(
         name="segmental_snr_db",
         compute=_with_rate(segmental_snr_db),
         unit="dB",
         better="higher",
-        definition="mean SNR of 25 ms frames, each clipped to [-10, 35] dB, frames 40 dB under the loudest skipped",
+        definition="mean SNR of 25 ms frames, each clipped to [-10, 35] dB, frames 40 dB below the loudest skipped",
         shortest=_seconds(0.025),
     ),
     Metric(
@@ -78,7 +78,7 @@ _ALL = (
         compute=_without_rate(si_sdr_db),
         unit="dB",
         better="higher",
-        definition="scale-invariant SDR (Le Roux et al. 2019), means removed; sees phase, says little about vocoders",
+        definition="scale-invariant SDR (Le Roux et al. 2019), means removed; depends on phase, as snr_db does",
         shortest=lambda sample_rate: 2,
     ),
     Metric(
@@ -87,7 +87,7 @@ _ALL = (
         unit="MOS",
         better="higher",
         definition="ITU-T P.862.2 wide band at 16 kHz (Kaiser-windowed sinc resampling), ceiling 4.644; "
-        "above 18 s the mean of equal pieces",
+        "above 18 s the mean of equal parts",
         shortest=_seconds(PESQ_SHORTEST_SECONDS),
         otherwise="no utterance found",
         packages=("pesq",),
@@ -97,8 +97,8 @@ _ALL = (
         compute=_with_rate(partial(pesq, band="nb")),
         unit="MOS",
         better="higher",
-        definition="ITU-T P.862.1 narrow band at 16 kHz (8 kHz where that is the rate), ceiling 4.549; "
-        "above 18 s the mean of equal pieces",
+        definition="ITU-T P.862.1 narrow band at 16 kHz (8 kHz if that is the rate), ceiling 4.549; "
+        "above 18 s the mean of equal parts",
         shortest=_seconds(PESQ_SHORTEST_SECONDS),
         otherwise="no utterance found",
         packages=("pesq",),
@@ -155,7 +155,7 @@ _ALL = (
         compute=_with_rate(mel_psnr_db),
         unit="dB",
         better="higher",
-        definition="PSNR of log-mel images (80 bands, 25 ms, 10 ms), in dB down to 80 dB under the reference's maximum",
+        definition="PSNR of log-mel images (80 bands, 25 ms, 10 ms), in dB down to 80 dB below the reference's maximum",
         shortest=shortest_image,
         packages=("librosa",),
     ),
@@ -175,7 +175,7 @@ _ALL = (
         unit="",
         better="lower",
         definition="RMS difference of the peak normalised cross-correlation (Talkin 1995; 40 ms, 65 to 500 Hz), frames "
-        "40 dB under the loudest skipped",
+        "40 dB below the loudest skipped",
         shortest=shortest_voicing,
     ),
     Metric(
@@ -183,7 +183,7 @@ _ALL = (
         compute=_with_rate(vuv_error),
         unit="",
         better="lower",
-        definition="share of the frames of periodicity_rmse that are voiced, at 0.5 or more, in one signal alone",
+        definition="share of the frames of periodicity_rmse that are voiced, at 0.5 or more, in only one signal",
         shortest=shortest_voicing,
     ),
 )
@@ -193,10 +193,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 
 
 def select(names: Sequence[str] | None) -> list[Metric]:
-    """Look metrics up by name; None is all of them. "snr" is short for "snr_db", and so on.
+    """Look up metrics by name; None selects all. The suffix _db may be left out, as in "snr".
 
     Raises:
-        ParameterError: if a name is unknown, naming those that there are.
+        ParameterError: if a name is unknown or there is none.
     """
     if names is None:
         return list(METRICS.values())
@@ -207,12 +207,12 @@ def select(names: Sequence[str] | None) -> list[Metric]:
             raise ParameterError(f"metric {name!r} is unknown, there are {', '.join(METRICS)}")
         chosen[full] = METRICS[full]
     if not chosen:
-        raise ParameterError(f"no metric is named, there are {', '.join(METRICS)}")
+        raise ParameterError(f"names is empty: give some of {', '.join(METRICS)}")
     return list(chosen.values())
 
 
 def packages(names: Sequence[str] | None) -> list[str]:
-    """Return the packages that metrics import when they are computed, for `audiodiff.requirements.require`.
+    """Return the packages that metrics import, for `audiodiff.requirements.require`.
 
     Args:
         names: which metrics; None is all of METRICS.
@@ -241,7 +241,7 @@ def score(
         names: which; None is all of METRICS.
 
     Returns:
-        The values by metric name; NaN where one cannot exist.
+        The values by metric name; NaN where there is none.
 
     Raises:
         ParameterError: if the shapes differ or a name is unknown.

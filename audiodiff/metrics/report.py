@@ -1,4 +1,4 @@
-"""From pairs of signals to rows, and from rows to means that say how sure they are and what they leave out."""
+"""Metrics of pairs of signals as rows, and their means with intervals and counts of missing values."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.metrics.bootstrap import bootstrap_interval
 from audiodiff.metrics.registry import Metric, select
 
-_SILENCE = 2.0**-15  # one step of 16 bits: dither is silence too
+_SILENCE = 2.0**-15  # one step of 16 bits, so that dither counts as silence
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Pair:
     """Hold two signals to compare, of equal shape and rate.
 
     Args:
-        name: what to call them in a report.
-        estimate: the signal that is judged.
-        reference: the truth.
+        name: in a report.
+        estimate: the signal to evaluate.
+        reference: the true signal.
         sample_rate: in Hz, of both.
     """
 
@@ -35,16 +35,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold what came of one pair.
+    """Hold the metrics of one pair.
 
     Args:
         name: of the pair.
-        values: by metric name, the mean over channels; NaN where there is none, and then `reasons` says why.
-        reasons: by metric name, only for those without a value.
-        seconds: the length that was compared.
-        sample_rate: in Hz, at which it was compared.
-        notes: what was done to the pair before (resampled, trimmed).
-        refusal: why the pair was not compared at all; None if it was.
+        values: by metric name, the mean over channels; NaN if there is none.
+        reasons: for a missing value, by metric name.
+        seconds: length of the comparison.
+        sample_rate: of the comparison, in Hz.
+        notes: changes made for the comparison (resampled, trimmed).
+        refusal: why the pair was not compared; None if it was.
     """
 
     name: str
@@ -58,17 +58,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Hold one metric over all rows.
+    """Summarise one metric over all rows.
 
     Args:
         name: of the metric.
-        mean: over the n finite values; where there are none, the infinity that all values are, or NaN.
+        mean: of the n finite values; if there are none, the infinity that all values are, or NaN.
         low: lower end of the 95 % bootstrap interval of the mean; NaN for fewer than two values.
         high: its upper end.
-        n: how many values the mean is of.
-        n_infinite: how many were infinite (estimate equal to reference, say): real, but not to be averaged.
-        n_excluded: how many rows have no value.
-        reasons: why not, with how many rows each.
+        n: number of finite values.
+        n_infinite: number of infinite values (for example, where estimate equals reference), which are not averaged.
+        n_excluded: number of rows without a value.
+        reasons: for missing values, with the number of rows.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Summary:
 
 
 def evaluate(pairs: Iterable[Pair], *, names: Sequence[str] | None = None) -> list[Row]:
-    """Score pairs, one row each, in order; a value that cannot exist has its reason in the row.
+    """Score pairs, one row each, in order.
 
     Args:
         names: which metrics; None is all of METRICS.
@@ -101,7 +101,7 @@ def evaluate(pairs: Iterable[Pair], *, names: Sequence[str] | None = None) -> li
 
 
 def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
-    """Score one pair; channels are scored one by one and averaged.
+    """Score one pair; channels are scored separately and averaged.
 
     A metric whose computation fails (out of memory, for example) has no value, and the error as its reason.
 
@@ -117,7 +117,7 @@ def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
     reasons: dict[str, str] = {}
     obstacle = _obstacle(pair)
     for metric in metrics:
-        # NaN in one channel is NaN in the mean: half a file is not the file.
+        # NaN in one channel makes the mean NaN: a value of half a file would mislead.
         value, failure = math.nan, None
         if obstacle is None:
             try:
@@ -137,7 +137,7 @@ def evaluate_pair(pair: Pair, *, metrics: Sequence[Metric]) -> Row:
 
 
 def refused(name: str, reason: str, *, metrics: Sequence[Metric]) -> Row:
-    """Make the row of a pair that cannot be compared at all; its `refusal` says why."""
+    """Return the row of a pair that cannot be compared, with the reason as its `refusal`."""
     return Row(
         name=name,
         values={metric.name: math.nan for metric in metrics},
@@ -147,7 +147,7 @@ def refused(name: str, reason: str, *, metrics: Sequence[Metric]) -> Row:
 
 
 def summarise(rows: Sequence[Row], *, n_resamples: int = 2000, seed: int = 0) -> dict[str, Summary]:
-    """Average each metric over the rows that have a finite value, with a 95 % bootstrap interval, and count the others.
+    """Average the finite values of each metric, with a 95 % bootstrap interval, and count the others.
 
     Args:
         n_resamples: of the bootstrap over rows.
@@ -194,7 +194,7 @@ def _mean_over_channels(metric: Metric, pair: Pair) -> float:
 
 
 def _obstacle(pair: Pair) -> str | None:
-    """Say why no metric at all can have a value, if so."""
+    """Return why no metric can have a value, or None."""
     if pair.reference.numel() == 0:
         return "no samples"
     for name, signal in (("reference", pair.reference), ("estimate", pair.estimate)):
@@ -206,7 +206,7 @@ def _obstacle(pair: Pair) -> str | None:
 
 
 def _reason(metric: Metric, pair: Pair) -> str:
-    """Say why one metric has no value where others may have."""
+    """Return why one metric has no value."""
     shortest = metric.shortest(pair.sample_rate)
     if pair.reference.shape[-1] < shortest:
         return f"shorter than {shortest / pair.sample_rate:.2g} s"

@@ -1,4 +1,4 @@
-"""Distances between magnitude spectrograms, which do not see the phase."""
+"""Distances between magnitude spectrograms: log-spectral distance and multi-resolution STFT."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -27,15 +27,13 @@ def log_spectral_distance(
 ) -> Float[Tensor, "*batch"]:
     """Compute mean_t sqrt(mean_f (log10 |E|^2 - log10 |R|^2)^2), per example: 0.1 is 1 dB.
 
-    The published convention: log10 of power, held at 1e-8 from below; 2048-point STFT, hop 512, periodic Hann,
-    centred frames with reflected ends. The floor decides in digital silence: a pause of zeros against noise counts
-    much.
+    The published convention: log10 of power of at least 1e-8; 2048-point STFT, hop 512, periodic Hann, centred frames
+    with reflected ends. Digital silence against noise gives a large distance, which depends on this floor.
 
     Args:
-        sample_rate: in Hz; needed only for a band.
-        f_min: lowest frequency that counts, in Hz.
-        f_max: highest frequency that counts, in Hz; None is half the rate. LSD-HF of a bandwidth extension is f_min
-            at the cut.
+        sample_rate: in Hz; needed only with a band.
+        f_min: lowest frequency of the band, in Hz; the cutoff gives LSD-HF of a bandwidth extension.
+        f_max: highest frequency of the band, in Hz; None is half the rate.
 
     Returns:
         A value from 0, without unit (bels of power); NaN where a reference is silent or not longer than 1024 samples.
@@ -69,7 +67,7 @@ def multi_resolution_stft(
     """Compute the mean over three STFTs of | |R| - |E| |_F / | |R| |_F + mean |ln |R| - ln |E||, per example.
 
     The value of auraloss 0.4.0, MultiResolutionSTFTLoss with its defaults: FFT 1024, 2048, 512; hop 120, 240, 50;
-    Hann windows of 600, 1200, 240; power held at 1e-8 from below; no perceptual weighting.
+    Hann windows of 600, 1200, 240; power at least 1e-8; no perceptual weighting.
 
     Returns:
         A value from 0, without unit; NaN where a reference is silent or not longer than 1024 samples.

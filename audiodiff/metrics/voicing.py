@@ -1,9 +1,9 @@
-"""How periodic speech is, and where it is voiced.
+"""Periodicity and voicing errors of speech.
 
-Both signals are brought to 8 kHz and cut into frames of 40 ms every 10 ms. A frame's periodicity is the greatest
-normalised cross-correlation with what follows it by a pitch period, over periods of 65 to 500 Hz, between samples by a
-parabola: 1 for what repeats itself exactly, and a little above S / (S + N) for a tone of power S in white noise of
-power N. Frames count where the reference is no more than 40 dB below its loudest.
+Both signals are resampled to 8 kHz and divided into frames of 40 ms every 10 ms. The periodicity of a frame is its
+greatest normalised cross-correlation with the signal one pitch period later, over periods of 65 to 500 Hz, with
+parabolic interpolation: 1 for a periodic signal, and a little above S / (S + N) for a tone of power S in white noise of
+power N. Frames are used where the reference is at most 40 dB below its loudest frame.
 """
 
 import math
@@ -29,7 +29,7 @@ def periodicity_rmse(
 ) -> Float[Tensor, "*batch"]:
     """Compute the root mean squared difference of periodicities, over frames, per example.
 
-    The module says what periodicity is.
+    See the module for the definition of periodicity.
 
     Args:
         sample_rate: in Hz.
@@ -41,20 +41,20 @@ def periodicity_rmse(
         ParameterError: if the shapes differ or sample_rate is below 1000.
 
     Source: Morrison et al. 2022 (CARGAN), section 4, with the cross-correlation of Talkin 1995 (RAPT), eq. 2, instead
-        of a network's word.
+        of a network.
     """
     e, r = in_float64(estimate, reference)
     if r.shape[-1] < shortest_voicing(sample_rate):
         return result_like(all_nan(r), estimate)
-    (of_e, _), (of_r, counted) = (_periodicity(signal, sample_rate=sample_rate) for signal in (e, r))
+    (of_e, _), (of_r, used) = (_periodicity(signal, sample_rate=sample_rate) for signal in (e, r))
     error = (of_e - of_r).square()
-    return result_like(nan_where(is_silent(r), _mean(error, counted).sqrt()), estimate)
+    return result_like(nan_where(is_silent(r), _mean(error, used).sqrt()), estimate)
 
 
 def vuv_error(
     estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"], *, sample_rate: int
 ) -> Float[Tensor, "*batch"]:
-    """Compute the share of frames that are voiced in one signal and not in the other, per example.
+    """Compute the share of frames that are voiced in only one of the signals, per example.
 
     A frame is voiced where its periodicity is at least 0.5.
 
@@ -76,30 +76,30 @@ def vuv_error(
     e, r = in_float64(estimate, reference)
     if r.shape[-1] < shortest_voicing(sample_rate):
         return result_like(all_nan(r), estimate)
-    (of_e, _), (of_r, counted) = (_periodicity(signal, sample_rate=sample_rate) for signal in (e, r))
+    (of_e, _), (of_r, used) = (_periodicity(signal, sample_rate=sample_rate) for signal in (e, r))
     differs = ((of_e >= VOICED) != (of_r >= VOICED)).double()
-    return result_like(nan_where(is_silent(r), _mean(differs, counted)), estimate)
+    return result_like(nan_where(is_silent(r), _mean(differs, used)), estimate)
 
 
 def shortest_voicing(sample_rate: int) -> int:
-    """Return how many samples a frame and the longest period after it take.
+    """Return the least number of samples: a frame and the longest period after it.
 
     Raises:
         ParameterError: if sample_rate is below 1000.
     """
     if sample_rate < 1000:
-        raise ParameterError(f"sample_rate={sample_rate} Hz must be at least 1000 for pitch periods to be seen")
+        raise ParameterError(f"sample_rate={sample_rate} Hz must be at least 1000 to resolve pitch periods")
     return math.ceil((WINDOW + LONGEST_PERIOD + 1) * sample_rate / RATE)
 
 
-def _mean(values: Float[Tensor, "*batch frames"], counted: Bool[Tensor, "*batch frames"]) -> Float[Tensor, "*batch"]:
-    return (values * counted).sum(dim=-1) / counted.sum(dim=-1)
+def _mean(values: Float[Tensor, "*batch frames"], used: Bool[Tensor, "*batch frames"]) -> Float[Tensor, "*batch"]:
+    return (values * used).sum(dim=-1) / used.sum(dim=-1)
 
 
 def _periodicity(
     signal: Float[Tensor, "*batch time"], *, sample_rate: int
 ) -> tuple[Float[Tensor, "*batch frames"], Bool[Tensor, "*batch frames"]]:
-    """Return the periodicity of every frame, and which are loud enough to count."""
+    """Return the periodicity of every frame, and whether it is loud enough to be used."""
     at_rate = resample(signal.reshape(-1, signal.shape[-1]), from_rate=sample_rate, to_rate=RATE)
     length = WINDOW + LONGEST_PERIOD + 1
     frames = at_rate.unfold(-1, length, HOP)
@@ -122,9 +122,9 @@ def _of_frames(frames: Float[Tensor, "batch frames samples"]) -> Float[Tensor, "
     norm = (energies[..., :1] * energies[..., lags]).clamp(min=1e-300).sqrt()
     correlation = products[..., lags] / norm
     inner = correlation[..., 1:-1]
-    best, place = inner.max(dim=-1)
-    before, after = (correlation.gather(-1, (place + step).unsqueeze(-1)).squeeze(-1) for step in (0, 2))
-    # The peak of the parabola through three points; where the greatest is at the end, there is none.
+    best, index = inner.max(dim=-1)
+    before, after = (correlation.gather(-1, (index + step).unsqueeze(-1)).squeeze(-1) for step in (0, 2))
+    # The peak of the parabola through three points, unless the greatest is at an end of the range.
     curvature = before - 2.0 * best + after
     slope = (after - before) / 2.0
     peak = best - slope.square() / (2.0 * torch.where(curvature < 0.0, curvature, -torch.inf))

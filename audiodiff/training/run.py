@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from audiodiff import metrics
-from audiodiff.data import label_set, resampling
+from audiodiff.data import describe_resampling, label_set
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
 from audiodiff.data.scanning import Scan

@@ -38,12 +38,12 @@ def test_indices_give_back_the_values_of_the_entries():
     assert label_indices(ENTRIES, LabelSet({}), {}).shape == (3, 0)
 
 
-def test_a_column_without_values_is_named_with_those_that_have_some():
+def test_a_column_without_values_is_refused_with_those_that_have_some():
     with pytest.raises(DataError, match=r"'mood'.*all 3 recordings.*: label, speaker, split, tempo, folder$"):
         label_set(ENTRIES, {"digit": "label", "feeling": "mood"})
 
 
-def test_a_value_that_is_not_trained_on_is_named_with_its_file_and_those_that_are():
+def test_an_unknown_value_is_refused_with_its_file_and_the_known_ones():
     stranger = Entry(Path("set/kick/z.wav"), label="11", split="val")
     columns = {"digit": "label"}
     with pytest.raises(DataError, match=r"z\.wav: digit=11 is not known.* 2, 10; .*split 'val'"):
@@ -55,7 +55,7 @@ def test_columns_of_other_labels_are_refused():
         label_indices(ENTRIES, label_set(ENTRIES, {"digit": "label"}), {"speaker": "speaker"})
 
 
-def test_a_digest_tells_labels_apart_where_they_are_used():
+def test_a_digest_distinguishes_labels_where_they_are_used():
     changed = [Entry(Path("set/kick/a.wav"), label="7", split="train"), *ENTRIES[1:]]
     assert digest(changed) == digest(ENTRIES)
     assert digest(changed, columns=["label"]) != digest(ENTRIES, columns=["label"])

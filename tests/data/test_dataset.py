@@ -1,4 +1,4 @@
-"""Crops are a pure function of (seed, k), equal to crops of the whole resampled file, and decode little else."""
+"""Crops are a pure function of (seed, k), equal crops of the whole resampled file, and decode little else."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiodiff.data import CropDataset, Entry, WholeDataset, collate, label_set, load_entries, load_whole, scanning
+from audiodiff.data import CropDataset, Entry, collate, label_set, load_entries, load_whole, scanning
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io import audio as audio_io
@@ -54,7 +54,7 @@ def test_another_seed_or_number_gives_another_crop(tmp_path: Path):
     assert not set(first) & {tuple(others[k]["audio"][0, :8].tolist()) for k in range(20)}
 
 
-def test_an_epoch_has_every_entry_as_often_as_crops_fit_into_it(tmp_path: Path):
+def test_an_epoch_draws_every_entry_as_often_as_crops_fit_into_it(tmp_path: Path):
     crops = _crops(_entries(tmp_path))
     turns = {f"{index}.flac": math.ceil(seconds * 16000 / 4000) for index, seconds in enumerate(SECONDS)}
     assert crops.n_per_epoch == sum(turns.values())
@@ -66,7 +66,7 @@ def test_an_epoch_has_every_entry_as_often_as_crops_fit_into_it(tmp_path: Path):
     assert len(set(orders)) == 3
 
 
-def test_an_item_carries_what_the_manifest_said(tmp_path: Path):
+def test_an_item_has_the_texts_of_the_manifest(tmp_path: Path):
     crops = _crops(_entries(tmp_path))
     item = crops[7]
     name = Path(item["path"]).stem
@@ -135,7 +135,7 @@ def test_a_short_recording_is_padded_with_zeros_at_its_end(tmp_path: Path):
     assert item["audio"][:, 6400:].eq(0).all()
 
 
-def test_a_stretch_of_a_file_never_shows_its_surroundings(tmp_path: Path):
+def test_a_segment_of_a_file_contains_nothing_from_around_it(tmp_path: Path):
     audio = torch.full((1, 16000), 0.9)
     audio[:, 4000:9000] = torch.linspace(-0.5, 0.5, 5000)
     audio_io.write(tmp_path / "a.wav", audio, sample_rate=16000)
@@ -146,23 +146,15 @@ def test_a_stretch_of_a_file_never_shows_its_surroundings(tmp_path: Path):
     assert torch.equal(resampled, resample(audio_io.read(entry.path)[0][:, 4000:9000], from_rate=16000, to_rate=8000))
 
 
-def test_stereo_is_averaged_to_mono_or_kept_and_mono_does_not_become_stereo(tmp_path: Path):
+def test_stereo_is_kept_or_averaged_and_mono_does_not_become_stereo(tmp_path: Path):
     stereo = _entries(tmp_path, n_channels=2)
-    both = WholeDataset(stereo, sample_rate=16000, n_channels=2)[1]["audio"]
+    both = load_whole(stereo[1], sample_rate=16000, n_channels=2)
     assert torch.equal(both, audio_io.read(stereo[1].path)[0])
     mono = load_whole(stereo[1], sample_rate=16000, n_channels=1)
     torch.testing.assert_close(mono, both.mean(dim=0, keepdim=True), rtol=0, atol=0)
-    narrow = [dataclasses.replace(entry, n_channels=1) for entry in stereo]
+    narrow = dataclasses.replace(stereo[1], n_channels=1)
     with pytest.raises(DataError, match="n_channels=1 cannot become 2"):
-        WholeDataset(narrow, sample_rate=16000, n_channels=2)
-
-
-def test_whole_recordings_come_in_the_order_of_the_entries(tmp_path: Path):
-    entries = _entries(tmp_path)
-    recordings = WholeDataset(entries, sample_rate=16000, n_channels=1)
-    items = [recordings[k] for k in range(len(recordings))]
-    assert [item["path"] for item in items] == [str(entry.path) for entry in entries]
-    assert [item["n_valid"] for item in items] == [round(16000 * seconds) for seconds in SECONDS]
+        load_whole(narrow, sample_rate=16000, n_channels=2)
 
 
 def test_entries_that_cannot_be_used_are_refused(tmp_path: Path):
@@ -202,7 +194,7 @@ def _labelled(folder: Path) -> tuple[list[Entry], LabelSet]:
 COLUMNS = {"drum": "label", "who": "speaker"}
 
 
-def test_an_item_tells_its_labels(tmp_path: Path):
+def test_an_item_has_the_indices_of_its_labels(tmp_path: Path):
     entries, labels = _labelled(tmp_path)
     crops = CropDataset(
         entries, sample_rate=16000, n_channels=1, crop_samples=4000, seed=0, labels=labels, columns=COLUMNS
@@ -215,7 +207,7 @@ def test_an_item_tells_its_labels(tmp_path: Path):
     assert crops.lengths == tuple(round(16000 * seconds) for seconds in SECONDS)
 
 
-def test_balance_draws_the_values_of_a_label_equally_often_and_those_without_as_one(tmp_path: Path):
+def test_balance_draws_values_equally_often_and_counts_none_as_a_value(tmp_path: Path):
     entries, labels = _labelled(tmp_path)
     crops = CropDataset(
         entries,
@@ -231,7 +223,7 @@ def test_balance_draws_the_values_of_a_label_equally_often_and_those_without_as_
     assert Counter(crops[k]["label"] for k in range(crops.n_per_epoch)) == {"kick": 13, "tom": 13, "": 13}
 
 
-def test_alike_groups_crops_by_what_is_left_after_cropping(tmp_path: Path):
+def test_alike_groups_crops_by_their_length_after_cropping(tmp_path: Path):
     entries = _entries(tmp_path) * 4
     crops = CropDataset(entries, sample_rate=16000, n_channels=1, crop_samples=10**5, seed=0, alike=4)
     for first in range(0, 64, 4):

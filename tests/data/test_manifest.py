@@ -20,7 +20,7 @@ def _jsonl(folder: Path, text: str) -> Path:
     return path
 
 
-def test_csv_and_jsonl_say_the_same(tmp_path: Path):
+def test_csv_and_jsonl_give_the_same_entries(tmp_path: Path):
     from_csv = read_manifest(
         _csv(
             tmp_path,
@@ -112,7 +112,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path: Path, text: str, wo
         read_manifest(_csv(tmp_path, text))
 
 
-def test_a_missing_manifest_a_wrong_suffix_and_a_wrong_encoding_are_refused(tmp_path: Path):
+def test_a_missing_manifest_and_wrong_suffixes_or_encodings_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no such manifest"):
         read_manifest(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"must end in \.csv or \.jsonl"):

@@ -39,7 +39,7 @@ def test_an_epoch_is_a_permutation_of_the_turns(alike: int):
 
 
 @pytest.mark.parametrize("alike", [1, 4])
-def test_classes_are_drawn_equally_often_and_their_members_in_a_fair_rotation(alike: int):
+def test_classes_are_drawn_equally_often_and_their_members_in_rotation(alike: int):
     # -1 is the class of those that have no value.
     classes = [0] * 7 + [1] * 2 + [-1] * 3
     turns = [1] * 7 + [1, 2] + [1] * 3

@@ -1,14 +1,13 @@
-"""A scan names what cannot be used; splits are deterministic, disjoint and never empty where that is possible."""
+"""Scanning of data sets: bad files are listed with reasons, and only usable entries remain."""
 
 import io
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
-from audiodiff.data import Entry, load_entries, scan_folder, scanning
+from audiodiff.data import Entry, describe_resampling, load_entries, scan_folder, scanning
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io import audio as audio_io
 
@@ -140,79 +139,7 @@ def test_an_empty_or_missing_folder_and_bad_arguments_are_refused(tmp_path: Path
         load_entries(tmp_path, val_fraction=0.0)
 
 
-def _listed(n: int, *, folder: Path = Path("set"), split: str = "") -> list[Entry]:
-    return [Entry(folder / f"{index}.wav", split=split) for index in range(n)]
-
-
-def _val(entries: list[Entry]) -> set[str]:
-    return {entry.path.name for entry in entries if entry.split == "val"}
-
-
-def test_hashed_splits_do_not_depend_on_place_order_or_other_files():
-    few = scanning.divide(_listed(300), folder=Path("set"), val_fraction=0.1)
-    many = scanning.divide(_listed(900)[::-1], folder=Path("set"), val_fraction=0.1)
-    moved = scanning.divide(_listed(300, folder=Path("/else")), folder=Path("/else"), val_fraction=0.1)
-    assert _val(few) == _val(moved) == {name for name in _val(many) if int(name[:-4]) < 300}
-    # 90 expected of 900, with a standard deviation of 9.
-    assert 54 <= len(_val(many)) <= 126
-    assert {entry.split for entry in many} == {"train", "val"}
-
-
-@pytest.mark.parametrize("n", [2, 3, 5, 9])
-@pytest.mark.parametrize("val_fraction", [0.001, 0.999])
-def test_two_or_more_files_give_at_least_one_to_either_side(n: int, val_fraction: float):
-    divided = scanning.divide(_listed(n), folder=Path("set"), val_fraction=val_fraction)
-    assert 1 <= len(_val(divided)) < n
-
-
-def test_every_value_of_a_label_keeps_a_file_to_train_on():
-    # One file of class 0, two of class 1, ... ten of class 9; two stretches of each; speakers in pairs of classes.
-    entries = [
-        Entry(Path(f"set/{label}/{take}.wav"), start=start, seconds=1.0, label=str(label), speaker=f"s{label // 2}")
-        for label in range(10)
-        for take in range(label + 1)
-        for start in (0.0, 1.0)
-    ]
-    for val_fraction in (0.01, 0.3, 0.99):
-        divide = partial(scanning.divide, entries, folder=Path("set"), val_fraction=val_fraction)
-        plain, divided = divide(), divide(columns=["label", "folder"])
-        train, val = ([entry for entry in divided if entry.split == split] for split in ("train", "val"))
-        assert val
-        assert {entry.label for entry in train} == {str(label) for label in range(10)}
-        assert not {entry.path for entry in train} & {entry.path for entry in val}
-        assert divide(columns=["mood"]) == plain
-    # At 0.99 all but one file of each class.
-    assert len({entry.path for entry in val}) == 55 - 10
-
-
-def test_nothing_is_validated_on_where_every_file_is_a_class_of_its_own():
-    entries = [Entry(Path(f"set/{index}.wav"), label=str(index)) for index in range(5)]
-    divided = scanning.divide(entries, folder=Path("set"), val_fraction=0.4, columns=["label"])
-    assert {entry.split for entry in divided} == {"train"}
-
-
-def test_the_splits_of_a_manifest_are_kept_and_val_is_taken_from_train_where_none_is_given():
-    given = [
-        *_listed(50, split="train"),
-        *_listed(3, folder=Path("v"), split="val"),
-        Entry(Path("t.wav"), split="test"),
-    ]
-    assert scanning.divide(given, folder=Path("set"), val_fraction=0.2) == given
-    without = [entry for entry in given if entry.split != "val"]
-    divided = scanning.divide(without, folder=Path("set"), val_fraction=0.2)
-    assert divided[-1] == without[-1]
-    assert 1 <= len(_val(divided)) < 50
-
-
-def test_stretches_of_one_file_stay_together():
-    entries = [Entry(Path(f"set/{i % 10}.wav"), start=float(i), seconds=1.0, split="all") for i in range(100)]
-    divided = scanning.divide(entries, folder=Path("set"), val_fraction=0.3)
-    sides = {entry.path: {e.split for e in divided if e.path == entry.path} for entry in divided}
-    assert all(len(side) == 1 for side in sides.values())
-    assert {entry.split for entry in divided} == {"train", "val"}
-
-
-def test_a_single_file_is_cut_into_train_and_val(tmp_path: Path):
+def test_a_single_file_is_divided_into_train_and_val(tmp_path: Path):
     path = _write(tmp_path / "one.wav", seconds=4.0)
     for root in (tmp_path, path):
         found = load_entries(root, val_fraction=0.25)
@@ -235,7 +162,30 @@ def test_a_slow_scan_shows_its_progress(tmp_path: Path, monkeypatch: pytest.Monk
     for index in range(3):
         _write(tmp_path / f"{index}.wav")
     shown = io.StringIO()
-    monkeypatch.setattr(scanning, "_SHOW_PROGRESS_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr(scanning, "_PROGRESS_AFTER_SECONDS", -1.0)
     monkeypatch.setattr("rich.console.Console", lambda stderr: Console(file=shown, force_terminal=True))
     load_entries(tmp_path)
     assert "scanning audio files" in shown.getvalue()
+
+
+def _of_rates(*rates: int) -> list[Entry]:
+    return [Entry(Path(f"{index}.wav"), sample_rate=rate) for index, rate in enumerate(rates)]
+
+
+def test_recordings_of_the_right_rate_are_not_mentioned():
+    assert describe_resampling(_of_rates(44100, 44100), sample_rate=44100) is None
+
+
+def test_recordings_of_higher_rates_are_counted():
+    assert (
+        describe_resampling(_of_rates(48000, 44100), sample_rate=44100) == "1 of 2 recordings are resampled to 44100 Hz"
+    )
+
+
+def test_recordings_of_lower_rates_are_reported_to_lack_high_frequencies():
+    text = describe_resampling(_of_rates(48000, 44100, 22050, 16000), sample_rate=44100)
+    assert text is not None
+    assert "3 of 4 recordings are resampled" in text
+    assert "2 of them from less, down to 16000 Hz" in text
+    assert "above 8 kHz" in text
+    assert "audio.sample_rate=16000" in text
