@@ -7,6 +7,8 @@ import torch
 
 from audiodiff.io import audio as audio_io
 
+NOISE_RATE = 16000
+
 
 def tones(n_samples: int, *, sample_rate: int, n_channels: int = 1, peak: float = 0.5) -> torch.Tensor:
     """Make two tones and a little noise, other ones in each channel, (channels, time)."""
@@ -43,3 +45,23 @@ def write(path: Path, n_samples: int, *, sample_rate: int = 22050, n_channels: i
         subtype="FLOAT" if peak > 1 else None,
     )
     return path
+
+
+def noise(seed: int, n_samples: int = 8000, n_channels: int = 1) -> torch.Tensor:
+    """Make white noise, (channels, time)."""
+    generator = torch.Generator().manual_seed(seed)
+    return (0.1 * torch.randn(n_channels, n_samples, generator=generator)).clamp(-1, 1)
+
+
+def save_float(path: Path, audio: torch.Tensor, *, rate: int = NOISE_RATE) -> None:
+    """Write audio in float."""
+    audio_io.write(path, audio, sample_rate=rate, subtype="FLOAT")
+
+
+def noise_pairs(folder: Path) -> tuple[Path, Path]:
+    """Write three references and estimates of an SNR of 20 dB, one pair in a subfolder; return the two folders."""
+    reference, estimate = folder / "reference", folder / "estimate"
+    for seed, name in enumerate(["a.wav", "b.wav", "sub/c.wav"]):
+        save_float(reference / name, noise(seed))
+        save_float(estimate / name, noise(seed) + 0.1 * noise(seed + 10))
+    return reference, estimate

@@ -1,1 +1,1 @@
-"""Evaluation of files of sound: pairs of recordings, and sets of generated sounds."""
+"""Evaluation: estimates against references, generated sounds against real ones, and likelihood."""

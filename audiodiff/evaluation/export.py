@@ -1,21 +1,20 @@
-"""Rows and their summaries as files: CSV for a spreadsheet, JSON for a program. No value is an empty cell, or null."""
+"""Result files of comparisons: CSV and JSON, in which a missing value is an empty cell or null."""
 
 import csv
 import io
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiodiff.errors import AudioFileError
+from audiodiff.io.atomic import write_atomic
 from audiodiff.metrics.registry import METRICS
 from audiodiff.metrics.report import Row, Summary
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write one line per row: name, length, rate, the metrics, why values are missing, what was done to the pair.
+    """Write a line per row: name, length, rate, metrics, reasons for missing values, changes made to the pair.
 
     Raises:
         AudioFileError: if the file cannot be written.
@@ -28,20 +27,20 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         writer.writerow(
             [
                 row.name,
-                _cell(row.seconds),
+                format_cell(row.seconds),
                 row.sample_rate or "",
-                *(_cell(row.values[name]) for name in names),
+                *(format_cell(row.values[name]) for name in names),
                 row.refusal or "; ".join(f"{name}: {reason}" for name, reason in row.reasons.items()),
                 "; ".join(row.notes),
             ]
         )
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue().encode())
 
 
 def write_json(
     path: Path, rows: Sequence[Row], summaries: Mapping[str, Summary], *, about: Mapping[str, object]
 ) -> None:
-    """Write everything: `about`, the definitions of the metrics, the summary with intervals and counts, each row.
+    """Write `about`, definitions and summaries of the metrics with intervals and counts, and all rows.
 
     Raises:
         AudioFileError: if the file cannot be written.
@@ -53,8 +52,8 @@ def write_json(
                 "definition": METRICS[name].definition,
                 "unit": METRICS[name].unit,
                 "better": METRICS[name].better,
-                "mean": _number(summary.mean),
-                "interval_95": [_number(summary.low), _number(summary.high)],
+                "mean": _json_number(summary.mean),
+                "interval_95": [_json_number(summary.low), _json_number(summary.high)],
                 "n": summary.n,
                 "n_infinite": summary.n_infinite,
                 "n_excluded": summary.n_excluded,
@@ -65,9 +64,9 @@ def write_json(
         "files": [
             {
                 "name": row.name,
-                "seconds": _number(row.seconds),
+                "seconds": _json_number(row.seconds),
                 "sample_rate": row.sample_rate,
-                "values": {name: _number(value) for name, value in row.values.items()},
+                "values": {name: _json_number(value) for name, value in row.values.items()},
                 "reasons": dict(row.reasons),
                 "notes": list(row.notes),
                 "refusal": row.refusal,
@@ -75,30 +74,28 @@ def write_json(
             for row in rows
         ],
     }
-    write_whole(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(path, text.encode())
 
 
-def _number(value: float) -> float | str | None:
-    """Return what JSON can hold: it has neither NaN nor infinity."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)
+def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
+    """Refuse to replace result files.
+
+    Raises:
+        AudioFileError: if one exists, unless force is True.
+    """
+    for target in targets:
+        if target.exists() and not force:
+            raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
 
 
-def _cell(value: float) -> str:
+def format_cell(value: float) -> str:
+    """Return a number as a cell of a CSV file, empty for NaN."""
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        AudioFileError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AudioFileError(f"{path}: cannot be written ({error}); check the folder and its free space") from error
+def _json_number(value: float) -> float | str | None:
+    """Return a number for JSON, which has neither NaN nor infinity."""
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""Files in place of signals: which belong together, how they are made comparable, and scoring them in processes."""
+"""Pairs of audio files: pairing by name, resampling and trimming, and scoring in several processes."""
 
 import multiprocessing
 import os
@@ -17,9 +17,9 @@ from audiodiff.io.jobs import find_files
 from audiodiff.metrics.registry import select
 from audiodiff.metrics.report import Pair, Row, evaluate_pair, refused
 
-_SECONDS_WORTH_A_WORKER = 300.0
+_SECONDS_PER_WORKER = 300.0
 _MAX_WORKERS = 4
-_NAMES_SHOWN = 5
+_N_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class FilePair:
     """Hold two files to compare.
 
     Args:
-        name: what both are called, without folder and suffix.
-        reference: the truth.
-        estimate: what is judged.
+        name: common name, without folder and suffix.
+        reference: the true recording.
+        estimate: the recording to evaluate.
     """
 
     name: str
@@ -38,13 +38,14 @@ class FilePair:
 
 
 def pair_files(reference: Path, estimate: Path) -> tuple[list[FilePair], list[str], list[str]]:
-    """Pair two files whatever their names, or the files of two folders by relative path without suffix.
+    """Pair two files of any names, or the files of two folders by relative path without suffix.
 
     Returns:
-        The pairs, the references without an estimate, the estimates without a reference; all sorted by name.
+        The pairs, the references without an estimate, and the estimates without a reference, all sorted by name.
 
     Raises:
-        ParameterError: if one is a file and the other a folder, two files of a folder have one name, or nothing pairs.
+        ParameterError: if one is a file and the other a folder, two files of a folder have the same name, or
+            there is no pair.
         AudioFileError: if a path is missing, or a folder has no audio.
     """
     for path in (reference, estimate):
@@ -60,16 +61,16 @@ def pair_files(reference: Path, estimate: Path) -> tuple[list[FilePair], list[st
     missing, extra = sorted(references.keys() - estimates.keys()), sorted(estimates.keys() - references.keys())
     if not common:
         raise ParameterError(
-            f"nothing to compare: no name is in both folders; {listed(f'are in {reference}', missing)}; "
-            f"{listed(f'are in {estimate}', extra)}"
+            f"nothing to compare: no name is in both folders; {format_names(f'are in {reference}', missing)}; "
+            f"{format_names(f'are in {estimate}', extra)}"
         )
     pairs = [FilePair(name=name, reference=references[name], estimate=estimates[name]) for name in common]
     return pairs, missing, extra
 
 
 def evaluate_files(pair: FilePair, *, names: Sequence[str], max_length_difference_seconds: float) -> Row:
-    """Read, fit and score a pair of files; one that cannot be compared is a row that says why."""
-    chosen = select(names)
+    """Read and score a pair of files; for one that cannot be compared, return a row with the reason."""
+    metrics = select(names)
     try:
         reference, sample_rate = audio_io.read(pair.reference)
         estimate, estimate_rate = audio_io.read(pair.estimate)
@@ -81,34 +82,34 @@ def evaluate_files(pair: FilePair, *, names: Sequence[str], max_length_differenc
         if estimate_rate != sample_rate:
             estimate = resample(estimate, from_rate=estimate_rate, to_rate=sample_rate)
             notes.append(f"estimate resampled from {estimate_rate} to {sample_rate} Hz")
-        surplus = estimate.shape[-1] - reference.shape[-1]
-        if abs(surplus) > max_length_difference_seconds * sample_rate:
+        excess = estimate.shape[-1] - reference.shape[-1]
+        if abs(excess) > max_length_difference_seconds * sample_rate:
             raise ParameterError(
-                f"{pair.estimate}: is {abs(surplus) / sample_rate:.3f} s {'longer' if surplus > 0 else 'shorter'} than "
+                f"{pair.estimate}: is {abs(excess) / sample_rate:.3f} s {'longer' if excess > 0 else 'shorter'} than "
                 f"its reference, more than the {max_length_difference_seconds:g} s that may be trimmed"
             )
     except AudiodiffError as error:
-        return refused(pair.name, str(error), metrics=chosen)
-    if surplus:
-        notes.append(f"{'estimate' if surplus > 0 else 'reference'} trimmed by {abs(surplus)} samples")
+        return refused(pair.name, str(error), metrics=metrics)
+    if excess:
+        notes.append(f"{'estimate' if excess > 0 else 'reference'} trimmed by {abs(excess)} samples")
     n_samples = min(estimate.shape[-1], reference.shape[-1])
     signals = Pair(pair.name, estimate[:, :n_samples], reference[:, :n_samples], sample_rate)
-    return replace(evaluate_pair(signals, metrics=chosen), notes=tuple(notes))
+    return replace(evaluate_pair(signals, metrics=metrics), notes=tuple(notes))
 
 
 def evaluate_all(
     pairs: Sequence[FilePair], *, names: Sequence[str], max_length_difference_seconds: float, n_workers: int
 ) -> Iterator[Row]:
-    """Yield the rows in the order of the pairs, from this process or from several.
+    """Yield the rows in the order of the pairs, computed in this process or in several.
 
     Raises:
-        AudiodiffError: if a process ends.
+        AudiodiffError: if a process ends unexpectedly.
     """
     if n_workers == 1:
         for pair in pairs:
             yield evaluate_files(pair, names=names, max_length_difference_seconds=max_length_difference_seconds)
         return
-    # Not fork: the threads of torch do not survive it.
+    # Not fork, which breaks the threads of torch.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         futures = [
@@ -124,8 +125,8 @@ def evaluate_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def worthwhile_workers(pairs: Sequence[FilePair]) -> int:
-    """Say how many processes pay: each imports torch first, which short work does not earn back."""
+def default_workers(pairs: Sequence[FilePair]) -> int:
+    """Return how many processes to use: one for about every 5 minutes of audio, since each has to import torch."""
     seconds = 0.0
     for pair in pairs:
         try:
@@ -133,7 +134,7 @@ def worthwhile_workers(pairs: Sequence[FilePair]) -> int:
         except AudioFileError:
             continue
         seconds += about.seconds * about.n_channels
-    return max(1, min(_MAX_WORKERS, os.cpu_count() or 1, int(seconds / _SECONDS_WORTH_A_WORKER) + 1, len(pairs)))
+    return max(1, min(_MAX_WORKERS, os.cpu_count() or 1, int(seconds / _SECONDS_PER_WORKER) + 1, len(pairs)))
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -141,14 +142,14 @@ def _by_name(folder: Path) -> dict[str, Path]:
     for path in find_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in named:
-            raise ParameterError(f"{named[name]} and {path} have one name, so that no pair is certain: remove one")
+            raise ParameterError(f"{named[name]} and {path} have the same name, so pairs are ambiguous: remove one")
         named[name] = path
     return named
 
 
-def listed(what: str, names: Sequence[str]) -> str:
-    """Say how many names and which, the first few of them; nothing of none."""
+def format_names(what: str, names: Sequence[str]) -> str:
+    """Return the number of names and the first few of them, empty if there are none."""
     if not names:
         return ""
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{len(names)} {what} ({', '.join(names[:_NAMES_SHOWN])}{more})"
+    more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
+    return f"{len(names)} {what} ({', '.join(names[:_N_NAMED])}{more})"

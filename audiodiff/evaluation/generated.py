@@ -1,4 +1,4 @@
-"""How good generated sounds are, as a classifier hears them, beside real sounds at the same count."""
+"""Evaluation of generated sounds against real ones, by the embeddings and predictions of a classifier."""
 
 import math
 import os
@@ -15,29 +15,29 @@ from audiodiff.data.manifest import MANIFEST_NAMES, read_manifest
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.evaluation.generative_report import GenerationReport, LabelScores, SetScores
 from audiodiff.io import audio as audio_io
-from audiodiff.io.console import progress
 from audiodiff.io.jobs import find_files
 from audiodiff.metrics import generative
 from audiodiff.models import classifier
 from audiodiff.models.classifier import Classifier, Prediction
+from audiodiff.types import OnProgress
 
 TRAIN = "train"
 TESTED = ("test", "val")
-"""The splits that real sounds are taken from where none is named: the first of them that there is."""
+"""Default splits of the real sounds; the first that exists is used."""
 N_DRAWS = 10
 _FILES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class _Sounds:
-    """A set of sounds, what was heard, and which values are true or were asked for, -1 where that is not known."""
+    """A set of sounds, with predictions and the requested or true values of labels, -1 if unknown."""
 
     name: str
-    heard: Prediction
-    asked: Int[Tensor, "n labels"]
+    prediction: Prediction
+    expected: Int[Tensor, "n labels"]
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.expected)
 
 
 def evaluate_generated(
@@ -47,58 +47,63 @@ def evaluate_generated(
     *,
     seed: int = 0,
     device: str = "cpu",
+    on_progress: OnProgress | None = None,
 ) -> GenerationReport:
-    """Compare generated sounds with real ones, by what a classifier hears.
+    """Compare generated sounds with real ones by a classifier.
 
-    FID, inception scores and AM are computed at one count for all sets, that of the smallest; from larger sets they are
-    means over 10 draws without replacement, in which values of labels come in the proportions of their set.
+    FID, inception scores and AM are computed at the number of sounds of the smallest set; for larger sets they are
+    means over 10 draws without replacement, stratified by the values of labels.
 
     Args:
-        generated: a folder with a manifest that has a column path and one for each label that was asked for; without a
-            manifest, only labels that are folders' names are known.
-        against: the real sounds, a folder or manifest whose split train is what the generator learnt from, with
-            `:split` for the real sounds to compare with; without it, test, or else val.
-        where: the classifier's folder, or the run that trained it.
+        generated: a folder with a manifest that has a column path and one for each requested label; without a manifest,
+            only labels that are folder names are known.
+        against: the real sounds: a folder or manifest whose split train is the generator's training data, with
+            `:split` for the real sounds to compare with; by default test, or else val.
+        where: folder of the classifier, or the run that trained it.
         seed: of the draws.
         device: of the classifier.
+        on_progress: called as sounds are classified.
 
     Raises:
         CheckpointError: if there is no classifier.
-        DataError: if a set is missing or too small, or a label has a value that the classifier does not know.
+        DataError: if a set is missing or too small, or a label has a value unknown to the classifier.
         AudioFileError: if a generated file cannot be read.
-        ParameterError: if a generated file's rate is not the classifier's.
+        ParameterError: if a generated file has another rate than the classifier.
     """
     model = classifier.load(Path(where), device=device)
-    entries = _generated(Path(generated), model)
+    entries = _list_generated(Path(generated), model)
     is_listed = any((Path(generated) / name).is_file() for name in MANIFEST_NAMES)
-    asked = _asked(entries, model, is_listed=is_listed)
-    root, split = _place(str(against))
+    expected = _requested(entries, model, is_listed=is_listed)
+    root, split = _parse_split(str(against))
     scan = load_entries(root, on_bad="skip", columns=list(model.columns.values()))
     split = split or next((name for name in TESTED if name in scan.splits), TESTED[0])
     if split == TRAIN:
-        raise ParameterError(f"against={against}: the split {TRAIN} is what generators learn from; name another")
+        raise ParameterError(f"against={against}: the split {TRAIN} is the training data of generators: name another")
     real = {name: scan.split(name) for name in (TRAIN, split)}
-    truths = {name: label_indices(of, model.labels, model.columns) for name, of in real.items()}
+    true_values = {name: label_indices(of, model.labels, model.columns) for name, of in real.items()}
     n = min(len(entries), *(len(of) for of in real.values()))
     if n < 2:
         counts = ", ".join(f"{len(of)} real {name}" for name, of in real.items())
-        raise DataError(f"{len(entries)} generated, {counts}: each set must have two sounds or more to be compared")
+        raise DataError(f"{len(entries)} generated, {counts}: each set must have at least two sounds")
 
     def loaded(entry: Entry) -> Tensor:
         return load_whole(entry, sample_rate=model.sample_rate, n_channels=1)
 
-    made = _Sounds("generated", _heard(model, entries, lambda entry: audio_io.read(entry.path)[0], "generated"), asked)
+    def classified(name: str, entries: Sequence[Entry], read: Callable[[Entry], Tensor]) -> Prediction:
+        return _classify(model, entries, read, name=name, on_progress=on_progress)
+
+    made = _Sounds("generated", classified("generated", entries, lambda entry: audio_io.read(entry.path)[0]), expected)
     train, test = (
-        _Sounds(f"real {name}", _heard(model, of, loaded, f"real {name}"), truths[name]) for name, of in real.items()
+        _Sounds(f"real {name}", classified(f"real {name}", of, loaded), true_values[name]) for name, of in real.items()
     )
     generator = torch.Generator().manual_seed(seed)
-    notes = _notes(n, model=model, asked=asked, n_skipped=len(scan.skipped), split=split)
+    notes = _notes(n, model=model, expected=expected, n_skipped=len(scan.skipped), split=split)
     rows = tuple(_scores(each, train=train, test=test, n=n, generator=generator) for each in (made, train, test))
     return GenerationReport(rows, n, model.n_features, model.labels.vocabularies, notes)
 
 
-def _generated(folder: Path, model: Classifier) -> list[Entry]:
-    """List the generated files, having looked at the header of each."""
+def _list_generated(folder: Path, model: Classifier) -> list[Entry]:
+    """List the generated files, and check the rate of each."""
     if not folder.is_dir():
         raise DataError(f"--generated {folder}: no such folder")
     manifest = next((folder / name for name in MANIFEST_NAMES if (folder / name).is_file()), None)
@@ -108,8 +113,8 @@ def _generated(folder: Path, model: Classifier) -> list[Entry]:
         entries = [Entry(path) for path in find_files(folder)]
     else:
         raise DataError(
-            f"{folder} holds no {' or '.join(MANIFEST_NAMES)}: write one with the column path and one for each label "
-            f"that was asked for ({', '.join(model.labels.names)}); generate-wav --label does"
+            f"{folder} has no {' or '.join(MANIFEST_NAMES)}: write one with a column path and one for each requested "
+            f"label ({', '.join(model.labels.names)}), as generate-wav --label does"
         )
     for entry in entries:
         rate = audio_io.info(entry.path).sample_rate
@@ -121,17 +126,17 @@ def _generated(folder: Path, model: Classifier) -> list[Entry]:
     return entries
 
 
-def _asked(entries: Sequence[Entry], model: Classifier, *, is_listed: bool) -> Int[Tensor, "n labels"]:
-    """Return the values that were asked for, from columns named as the labels, or else as in training.
+def _requested(entries: Sequence[Entry], model: Classifier, *, is_listed: bool) -> Int[Tensor, "n labels"]:
+    """Return the requested values, from columns named as the labels, or else as in training.
 
-    The folder of files that a manifest lists says nothing of them.
+    The folder of a file that a manifest lists is not a label.
     """
     columns: dict[str, str] = {}
     for name, column in model.columns.items():
-        places = [f"label_{name}", name, *([] if is_listed and column == "folder" else [column])]
-        found = next((place for place in places if any(entry.value(place) for entry in entries)), None)
-        if found is not None:
-            columns[name] = found
+        candidates = [f"label_{name}", name, *([] if is_listed and column == "folder" else [column])]
+        source = next((known for known in candidates if any(entry.value(known) for entry in entries)), None)
+        if source is not None:
+            columns[name] = source
     rows = [_indices(entry, columns, model=model) for entry in entries]
     return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(model.columns))
 
@@ -140,44 +145,50 @@ def _indices(entry: Entry, columns: Mapping[str, str], *, model: Classifier) -> 
     try:
         return model.labels.indices({name: entry.value(column) for name, column in columns.items()})
     except ParameterError as error:
-        raise DataError(f"{entry.path}: {error}; the classifier cannot judge it") from error
+        raise DataError(f"{entry.path}: {error}; the classifier does not know this value") from error
 
 
-def _place(against: str) -> tuple[Path, str]:
-    """Return a path and the split that is named behind its last colon, if one is."""
+def _parse_split(against: str) -> tuple[Path, str]:
+    """Return the path and the split of PATH[:SPLIT]; the split is empty if there is none."""
     path, _, split = against.rpartition(":")
     if Path(against).expanduser().exists() or not path:
         return Path(against).expanduser(), ""
     return Path(path).expanduser(), split
 
 
-def _heard(model: Classifier, entries: Sequence[Entry], read: Callable[[Entry], Tensor], name: str) -> Prediction:
+def _classify(
+    model: Classifier,
+    entries: Sequence[Entry],
+    read: Callable[[Entry], Tensor],
+    *,
+    name: str,
+    on_progress: OnProgress | None,
+) -> Prediction:
     parts: list[Prediction] = []
-    with progress(f"listening to {name}", total=len(entries)) as bar:
-        for first in range(0, len(entries), _FILES_AT_ONCE):
-            chosen = entries[first : first + _FILES_AT_ONCE]
-            parts.append(classifier.classify(model, [read(entry) for entry in chosen]))
-            for _ in chosen:
-                bar.advance()
-    told = {label: torch.cat([part.log_probabilities[label] for part in parts]) for label in model.labels.names}
-    return Prediction(told, torch.cat([part.embedding for part in parts]))
+    for first in range(0, len(entries), _FILES_AT_ONCE):
+        some = entries[first : first + _FILES_AT_ONCE]
+        parts.append(classifier.classify(model, [read(entry) for entry in some]))
+        if on_progress is not None:
+            on_progress(f"classifying {name}", first + len(some), len(entries))
+    log_p = {label: torch.cat([part.log_probabilities[label] for part in parts]) for label in model.labels.names}
+    return Prediction(log_p, torch.cat([part.embedding for part in parts]))
 
 
 def _scores(sounds: _Sounds, *, train: _Sounds, test: _Sounds, n: int, generator: torch.Generator) -> SetScores:
-    embedding = sounds.heard.embedding
-    among = train.heard.embedding
-    real = generative.nearest_distances(test.heard.embedding, among)
+    embedding, of_test = sounds.prediction.embedding, test.prediction.embedding
+    training = train.prediction.embedding
+    nearest_of_test = generative.nearest_distances(of_test, training)
     nearest = (
         generative.nearest_other_distances(embedding)
         if sounds is train
-        else generative.nearest_distances(embedding, among)
+        else generative.nearest_distances(embedding, training)
     )
     draws = _draws(sounds, n=n, generator=generator)
     others = _draws(test, n=n, generator=generator)
     n_pairs = max(len(draws), len(others))
     distances = torch.tensor(
         [
-            generative.frechet_distance(embedding[draws[k % len(draws)]], test.heard.embedding[others[k % len(others)]])
+            generative.frechet_distance(embedding[draws[k % len(draws)]], of_test[others[k % len(others)]])
             for k in range(n_pairs if sounds is not test else 0)
         ]
     )
@@ -187,24 +198,26 @@ def _scores(sounds: _Sounds, *, train: _Sounds, test: _Sounds, n: int, generator
         fid=distances.mean().item(),
         fid_spread=distances.std().item() if len(distances) > 1 else math.nan,
         nearest=nearest.median().item(),
-        closer_p=math.nan if sounds is test else generative.closer_p_value(nearest, real),
+        closer_p=math.nan if sounds is test else generative.closer_p_value(nearest, nearest_of_test),
         labels={
-            label: _label_scores(sounds, label, place=place, train=train, draws=draws)
-            for place, label in enumerate(sounds.heard.log_probabilities)
+            label: _label_scores(sounds, label, index=index, train=train, draws=draws)
+            for index, label in enumerate(sounds.prediction.log_probabilities)
         },
     )
 
 
 def _label_scores(
-    sounds: _Sounds, label: str, *, place: int, train: _Sounds, draws: Sequence[Int[Tensor, "n"]]
+    sounds: _Sounds, label: str, *, index: int, train: _Sounds, draws: Sequence[Int[Tensor, "n"]]
 ) -> LabelScores:
-    told, real = (each.heard.log_probabilities[label] for each in (sounds, train))
-    asked, heard = sounds.asked[:, place], told.argmax(-1)
-    known = asked >= 0
-    confusion = generative.confusion_matrix(asked[known], heard[known], n_classes=told.shape[1])
+    log_p, real = (each.prediction.log_probabilities[label] for each in (sounds, train))
+    expected, predicted = sounds.expected[:, index], log_p.argmax(-1)
+    known = expected >= 0
+    confusion = generative.confusion_matrix(expected[known], predicted[known], n_classes=log_p.shape[1])
+
+    values = torch.where(known, expected, predicted).tolist()
 
     def averaged(score: Callable[[Tensor], float]) -> float:
-        return sum(score(told[chosen]) for chosen in draws) / len(draws)
+        return sum(score(log_p[draw]) for draw in draws) / len(draws)
 
     return LabelScores(
         n_right=int(confusion.diagonal().sum()),
@@ -212,47 +225,49 @@ def _label_scores(
         inception=averaged(generative.inception_score),
         modified_inception=averaged(generative.modified_inception_score),
         am=averaged(lambda some: generative.am_score(some, real)),
-        diversity=generative.within_class_distance(sounds.heard.embedding, torch.where(known, asked, heard).tolist()),
+        diversity=generative.within_class_distance(sounds.prediction.embedding, values),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
 
 
 def _draws(sounds: _Sounds, *, n: int, generator: torch.Generator) -> list[Int[Tensor, "n"]]:
-    """Return random choices of n sounds, with the values of all labels in the proportions of the set."""
+    """Return random selections of n sounds, stratified by the values of all labels."""
     total = len(sounds)
     if total == n:
         return [torch.arange(n)]
-    heard = torch.stack([told.argmax(-1) for told in sounds.heard.log_probabilities.values()], dim=1)
-    values = torch.where(sounds.asked >= 0, sounds.asked, heard)
-    kinds = values.unique(dim=0, return_inverse=True)[1]
-    chosen = []
+    predicted = torch.stack([log_p.argmax(-1) for log_p in sounds.prediction.log_probabilities.values()], dim=1)
+    values = torch.where(sounds.expected >= 0, sounds.expected, predicted)
+    strata = values.unique(dim=0, return_inverse=True)[1]
+    draws = []
     for _ in range(N_DRAWS):
-        mixed = torch.randperm(total, generator=generator)
-        in_kinds = mixed[kinds[mixed].argsort(stable=True)]
+        shuffled = torch.randperm(total, generator=generator)
+        in_strata = shuffled[strata[shuffled].argsort(stable=True)]
         offset = torch.rand((), generator=generator, dtype=torch.float64)
-        chosen.append(in_kinds[((torch.arange(n) + offset) * total / n).long().clamp(max=total - 1)])
-    return chosen
+        draws.append(in_strata[((torch.arange(n) + offset) * total / n).long().clamp(max=total - 1)])
+    return draws
 
 
-def _notes(n: int, *, model: Classifier, asked: Int[Tensor, "n labels"], n_skipped: int, split: str) -> tuple[str, ...]:
+def _notes(
+    n: int, *, model: Classifier, expected: Int[Tensor, "n labels"], n_skipped: int, split: str
+) -> tuple[str, ...]:
     notes = [
         f"FID, IS, mIS and AM at n = {n} of each set, FID against real {split} in {model.n_features} features; larger "
         f"sets: mean of {N_DRAWS} draws of n",
-        "they are this classifier's: compare them with its rows of real sounds alone",
+        "the values depend on this classifier: compare them only with its rows of real sounds",
     ]
     if n <= model.n_features:
         notes.append(
-            f"warning: n = {n} is not above the {model.n_features} features of the embedding, so that covariances are "
+            f"warning: n = {n} is not above the {model.n_features} features of the embedding, so covariances are "
             "singular and FID is mostly bias: give more sounds"
         )
     if split not in TESTED[:1]:
-        notes.append(f"the real sounds are of the split {split!r}, by which a model may have been chosen")
-    for place, name in enumerate(model.labels.names):
-        n_asked = int((asked[:, place] >= 0).sum())
-        if n_asked < len(asked):
+        notes.append(f"the real sounds are of the split {split!r}, which may have been used to select a model")
+    for index, name in enumerate(model.labels.names):
+        n_asked = int((expected[:, index] >= 0).sum())
+        if n_asked < len(expected):
             notes.append(
-                f"{name}: asked for in {n_asked} of {len(asked)} generated sounds; the diversity of the others is "
-                "within what was heard"
+                f"{name}: requested for {n_asked} of {len(expected)} generated sounds; the diversity of the "
+                "others is that within predicted values"
             )
     if n_skipped:
         notes.append(f"{n_skipped} real files cannot be used and were skipped")

@@ -1,4 +1,4 @@
-"""What came of an evaluation of generated sounds: tables for a terminal, and files."""
+"""Report of an evaluation of generated sounds: terminal tables and result files."""
 
 import csv
 import io
@@ -10,26 +10,29 @@ from pathlib import Path
 
 from rich.table import Table
 
-from audiodiff.evaluation.export import write_whole
+from audiodiff.evaluation.export import format_cell
+from audiodiff.io.atomic import write_atomic
 from audiodiff.metrics.generative import wilson_interval
 
 FILES = ("metrics.csv", "metrics.json", "metrics.md")
-"""What `write` writes."""
+"""Names of the result files."""
 _SET_HEADINGS = ("n", "FID", "nearest", "closer p")
 _LABEL_HEADINGS = ("accuracy %", "95 % interval", "IS", "mIS", "AM", "diversity")
+_LABEL_FIELDS = ("accuracy", "n_right", "n_asked", "inception", "modified_inception", "am", "diversity")
 _MOST_CONFUSED = 5
 _LEAST_P = 0.001
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """What one label says of a set of sounds.
+    """Hold the scores of one label on a set of sounds.
 
     Args:
-        n_right, n_asked: how often the value that was asked for, or is true, was heard, and of how many.
-        inception, modified_inception, am: the scores, at the common count.
-        diversity: mean distance of two sounds of a value, over the values.
-        confusion: heard (columns) against asked for (rows), in the order of the vocabulary.
+        n_right: number of sounds whose requested or true value was predicted.
+        n_asked: number of sounds with a requested or true value.
+        inception, modified_inception, am: scores, at the common number of sounds.
+        diversity: mean distance between two sounds of a value, averaged over values.
+        confusion: counts of predicted (columns) for requested values (rows), in the order of the vocabulary.
     """
 
     n_right: int
@@ -42,7 +45,7 @@ class LabelScores:
 
     @property
     def accuracy(self) -> float:
-        """Share that was heard as asked for, NaN where nothing was."""
+        """Share of correct predictions, NaN if no value was requested."""
         return self.n_right / self.n_asked if self.n_asked else math.nan
 
     @property
@@ -53,16 +56,16 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class SetScores:
-    """What is known of one set of sounds.
+    """Hold the scores of one set of sounds.
 
     Args:
         name: of the set.
-        n: sounds in it.
-        fid: Fréchet distance to the real test sounds at the common count, mean over draws; NaN for these themselves.
-        fid_spread: its standard deviation over the draws; NaN where there is one.
-        nearest: median distance to the nearest real training sound (another one, where it is one of them).
+        n: number of sounds.
+        fid: Fréchet distance to the real test sounds at the common number, mean over draws; NaN for these themselves.
+        fid_spread: its standard deviation over the draws; NaN for a single draw.
+        nearest: median distance to the nearest other training sound.
         closer_p: p value of the test that these distances are smaller than those of real test sounds; NaN for these.
-        labels: the scores of each label.
+        labels: scores by label.
     """
 
     name: str
@@ -76,14 +79,14 @@ class SetScores:
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """Hold what came of an evaluation.
+    """Hold the results of an evaluation.
 
     Args:
         rows: generated, real train, real test.
-        n_compared: sounds of each set that FID and the scores are computed from.
+        n_compared: number of sounds of each set in FID and the scores.
         n_features: of the embedding.
         vocabularies: the values of each label.
-        notes: what a reader must know.
+        notes: remarks and warnings.
     """
 
     rows: tuple[SetScores, ...]
@@ -93,11 +96,11 @@ class GenerationReport:
     notes: tuple[str, ...]
 
 
-def heard_line(report: GenerationReport) -> str:
-    """Say how well the classifier hears real sounds that it has not learnt from."""
+def accuracy_line(report: GenerationReport) -> str:
+    """Return the accuracy of the classifier on held-out real sounds."""
     real = report.rows[-1]
-    told = ", ".join(f"{label} {_percent(scores)}" for label, scores in real.labels.items())
-    return f"classifier on {real.name} ({real.n} sounds): {told}"
+    accuracies = ", ".join(f"{label} {_percent(scores)}" for label, scores in real.labels.items())
+    return f"classifier on {real.name} ({real.n} sounds): {accuracies}"
 
 
 def tables(report: GenerationReport) -> Iterator[Table]:
@@ -113,19 +116,19 @@ def tables(report: GenerationReport) -> Iterator[Table]:
 
 
 def confusions(report: GenerationReport) -> Iterator[str]:
-    """Yield a line for each label that was asked for: which values were taken for which others most often."""
+    """Yield a line for each label with its most frequent confusions."""
     generated = report.rows[0]
     for label, scores in generated.labels.items():
         known = report.vocabularies[label]
         pairs = [
-            (count, known[asked], known[heard])
-            for asked, row in enumerate(scores.confusion)
-            for heard, count in enumerate(row)
-            if count and asked != heard
+            (count, known[expected], known[predicted])
+            for expected, row in enumerate(scores.confusion)
+            for predicted, count in enumerate(row)
+            if count and expected != predicted
         ]
         if pairs:
             worst = sorted(pairs, key=lambda pair: -pair[0])[:_MOST_CONFUSED]
-            yield f"{label} taken for another: " + ", ".join(f"{a} for {b} {count} times" for count, b, a in worst)
+            yield f"{label} confused: " + ", ".join(f"{a} for {b} {count} times" for count, b, a in worst)
 
 
 def write(report: GenerationReport, folder: Path, *, about: Mapping[str, object]) -> None:
@@ -141,15 +144,15 @@ def write(report: GenerationReport, folder: Path, *, about: Mapping[str, object]
         for label, scores in row.labels.items():
             cells = (row.fid, row.fid_spread, row.nearest, row.closer_p)
             values = [getattr(scores, field) for field in _LABEL_FIELDS]
-            writer.writerow([row.name, row.n, *map(_cell, cells), label, *map(_cell, values)])
-    write_whole(folder / FILES[0], text.getvalue())
-    write_whole(folder / FILES[1], json.dumps({**about, **_document(report)}, indent=2, allow_nan=False) + "\n")
-    write_whole(folder / FILES[2], markdown(report))
+            writer.writerow([row.name, row.n, *map(format_cell, cells), label, *map(format_cell, values)])
+    document = json.dumps({**about, **_document(report)}, indent=2, allow_nan=False) + "\n"
+    for name, content in zip(FILES, (text.getvalue(), document, markdown(report)), strict=True):
+        write_atomic(folder / name, content.encode())
 
 
 def markdown(report: GenerationReport) -> str:
-    """Return the tables and what must be known of them, as Markdown."""
-    lines = [heard_line(report), ""]
+    """Return the tables and notes as Markdown."""
+    lines = [accuracy_line(report), ""]
     for title, headings, rows in _texts(report):
         lines += [f"| {' | '.join((title, *headings))} |", "|---" * (len(headings) + 1) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
@@ -157,15 +160,20 @@ def markdown(report: GenerationReport) -> str:
     return "\n".join([*lines, *(f"- {note}" for note in report.notes), ""])
 
 
-_LABEL_FIELDS = ("accuracy", "n_right", "n_asked", "inception", "modified_inception", "am", "diversity")
-
-
 def _texts(report: GenerationReport) -> Iterator[tuple[str, Sequence[str], list[Sequence[str]]]]:
     """Yield the title, the headings and the rows of each table."""
     sets: list[Sequence[str]] = []
     for row in report.rows:
         spread = "" if math.isnan(row.fid_spread) else f" ± {row.fid_spread:.2g}"
-        sets.append((row.name, str(row.n), _number(row.fid) + spread, _number(row.nearest), _p(row.closer_p)))
+        sets.append(
+            (
+                row.name,
+                str(row.n),
+                _format_number(row.fid) + spread,
+                _format_number(row.nearest),
+                _format_p(row.closer_p),
+            )
+        )
     yield "set", _SET_HEADINGS, sets
     for label in report.vocabularies:
         rows: list[Sequence[str]] = []
@@ -177,10 +185,10 @@ def _texts(report: GenerationReport) -> Iterator[tuple[str, Sequence[str], list[
                     row.name,
                     "-" if math.isnan(scores.accuracy) else f"{100 * scores.accuracy:.1f}",
                     "-" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}",
-                    _number(scores.inception),
-                    _number(scores.modified_inception),
-                    _number(scores.am),
-                    _number(scores.diversity),
+                    _format_number(scores.inception),
+                    _format_number(scores.modified_inception),
+                    _format_number(scores.am),
+                    _format_number(scores.diversity),
                 )
             )
         yield label, _LABEL_HEADINGS, rows
@@ -216,22 +224,18 @@ def _document(report: GenerationReport) -> dict[str, object]:
 
 def _percent(scores: LabelScores) -> str:
     if not scores.n_asked:
-        return "not known of any"
+        return "no known value"
     low, high = scores.interval
     return f"{100 * scores.accuracy:.1f} % ({scores.n_right} of {scores.n_asked}; {100 * low:.1f} to {100 * high:.1f})"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "-" if math.isnan(value) else f"< {_LEAST_P}" if value < _LEAST_P else f"{value:.3f}"
 
 
 def _finite(value: float | int) -> float | int | None:
     return value if math.isfinite(value) else None
-
-
-def _cell(value: float | int) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"

@@ -3,7 +3,7 @@
 The image: mel magnitudes (25 ms periodic Hann window, 10 ms hop, zero-padded to the power of two from twice the window
 up, centred frames with reflected ends; 80 of Slaney's filters of unit area from 0 to 8000 Hz, or to half the rate if
 that is lower) in dB, 20 log10, with a floor 80 dB below the maximum of the reference's image, in both. The dynamic
-range is these 80 dB. So neither value depends on a common gain of estimate and reference, nor on levels below the floor.
+range is these 80 dB. So neither value depends on a common gain of both signals, nor on levels below the floor.
 """
 
 import functools

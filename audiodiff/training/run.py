@@ -115,7 +115,7 @@ class TrainingRun:
     def _announce(self) -> None:
         fabric, entries = self.learner.fabric, self.dataset.entries
         n_parameters = sum(parameter.numel() for parameter in self.learner.module.synthesizer.parameters())
-        changed = resampling(entries, sample_rate=self.dataset.sample_rate)
+        changed = describe_resampling(entries, sample_rate=self.dataset.sample_rate)
         if changed is not None:
             say(changed)
         say(
