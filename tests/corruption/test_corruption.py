@@ -47,7 +47,7 @@ EVERY["mixture"] = Mixture(dict(EVERY), dict.fromkeys(EVERY, 1.0))
 
 
 @pytest.mark.parametrize("corruption", EVERY.values(), ids=EVERY.keys())
-def test_a_seed_decides_and_what_is_lost_is_silent(corruption: Corruption):
+def test_a_seed_determines_the_result_and_gaps_are_silent(corruption: Corruption):
     audio = speech()
     first, second, third = (
         corruption(audio, torch.Generator().manual_seed(seed), sample_rate=RATE) for seed in (1, 1, 2)
@@ -60,7 +60,7 @@ def test_a_seed_decides_and_what_is_lost_is_silent(corruption: Corruption):
 
 
 @pytest.mark.parametrize("name", ["recorded", "coloured", "babble"])
-def test_noise_has_the_ratio_that_was_drawn(name: str):
+def test_noise_has_the_drawn_signal_to_noise_ratio(name: str):
     kinds = {"recorded": RecordedNoise, "coloured": ColoredNoise, "babble": Babble}
     more = {"recordings": noises()} if name == "recorded" else {}
     audio = speech()
@@ -69,7 +69,7 @@ def test_noise_has_the_ratio_that_was_drawn(name: str):
     assert torch.allclose(ratio, torch.full_like(ratio, 3.0), atol=1e-3)
 
 
-def test_silence_takes_no_noise_and_silent_noise_adds_none():
+def test_silent_audio_or_noise_adds_nothing():
     audio, noise = (
         torch.stack([torch.zeros(1, 8), torch.ones(1, 8)]),
         torch.stack([torch.ones(1, 8), torch.zeros(1, 8)]),
@@ -87,7 +87,7 @@ def test_the_slope_of_colored_noise_lies_between_white_and_brown():
     assert -0.25 < max(slopes) < 0.1
 
 
-def test_what_lies_above_the_cutoff_is_gone_and_below_it_stays():
+def test_a_low_pass_removes_what_is_above_the_cutoff_only():
     audio = speech(1, n_samples=2 * RATE)
     low = LowPassed(lowest=3000.0, highest=3000.0, widest_slope=0.1)(audio, torch.Generator(), sample_rate=RATE)
     before, after = (torch.fft.rfft(signal[0, 0]) for signal in (audio, low.audio))
@@ -97,7 +97,7 @@ def test_what_lies_above_the_cutoff_is_gone_and_below_it_stays():
     assert float(after[above].abs().max()) < 1e-4 * float(before.abs().max())
 
 
-def test_clipping_limits_at_the_drawn_share_of_the_peak_and_knows_the_rest():
+def test_clipping_limits_at_the_drawn_share_and_knows_the_rest():
     audio = speech(2)
     clipped = Clipping(lowest_db=-20.0, highest_db=-20.0)(audio, torch.Generator(), sample_rate=RATE)
     limit = 0.1 * audio.abs().amax(dim=-1, keepdim=True)
@@ -106,7 +106,7 @@ def test_clipping_limits_at_the_drawn_share_of_the_peak_and_knows_the_rest():
     assert torch.equal((clipped.audio * clipped.known), audio * clipped.known)
 
 
-def test_gaps_are_as_long_and_as_many_as_they_may_be():
+def test_gaps_have_lengths_and_numbers_in_their_ranges():
     audio = torch.ones(50, 1, RATE)
     gaps = Gaps(shortest=0.02, longest=0.1, most=2)(audio, torch.Generator().manual_seed(0), sample_rate=RATE)
     assert torch.equal(gaps.audio, gaps.known)
@@ -117,7 +117,7 @@ def test_gaps_are_as_long_and_as_many_as_they_may_be():
         assert all(0.02 * RATE - 1 <= run <= 0.2 * RATE + 1 for run in runs)
 
 
-def test_a_mixture_draws_each_kind_as_often_as_its_share_says():
+def test_a_mixture_draws_each_kind_by_its_share():
     shares = {"clipping": 3.0, "gaps": 1.0, "untouched": 0.0}
     mixture = Mixture({name: EVERY[name] for name in shares}, shares)
     n = 800
@@ -129,7 +129,7 @@ def test_a_mixture_draws_each_kind_as_often_as_its_share_says():
     assert bool((known.known == 0).flatten(1).any(dim=1).all())
 
 
-def test_a_second_corruption_follows_the_first_as_often_as_its_share_says():
+def test_a_second_corruption_follows_the_first_by_its_share():
     n, audio = 400, speech(400, n_samples=2000)
     twice = Then(Gaps(longest=0.02, most=1), LowPassed(lowest=500.0, highest=500.0), share=0.25)(
         audio, torch.Generator().manual_seed(0), sample_rate=RATE
@@ -158,6 +158,6 @@ def test_a_second_corruption_follows_the_first_as_often_as_its_share_says():
         (lambda: Mixture({"gaps": Gaps()}, {"gaps": 0.0}), "some must be positive"),
     ],
 )
-def test_what_cannot_be_is_refused(make, message: str):
+def test_invalid_arguments_are_refused(make, message: str):
     with pytest.raises(ParameterError, match=message):
         make()

@@ -48,7 +48,7 @@ def test_si_sdr_agrees_with_a_least_squares_fit():
     assert si_sdr_db(torch.from_numpy(e), torch.from_numpy(r)).item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_si_sdr_is_infinite_for_a_multiple_and_minus_infinite_for_an_orthogonal_signal():
+def test_si_sdr_is_infinite_for_multiples_and_orthogonal_signals():
     r = torch.tensor([1.0, 1.0, -1.0, -1.0])
     assert si_sdr_db(-0.5 * r, r) == math.inf
     assert si_sdr_db(torch.tensor([1.0, -1.0, 1.0, -1.0]), r) == -math.inf

@@ -20,7 +20,7 @@ def embeddings(seed: int, n: int, features: int = 6) -> torch.Tensor:
     return torch.randn(n, features, generator=generator, dtype=torch.float64) @ mixed + mixed[0]
 
 
-def told(seed: int, n: int, *, sharpness: float = 3.0) -> torch.Tensor:
+def log_p(seed: int, n: int, *, sharpness: float = 3.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return (sharpness * torch.randn(n, CLASSES, generator=generator, dtype=torch.float64)).log_softmax(-1)
 
@@ -52,7 +52,7 @@ def test_frechet_distance_has_its_closed_form_where_covariances_commute():
     assert found == pytest.approx(expected.item(), rel=1e-9)
 
 
-def test_frechet_distance_of_a_set_to_itself_is_nothing_also_with_singular_covariances():
+def test_frechet_distance_of_a_set_to_itself_is_zero_even_if_singular():
     few = embeddings(5, 4, features=20)
     scale = few.square().sum().item()
     assert generative.frechet_distance(few, few) < 1e-12 * scale
@@ -72,30 +72,30 @@ def test_frechet_distance_is_symmetric_and_falls_with_n():
 
 
 @pytest.mark.parametrize("n_used", [1, 4, 10])
-def test_inception_score_of_certain_sounds_is_the_number_of_classes_that_come_equally_often(n_used: int):
+def test_inception_score_of_certain_sounds_is_the_number_of_equal_classes(n_used: int):
     certain = almost_certain([k % n_used for k in range(20)])
     assert generative.inception_score(certain) == pytest.approx(n_used, rel=1e-8)
 
 
 def test_inception_score_is_one_where_all_sounds_are_alike():
-    assert generative.inception_score(told(0, 1).expand(9, -1)) == pytest.approx(1.0, abs=1e-12)
+    assert generative.inception_score(log_p(0, 1).expand(9, -1)) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_inception_score_is_the_mean_divergence_of_scipy():
-    p = told(1, 50).exp().numpy()
+    p = log_p(1, 50).exp().numpy()
     expected = math.exp(np.mean([scipy.stats.entropy(row, p.mean(0)) for row in p]))
-    assert generative.inception_score(told(1, 50)) == pytest.approx(expected, rel=1e-10)
+    assert generative.inception_score(log_p(1, 50)) == pytest.approx(expected, rel=1e-10)
 
 
 def test_modified_inception_score_is_the_mean_divergence_of_all_pairs():
-    p = told(2, 20).exp().numpy()
+    p = log_p(2, 20).exp().numpy()
     pairs = [scipy.stats.entropy(p[i], p[j]) for i in range(20) for j in range(20) if i != j]
-    assert generative.modified_inception_score(told(2, 20)) == pytest.approx(math.exp(np.mean(pairs)), rel=1e-9)
+    assert generative.modified_inception_score(log_p(2, 20)) == pytest.approx(math.exp(np.mean(pairs)), rel=1e-9)
 
 
-def test_modified_inception_score_does_not_depend_on_how_many_sounds_there_are():
+def test_modified_inception_score_does_not_depend_on_the_number():
     """An unbiased mean over pairs: the logarithm at n = 10 and at n = 1000 agree within the error of the mean."""
-    many = told(3, 20_000)
+    many = log_p(3, 20_000)
     small = torch.tensor([math.log(generative.modified_inception_score(part)) for part in many.split(10)])
     large = math.log(generative.modified_inception_score(many))
     standard_error = small.std().item() / math.sqrt(len(small))
@@ -105,12 +105,12 @@ def test_modified_inception_score_does_not_depend_on_how_many_sounds_there_are()
 
 
 def test_am_score_is_the_divergence_of_the_means_and_the_mean_entropy():
-    p, q = told(4, 30).exp().numpy(), told(5, 40).exp().numpy()
+    p, q = log_p(4, 30).exp().numpy(), log_p(5, 40).exp().numpy()
     expected = scipy.stats.entropy(q.mean(0), p.mean(0)) + scipy.stats.entropy(p, axis=1).mean()
-    assert generative.am_score(told(4, 30), told(5, 40)) == pytest.approx(expected, rel=1e-10)
+    assert generative.am_score(log_p(4, 30), log_p(5, 40)) == pytest.approx(expected, rel=1e-10)
 
 
-def test_am_score_is_zero_for_certain_sounds_in_the_real_proportions_and_the_lost_logarithm_for_lost_classes():
+def test_am_score_is_zero_in_real_proportions_and_grows_with_lost_classes():
     real = almost_certain(list(range(10)))
     assert generative.am_score(almost_certain([*range(10), *range(10)]), real) == pytest.approx(0.0, abs=1e-9)
     half_lost = generative.am_score(almost_certain(list(range(5)), rest=1e-6), real)
@@ -118,14 +118,14 @@ def test_am_score_is_zero_for_certain_sounds_in_the_real_proportions_and_the_los
     assert half_lost == pytest.approx(0.5 * math.log(0.1 / (1e-6 / 9)) + 0.5 * math.log(0.5), rel=1e-4)
 
 
-def test_what_is_no_logarithm_of_probabilities_is_refused():
-    for wrong in (told(0, 3).exp(), told(0, 3) - math.inf, told(0, 0)):
+def test_values_that_are_not_log_probabilities_are_refused():
+    for wrong in (log_p(0, 3).exp(), log_p(0, 3) - math.inf, log_p(0, 0)):
         with pytest.raises(ParameterError):
             generative.inception_score(wrong)
     with pytest.raises(ParameterError, match="at least 2"):
-        generative.modified_inception_score(told(0, 1))
+        generative.modified_inception_score(log_p(0, 1))
     with pytest.raises(ParameterError, match="10 classes"):
-        generative.am_score(told(0, 3), told(0, 3)[:, :9].log_softmax(-1))
+        generative.am_score(log_p(0, 3), log_p(0, 3)[:, :9].log_softmax(-1))
     with pytest.raises(ParameterError, match="two or more"):
         generative.frechet_distance(embeddings(0, 1), embeddings(0, 5))
 
@@ -136,14 +136,14 @@ def test_wilson_interval_is_scipys(n_right: int, n: int):
     assert generative.wilson_interval(n_right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_confusions_are_counted_by_asked_and_heard():
-    asked, heard = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 2, 1, 2, 2, 0])
+def test_confusions_are_counted_by_expected_and_predicted_class():
+    requested, predicted = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 2, 1, 2, 2, 0])
     expected = torch.zeros(3, 3, dtype=torch.int64)
-    for a, h in zip(asked, heard, strict=True):
-        expected[a, h] += 1
-    assert torch.equal(generative.confusion_matrix(asked, heard, n_classes=3), expected)
+    for r, p in zip(requested, predicted, strict=True):
+        expected[r, p] += 1
+    assert torch.equal(generative.confusion_matrix(requested, predicted, n_classes=3), expected)
     with pytest.raises(ParameterError, match="between 0 and 1"):
-        generative.confusion_matrix(asked, heard, n_classes=2)
+        generative.confusion_matrix(requested, predicted, n_classes=2)
 
 
 def test_nearest_distances_are_those_of_a_search():

@@ -45,14 +45,14 @@ def test_psnr_and_ssim_equal_scikit_image_on_librosas_mel(rate: int):
     assert mel_ssim(e, r, sample_rate=rate).item() == pytest.approx(ssim, abs=1e-8)
 
 
-def test_psnr_of_a_gain_is_that_of_its_db_where_nothing_is_at_the_floor():
+def test_psnr_of_a_gain_above_the_floor_is_that_of_its_decibels():
     r = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert mel_psnr_db(2.0 * r, r, sample_rate=16000).item() == pytest.approx(
         20 * math.log10(80 / (20 * math.log10(2))), abs=1e-9
     )
 
 
-def test_the_level_that_both_share_is_not_seen():
+def test_a_common_gain_does_not_matter():
     e, r = noise(0), noise(1)
     for metric in (mel_psnr_db, mel_ssim):
         assert metric(1e-3 * e, 1e-3 * r, sample_rate=16000).item() == pytest.approx(
@@ -60,7 +60,7 @@ def test_the_level_that_both_share_is_not_seen():
         )
 
 
-def test_what_lies_80_db_under_the_reference_is_not_seen():
+def test_levels_80_db_below_the_reference_do_not_matter():
     r = torch.zeros(16000, dtype=torch.float64)
     r[:8000] = 0.5 * noise(0)[:8000]
     quiet = 1e-12 * noise(1)

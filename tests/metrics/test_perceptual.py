@@ -21,7 +21,7 @@ def noisy(reference: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("band", "rate"), [("wb", 16000), ("nb", 16000), ("nb", 8000)])
-def test_pesq_is_what_the_package_says(band: str, rate: int):
+def test_pesq_is_that_of_the_package(band: str, rate: int):
     reference = speechlike(rate=rate)
     estimate = noisy(reference)
     expected = itu.pesq(rate, reference.double().numpy(), estimate.double().numpy(), band)
@@ -61,7 +61,7 @@ def test_pesq_is_never_a_code_of_an_error():
             assert pesq(estimate, truth, sample_rate=16000, band=band).isnan()
 
 
-def test_long_pesq_is_the_mean_of_pieces_and_survives_many_utterances():
+def test_long_pesq_is_the_mean_of_parts_and_survives_many_utterances():
     # 60 bursts: the code of P.862 has room for 50 utterances, and scored whole this can end the process.
     time = torch.arange(16000 * 33) / 16000
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +73,7 @@ def test_long_pesq_is_the_mean_of_pieces_and_survives_many_utterances():
     assert pesq(estimate, reference, sample_rate=16000).item() == pytest.approx(halves.mean().item(), abs=1e-6)
 
 
-def test_a_long_silent_stretch_does_not_spoil_a_long_pesq():
+def test_a_long_silence_does_not_spoil_a_long_pesq():
     reference = torch.cat([speechlike(seconds=15), torch.zeros(16000 * 15)])
     estimate = reference.clone()
     assert pesq(estimate, reference, sample_rate=16000) == pytest.approx(4.6439, abs=1e-4)
@@ -81,7 +81,7 @@ def test_a_long_silent_stretch_does_not_spoil_a_long_pesq():
 
 @pytest.mark.parametrize("extended", [False, True])
 @pytest.mark.parametrize("rate", [10000, 16000, 22050])
-def test_stoi_is_what_the_package_says(rate: int, extended: bool):
+def test_stoi_is_that_of_the_package(rate: int, extended: bool):
     reference = speechlike(rate=rate)
     estimate = noisy(reference)
     expected = pystoi.stoi(reference.double().numpy(), estimate.double().numpy(), rate, extended=extended)

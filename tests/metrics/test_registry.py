@@ -1,4 +1,4 @@
-"""What holds for every metric: a new one is tested by being listed."""
+"""Properties of every metric in the registry."""
 
 import inspect
 import subprocess
@@ -113,7 +113,7 @@ def test_different_lengths_are_refused(metric: metrics.Metric):
         function(speechlike(0), speechlike(0)[:-1], sample_rate=RATE, names=[metric.name])
 
 
-def test_a_user_without_the_annotation_checks_meets_a_parameter_error():
+def test_without_annotation_checks_bad_arguments_are_parameter_errors():
     code = (
         "import sys, torch; from audiodiff import metrics; from audiodiff.errors import ParameterError\n"
         "heavy = {'librosa', 'scipy', 'pesq', 'pystoi', 'torchaudio', 'soundfile'} & set(sys.modules)\n"
@@ -159,7 +159,7 @@ def test_estimate_and_reference_cannot_be_exchanged(name: str):
     assert abs(compute(estimate, reference, RATE) - compute(reference, estimate, RATE)) > 1e-4
 
 
-def test_score_gives_the_metrics_that_are_asked_for_under_their_full_names():
+def test_score_returns_the_requested_metrics_under_full_names():
     reference = speechlike(0)
     scores = metrics.score(degraded(reference), reference, sample_rate=RATE, names=["lsd", "snr", "snr_db"])
     assert list(scores) == ["lsd", "snr_db"]

@@ -16,7 +16,7 @@ def noise(seed: int, *shape: int) -> torch.Tensor:
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_interval_covers_a_gaussian_mean_as_often_as_it_says():
+def test_the_interval_covers_a_gaussian_mean_at_its_confidence():
     generator = torch.Generator().manual_seed(0)
     covered = 0
     for trial in range(400):
@@ -66,13 +66,13 @@ def test_impossible_intervals_are_refused(bad: dict):
         (noise(0, 8000), torch.full((8000,), 0.1), "si_sdr_db", "no variation"),
     ],
 )
-def test_a_row_says_why_it_has_no_value(estimate: torch.Tensor, reference: torch.Tensor, name: str, reason: str):
+def test_a_row_says_why_a_value_is_missing(estimate: torch.Tensor, reference: torch.Tensor, name: str, reason: str):
     (row,) = evaluate([Pair("a", estimate, reference, RATE)], names=[name])
     assert math.isnan(row.values[name])
     assert row.reasons == {name: reason}
 
 
-def test_a_value_of_channels_is_their_mean():
+def test_the_value_of_a_pair_is_the_mean_over_channels():
     reference = noise(0, 2, 8000)
     estimate = reference + noise(1, 2, 8000) * torch.tensor([[0.1], [0.01]])
     (row,) = evaluate([Pair("a", estimate, reference, RATE)], names=["snr"])
@@ -86,7 +86,7 @@ def test_pairs_of_different_shape_are_refused_by_name():
         evaluate([Pair("song", noise(0, 10), noise(0, 11), RATE)])
 
 
-def test_what_has_no_value_is_counted_and_never_averaged():
+def test_missing_values_are_counted_and_not_averaged():
     values = [1.0, 3.0, math.inf, math.nan, math.nan]
     rows = [Row(str(v), {"snr_db": v}, {"snr_db": "silent reference"} if math.isnan(v) else {}) for v in values]
     summary = summarise(rows)["snr_db"]
@@ -102,7 +102,7 @@ def test_a_mean_of_infinities_alone_is_infinite_and_of_nothing_is_nan():
     assert math.isnan(summary.low)
 
 
-def test_nothing_to_summarise_is_an_error():
+def test_summarising_no_rows_is_refused():
     with pytest.raises(ParameterError, match="empty"):
         summarise([])
     with pytest.raises(ParameterError, match="different"):

@@ -22,9 +22,9 @@ def noise(n: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("frequency", [70.0, 123.4, 217.0, 333.3, 487.0])
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
-def test_what_repeats_itself_has_periodicity_one_at_any_rate(frequency: float, rate: int):
+def test_periodic_signals_have_periodicity_one_at_any_rate(frequency: float, rate: int):
     periodicity, counted = _periodicity(tone(frequency, rate=rate, n_harmonics=5), sample_rate=rate)
-    # Away from the ends, where the resampling filter sees silence; a parabola is no cosine.
+    # Away from the ends, where the resampling filter meets silence; a parabola is no cosine.
     inner = periodicity[4:-4]
     assert bool(counted[4:-4].all())
     assert inner.min() > 0.995
@@ -42,7 +42,7 @@ def test_a_tone_in_noise_has_the_share_of_its_power(ratio: float):
     assert expected < float(periodicity.mean()) < expected + 3.0 * deviation
 
 
-def test_it_is_the_correlation_by_its_definition():
+def test_periodicity_is_the_correlation_of_its_definition():
     signal = noise(2000, 3).cumsum(0) / 30 + noise(2000, 4)
     periodicity, _ = _periodicity(signal, sample_rate=RATE)
     x = signal.numpy()
@@ -91,6 +91,6 @@ def test_silence_and_short_signals_have_no_value():
     assert vuv_error(torch.zeros(RATE).double(), tone(100.0), sample_rate=RATE).item() == 1.0
 
 
-def test_rates_too_low_are_named():
+def test_low_rates_are_refused():
     with pytest.raises(ParameterError, match="sample_rate=900"):
         vuv_error(noise(4000), noise(4000), sample_rate=900)
