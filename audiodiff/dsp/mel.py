@@ -1,4 +1,4 @@
-"""Mel spectrograms in eight named dialects, most of which say "80 bands, hop 256" and mean other numbers.
+"""Mel spectrograms in eight named dialects, whose values differ even where bands and hop are the same.
 
 A dialect is the complete recipe from audio to numbers: frame, window, padding, filters, compression. Two mels are
 interchangeable only if every field except the name agrees.

@@ -64,9 +64,8 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
     kernel = _kernel(period, n_phases, audio.device, audio.dtype)
     n_samples = audio.shape[-1]
     signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
-    phases = F.conv1d(
-        F.pad(signals, (half_width, half_width + period)), kernel, stride=period
-    )  # (signals, phases, periods)
+    padded = F.pad(signals, (half_width, half_width + period))
+    phases = F.conv1d(padded, kernel, stride=period)  # (signals, phases, periods)
     result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * n_phases // period)]
     return result.reshape(*audio.shape[:-1], result.shape[-1])
 
@@ -89,10 +88,10 @@ def resample_mask(
         return known
     n_samples = known.shape[-1]
     lost = F.pad((known == 0).cumsum(dim=-1), (1, 0))
-    places = torch.arange(math.ceil(n_samples * to_rate / from_rate), device=known.device) * (from_rate / to_rate)
+    positions = torch.arange(math.ceil(n_samples * to_rate / from_rate), device=known.device) * (from_rate / to_rate)
     half = from_rate / (min(from_rate, to_rate) * _ROLLOFF)
-    first = (places - half).ceil().long().clamp(0, n_samples)
-    last = ((places + half).floor().long() + 1).clamp(0, n_samples)
+    first = (positions - half).ceil().long().clamp(0, n_samples)
+    last = ((positions + half).floor().long() + 1).clamp(0, n_samples)
     return (lost[..., last] == lost[..., first]).to(known)
 
 

@@ -7,11 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.errors import ParameterError
-from audiodiff.metrics.frames import magnitude_squared_blocks
+from audiodiff.metrics.frames import magnitude_squared_blocks, speech_frames
 from audiodiff.metrics.pairs import all_nan, in_float64, is_silent, nan_where, result_like
 
-_WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
 _N_MELS, _F_MAX = 80, 8000.0
 _N_COEFFICIENTS = 13
 _FLOOR = 1e-5
@@ -45,14 +43,10 @@ def mel_cepstral_distortion_db(
     Source:
         Kubichek 1993, "Mel-cepstral distance measure for objective speech quality assessment".
     """
-    if sample_rate < 1000:
-        raise ParameterError(f"sample_rate={sample_rate} Hz must be at least 1000; is it in kHz?")
+    n_fft, hop_length, win_length = speech_frames(sample_rate)
     e, r = in_float64(estimate, reference)
-    win_length = round(_WINDOW_SECONDS * sample_rate)
-    n_fft = 2 ** math.ceil(math.log2(2 * win_length))
     if r.shape[-1] <= n_fft // 2:
         return result_like(all_nan(r), estimate)
-    hop_length = round(_HOP_SECONDS * sample_rate)
     difference = _log_mel(e, sample_rate=sample_rate, n_fft=n_fft, win_length=win_length, hop_length=hop_length)
     difference -= _log_mel(r, sample_rate=sample_rate, n_fft=n_fft, win_length=win_length, hop_length=hop_length)
     cepstrum = _dct().to(difference.device) @ difference  # (*batch, 13, frames)

@@ -1,12 +1,28 @@
 """Short-time power spectra in blocks of frames, to bound the memory for long audio."""
 
+import math
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.errors import ParameterError
+
 _BLOCK_FRAMES = 4096
+_WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
+
+
+def speech_frames(sample_rate: int) -> tuple[int, int, int]:
+    """Return n_fft, hop_length and win_length of frames of 25 ms every 10 ms, for an FFT of at least twice the window.
+
+    Raises:
+        ParameterError: if sample_rate is below 1000.
+    """
+    if sample_rate < 1000:
+        raise ParameterError(f"sample_rate={sample_rate} Hz must be at least 1000; is it in kHz?")
+    win_length = round(_WINDOW_SECONDS * sample_rate)
+    return 2 ** math.ceil(math.log2(2 * win_length)), round(_HOP_SECONDS * sample_rate), win_length
 
 
 def magnitude_squared_blocks(

@@ -7,7 +7,6 @@ range is these 80 dB. So neither value depends on a common gain of both signals,
 """
 
 import functools
-import math
 import warnings
 
 import numpy as np
@@ -16,11 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiodiff.errors import ParameterError
-from audiodiff.metrics.frames import magnitude_squared_blocks
+from audiodiff.metrics.frames import magnitude_squared_blocks, speech_frames
 from audiodiff.metrics.pairs import all_nan, in_float64, is_silent, nan_where, result_like
 
-WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
 N_MELS, F_MAX = 80, 8000.0
 RANGE_DB = 80.0
 SSIM_WINDOW, SSIM_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
@@ -96,20 +93,12 @@ def mel_ssim(
 
 def shortest_image(sample_rate: int) -> int:
     """Return the least number of samples of an image: more than half an FFT."""
-    return _sizes(sample_rate)[0] // 2 + 1
+    return speech_frames(sample_rate)[0] // 2 + 1
 
 
 def shortest_ssim(sample_rate: int) -> int:
     """Return the least number of samples of an image with room for one window of the SSIM."""
-    return max(shortest_image(sample_rate), (SSIM_WINDOW - 1) * _sizes(sample_rate)[1])
-
-
-def _sizes(sample_rate: int) -> tuple[int, int, int]:
-    """Return n_fft, hop_length and win_length."""
-    if sample_rate < 1000:
-        raise ParameterError(f"sample_rate={sample_rate} Hz must be at least 1000; is it in kHz?")
-    win_length = round(WINDOW_SECONDS * sample_rate)
-    return 2 ** math.ceil(math.log2(2 * win_length)), round(HOP_SECONDS * sample_rate), win_length
+    return max(shortest_image(sample_rate), (SSIM_WINDOW - 1) * speech_frames(sample_rate)[1])
 
 
 def _images(
@@ -124,7 +113,7 @@ def _images(
 
 
 def _mel(audio: Float[Tensor, "*batch time"], *, sample_rate: int) -> Float[Tensor, "*batch n_mels frames"]:
-    n_fft, hop_length, win_length = _sizes(sample_rate)
+    n_fft, hop_length, win_length = speech_frames(sample_rate)
     filters = _filters(sample_rate, n_fft).to(audio)
     blocks = magnitude_squared_blocks(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
     return torch.cat([filters @ power.sqrt() for power in blocks], dim=-1)
