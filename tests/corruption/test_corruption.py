@@ -154,7 +154,7 @@ def test_a_second_corruption_follows_the_first_by_its_share():
         (lambda: Gaps(most=0), "most=0"),
         (lambda: Babble(n_voices=0), "n_voices=0"),
         (lambda: Then(Gaps(), Clipping(), share=1.5), "share=1.5"),
-        (lambda: Mixture({"gaps": Gaps()}, {"gap": 1.0}), "shares names gap, and must name gaps"),
+        (lambda: Mixture({"gaps": Gaps()}, {"gap": 1.0}), "shares has gap: it must have gaps"),
         (lambda: Mixture({"gaps": Gaps()}, {"gaps": 0.0}), "some must be positive"),
     ],
 )

@@ -39,7 +39,7 @@ def test_indices_give_back_the_values_of_the_entries():
 
 
 def test_a_column_without_values_is_refused_with_those_that_have_some():
-    with pytest.raises(DataError, match=r"'mood'.*all 3 recordings.*: label, speaker, split, tempo, folder$"):
+    with pytest.raises(DataError, match=r"'mood'.*all 3 training recordings.*: label, speaker, split, tempo, folder$"):
         label_set(ENTRIES, {"digit": "label", "feeling": "mood"})
 
 

@@ -65,13 +65,13 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, real: Path) -> Path:
         n_features=6,
     ).eval()
     clips = [sound(index, SIDES[index % 2]) for index in range(N_TEST, N_TEST + N_TRAIN)]
-    features = classifier.listen(model, clips).embedding
+    features = classifier.classify(model, clips).embedding
     means = [features[first::2].mean(0) for first in (0, 1)]
     direction = means[1] - means[0]
     direction = 8 * direction / direction.square().sum()
     offset = (direction @ (means[0] + means[1])) / 2
     head = model.heads["label_side"]
-    assert isinstance(head, torch.nn.Linjudge)
+    assert isinstance(head, torch.nn.Linear)
     head.weight.data = torch.stack([-direction, direction]).float()
     head.bias.data = torch.stack([offset, -offset]).float()
     folder = tmp_path_factory.mktemp("fitted") / "it"
@@ -122,8 +122,8 @@ def test_sets_are_compared_at_the_count_of_the_smallest(real: Path, fitted: Path
     assert small.rows[0].fid_spread > 0
     assert small.rows[1].fid_spread > 0
     model = classifier.load(fitted)
-    train = classifier.listen(model, [sound(k, SIDES[k % 2]) for k in range(N_TEST, N_TEST + N_TRAIN)]).embedding
-    test = classifier.listen(model, [sound(k, SIDES[k % 2]) for k in range(N_TEST)]).embedding
+    train = classifier.classify(model, [sound(k, SIDES[k % 2]) for k in range(N_TEST, N_TEST + N_TRAIN)]).embedding
+    test = classifier.classify(model, [sound(k, SIDES[k % 2]) for k in range(N_TEST)]).embedding
     large = evaluate_generated(made(tmp_path / "large", range(200, 264)), real, fitted).rows[1]
     # Draws of 16 of 48 are biased upwards, compared with all 48.
     assert large.fid > generative.frechet_distance(train, test)
