@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import pytest
 import runs
-import torch
 import typer
 
 import audiodiff
@@ -16,22 +15,10 @@ from audiodiff.cli.demo import demo_command
 from audiodiff.data import load_entries, speech_folder
 from audiodiff.errors import AudioFileError, TrainingError
 from audiodiff.evaluation import vocoding
-from audiodiff.evaluation.spectrograms import draw_spectrograms
 from audiodiff.evaluation.vocoding import METRICS
 from audiodiff.io import audio as audio_io
 from audiodiff.metrics import registry
 from audiodiff.training.overrides import hydra_arguments
-
-
-def test_spectrograms_are_drawn_under_each_other(tmp_path: Path) -> None:
-    import matplotlib.image
-
-    noise = torch.randn(22050, generator=torch.Generator().manual_seed(0))
-    for n_signals in (1, 3):
-        path = tmp_path / f"{n_signals}.png"
-        draw_spectrograms({str(n): noise for n in range(n_signals)}, sample_rate=22050, path=path, title="noise")
-    heights = [matplotlib.image.imread(tmp_path / f"{n}.png").shape[0] for n in (1, 3)]
-    assert heights[1] == pytest.approx(3 * heights[0], abs=2)
 
 
 def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
