@@ -183,8 +183,8 @@ def current_node(node: Any) -> Any:
     """Return a configuration node with the keys and `_target_`s of today, at any depth."""
     if isinstance(node, Mapping):
         renamed = {KEYS.get(str(key), key): current_node(value) for key, value in node.items()}
-        if "_target_" in renamed:
-            renamed["_target_"] = current_target(str(renamed["_target_"]))
+        if isinstance(renamed.get("_target_"), str):
+            renamed["_target_"] = current_target(renamed["_target_"])
         return renamed
     if isinstance(node, list | tuple):
         return [current_node(item) for item in node]

@@ -148,7 +148,7 @@ SAME = ("train.steps=6", "lr_schedule=cosine", "lr_schedule.total_steps=3")
         ("seed=1", "seed was 0, is 1"),
         ("train.batch_size=3", "train.batch_size was 2, is 3"),
         ("network.channels=9", "network.channels was 8, is 9"),
-        ("lr_schedule.total_steps=6", "lr_lr_schedule.total_steps was 3, is 6"),
+        ("lr_schedule.total_steps=6", "lr_schedule.total_steps was 3, is 6"),
         ("fabric.precision=bf16-mixed", "fabric.precision was '32-true', is 'bf16-mixed'"),
     ],
 )
