@@ -89,7 +89,7 @@ def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
             raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
 
 
-def format_cell(value: float) -> str:
+def format_cell(value: float | int) -> str:
     """Return a number as a cell of a CSV file, empty for NaN."""
     return "" if math.isnan(value) else f"{value:.6g}"
 

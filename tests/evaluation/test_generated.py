@@ -150,7 +150,7 @@ def test_sounds_without_labels_have_all_but_an_accuracy(real: Path, fitted: Path
     scores = report.rows[0].labels["side"]
     assert (scores.n_asked, math.isnan(scores.accuracy)) == (0, True)
     assert scores.diversity > 0
-    assert any("asked for in 0 of 10" in note for note in report.notes)
+    assert any("requested for 0 of 10" in note for note in report.notes)
 
 
 def test_few_sounds_give_a_warning(real: Path, fitted: Path, tmp_path: Path):
@@ -166,7 +166,7 @@ def test_a_split_follows_a_colon(real: Path, fitted: Path, tmp_path: Path):
     assert [row.name for row in named.rows] == ["generated", "real train", "real test"]
     manifest = evaluate_generated(folder, real / "manifest.csv", fitted)
     assert str(manifest) == str(named)
-    with pytest.raises(ParameterError, match="learn from"):
+    with pytest.raises(ParameterError, match="training data of generators"):
         evaluate_generated(folder, f"{real}:train", fitted)
     with pytest.raises(DataError, match=r"split='dev' has no entries.*test, train, val"):
         evaluate_generated(folder, f"{real}:dev", fitted)
