@@ -174,7 +174,9 @@ def current_target(target: str) -> str:
         >>> current_target("audiodiff.synthesizer.Synthesizer")
         'audiodiff.models.synthesizer.Synthesizer'
     """
-    module, _, name = target.rpartition(".")
+    module, dot, name = target.rpartition(".")
+    if not dot:
+        return target
     moved = f"{current_module(module) or module}.{name}"
     return NAMES.get(moved, moved)
 
@@ -189,6 +191,25 @@ def current_node(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return [current_node(item) for item in node]
     return node
+
+
+def renamed_words(node: Any) -> dict[str, str]:
+    """Return the old keys and `_target_`s of a configuration node with the new ones, from any depth.
+
+    Example:
+        >>> renamed_words({"_target_": "torch.nn.Identity", "horizon": [{"starts_from_mel": True}]})
+        {'horizon': 'step_size', 'starts_from_mel': 'warm_start'}
+    """
+    words: dict[str, str] = {}
+    if isinstance(node, Mapping):
+        target = str(node.get("_target_", ""))
+        words |= {target: current_target(target)} if current_target(target) != target else {}
+        words |= {key: KEYS[key] for key in node if key in KEYS}
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for item in node:
+            words |= renamed_words(item)
+    return words
 
 
 def current_weights(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from audiodiff.io import audio as audio_io
-from audiodiff.models import checkpoint
-from audiodiff.models.checkpoint import LATEST
+from audiodiff.models import checkpoint, registry
+from audiodiff.models.registry import LATEST
 from audiodiff.training.config import compose, plain
 from audiodiff.training.loop import Outcome
 from audiodiff.training.run import train
@@ -64,7 +64,7 @@ def resumed(root: Path, run: Path, *overrides: str) -> Outcome:
 
 def state(run: Path) -> dict[str, Any]:
     """Return the training state of a run's newest checkpoint."""
-    return torch.load(checkpoint.find(run) / checkpoint.STATE, weights_only=True)
+    return torch.load(registry.find(run) / checkpoint.STATE, weights_only=True)
 
 
 def newest(run: Path) -> str:

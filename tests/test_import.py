@@ -23,16 +23,31 @@ def test_importing_loads_nothing_heavier_than_torch(code: str):
     assert loaded(code) == set()
 
 
-def test_load_and_metrics_are_reached_from_the_package():
-    code = "import audiodiff; print('load' in dir(audiodiff), 'metrics' in dir(audiodiff), callable(audiodiff.load), "
-    assert python(code + "audiodiff.metrics.snr_db.__name__)") == "True True True snr_db"
+OFFERED = (
+    "AudiodiffError MelDialect MelInverter Synthesizer __version__ anomaly augment clustering declip dialect edit "
+)
+OFFERED += "enhance errors extend features inpaint load metrics read write"
 
 
-def test_everything_that_is_offered_can_be_reached():
-    code = "import audiodiff; print(*[name for name in audiodiff.__all__ if getattr(audiodiff, name) is None], "
-    assert python(
-        code + "audiodiff.tasks.restoration.enhance.__name__, audiodiff.tasks.features.extract.features.__name__)"
-    ) == ("enhance features")
+def test_dir_shows_what_people_need_and_nothing_else():
+    assert python("import audiodiff, audiodiff.models.checkpoint; print(*dir(audiodiff))") == OFFERED
+
+
+def test_everything_that_is_offered_is_what_type_checkers_see():
+    code = (
+        "import audiodiff; print(*[getattr(audiodiff, name).__name__ for name in audiodiff.__all__ if name[0] != '_'])"
+    )
+    assert python(code) == (
+        "AudiodiffError MelDialect MelInverter Synthesizer audiodiff.tasks.anomaly augment "
+        "audiodiff.tasks.features.cluster declip dialect edit enhance audiodiff.errors extend audiodiff.tasks.features "
+        "inpaint load audiodiff.metrics read write"
+    )
+
+
+@pytest.mark.parametrize("name", ["restoration", "editing", "augmentation"])
+def test_a_module_of_the_front_door_of_0_1_warns_and_works(name: str):
+    code = "import warnings; warnings.simplefilter('error'); import audiodiff\ntry: audiodiff."
+    assert f"audiodiff.{name} is now audiodiff.tasks" in python(f"{code}{name}\nexcept FutureWarning as e: print(e)")
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -11,7 +11,7 @@ from audiodiff.cli.options import MODEL, OUTPUT, Device, Force
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
 from audiodiff.io.jobs import check_target, make_folder
-from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.tasks.anomaly.detector import DEFAULT_FALSE_ALARMS, Detector
 from audiodiff.tasks.anomaly.files import ScoredFile, fit_files, list_files, score_files, write_scores
 

@@ -18,7 +18,7 @@ from audiodiff.io.formats import FLOAT
 from audiodiff.io.jobs import check_target, make_folder
 from audiodiff.io.writers import open_writer
 from audiodiff.labels import LabelSet
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.sampling import SamplingOptions
 from audiodiff.tasks.editing.augment import DEFAULT_STRENGTH, augment
@@ -63,7 +63,7 @@ def augment_command(
         bool,
         typer.Option("--with-originals", help="List all recordings of DIR in the manifest too, of all splits."),
     ] = False,
-    model: Model = checkpoint.SPEECH_PRIOR,
+    model: Model = registry.SPEECH_PRIOR,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where the copies and their manifest.csv go.")
     ] = DEFAULT_OUT,

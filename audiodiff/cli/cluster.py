@@ -9,7 +9,7 @@ import typer
 from audiodiff.cli.options import OUTPUT, Centre, Device, FeatureInputs, FeatureModel, Force, Split
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
-from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.tasks.features.archive import Features, write_table
 from audiodiff.tasks.features.cluster import (
     ALGORITHMS,

@@ -16,7 +16,7 @@ from audiodiff.io.jobs import make_folder, plan_jobs
 from audiodiff.io.readers import open_recording
 from audiodiff.io.writers import WrittenFile, open_writer
 from audiodiff.labels import LabelSet
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.sampling import SamplingOptions
 from audiodiff.tasks.editing.edit import ALGORITHMS, DEFAULT_STRENGTH, check_model, check_strength, edit
@@ -36,7 +36,7 @@ class Defaults:
 
 
 LABELLED = Defaults("digits-8k", "inversion", 0.95)
-PLAIN = Defaults(checkpoint.SPEECH_PRIOR, "sdedit", DEFAULT_STRENGTH)
+PLAIN = Defaults(registry.SPEECH_PRIOR, "sdedit", DEFAULT_STRENGTH)
 
 
 def edit_command(

@@ -9,7 +9,7 @@ import typer
 from audiodiff.cli.options import OUTPUT, Device, Force, Model, Split
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
-from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.tasks.features.archive import SUFFIX, save_features
 from audiodiff.tasks.features.extract import default_layer
 from audiodiff.tasks.features.files import check_outputs, features_of_files, list_recordings, load_model

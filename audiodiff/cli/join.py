@@ -10,7 +10,7 @@ import typer
 from audiodiff.cli.options import Force
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.console import say
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
 
@@ -52,7 +52,7 @@ def join_command(
     """
     if dtype not in PRECISIONS:
         raise ParameterError(f"--dtype {dtype} must be one of {', '.join(PRECISIONS)}")
-    first, sources = _first_stage(model), [checkpoint.find(model)]
+    first, sources = _first_stage(model), [registry.find(model)]
     node = {key: value for key, value in _node(sources[0]).items() if key != "vocoder"}
     metrics: dict[str, Any] = _metrics(sources[0])
     command = shlex.join(["audiodiff", "join", model, vocoder, *([] if dtype == "float32" else ["--dtype", dtype])])
@@ -63,7 +63,7 @@ def join_command(
                 f"VOCODER {vocoder} has no weights to join: choose it when audio is generated, --vocoder {vocoder}"
             )
         first.vocoder = checkpoint.second_stage(vocoder, first=first)
-        sources.append(checkpoint.find(vocoder))
+        sources.append(registry.find(vocoder))
         node["vocoder"] = _node(sources[1])
         metrics = {"first_stage": metrics, "vocoder": _metrics(sources[1])}
     _check_out(out, sources=sources, force=force)

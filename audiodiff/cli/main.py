@@ -85,9 +85,7 @@ def generate_wav() -> None:
 
 def _audiodiff(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["--version"]:
-        import audiodiff
-
-        print(f"audiodiff {audiodiff.__version__}")
+        print(f"audiodiff {__version__}")
     elif arguments and not arguments[0].startswith("-"):
         name = current_command(arguments[0])
         if name != arguments[0]:

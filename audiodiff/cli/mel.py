@@ -17,7 +17,7 @@ from audiodiff.io.console import progress
 from audiodiff.io.jobs import make_folder, plan_jobs
 from audiodiff.io.mel import MEL_SUFFIXES, load_mel, save_mel
 from audiodiff.io.readers import open_recording
-from audiodiff.models.checkpoint import DEFAULT_DIALECT
+from audiodiff.models.registry import DEFAULT_DIALECT
 
 
 def mel_command(

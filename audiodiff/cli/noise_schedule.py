@@ -15,7 +15,7 @@ from audiodiff.data import speech_folder
 from audiodiff.diffusion.grid import Fixed
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
@@ -113,7 +113,7 @@ def noise_schedule_command(
     )
     if model in INVERSIONS:
         raise ParameterError(f"MODEL {model} is not trained and has no noise levels: give a run folder or a checkpoint")
-    source = checkpoint.find(model)
+    source = registry.find(model)
     check_out(out, source=source, force=force)
     loaded = checkpoint.load(source, device=device_named(device))
     assert isinstance(loaded, Synthesizer)

@@ -16,7 +16,7 @@ from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import say, stage_progress
 from audiodiff.io.jobs import Job, plan_jobs
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration import (
@@ -79,7 +79,7 @@ Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the noise; another
 def enhance_command(
     inputs: Recordings,
     out: Out = DEFAULT_OUT,
-    model: Model = checkpoint.SPEECH_PRIOR,
+    model: Model = registry.SPEECH_PRIOR,
     posterior: NoisePosterior = ENHANCING.posterior.name,
     steps: Steps = ENHANCING.steps,
     start: Start = ENHANCING.start,
@@ -126,7 +126,7 @@ def inpaint_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = checkpoint.SPEECH_PRIOR,
+    model: Model = registry.SPEECH_PRIOR,
     posterior: LossPosterior = INPAINTING.posterior.name,
     steps: Steps = INPAINTING.steps,
     start: Start = INPAINTING.start,
@@ -165,7 +165,7 @@ def extend_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = checkpoint.SPEECH_PRIOR,
+    model: Model = registry.SPEECH_PRIOR,
     posterior: LossPosterior = EXTENDING.posterior.name,
     steps: Steps = EXTENDING.steps,
     start: Start = EXTENDING.start,
@@ -201,7 +201,7 @@ def declip_command(
         ),
     ] = None,
     out: Out = DEFAULT_OUT,
-    model: Model = checkpoint.SPEECH_PRIOR,
+    model: Model = registry.SPEECH_PRIOR,
     posterior: LossPosterior = DECLIPPING.posterior.name,
     steps: Steps = DECLIPPING.steps,
     start: Start = DECLIPPING.start,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from audiodiff.errors import AudiodiffError
-from audiodiff.types import OnProgress
 
 
 def say(text: str) -> None:
@@ -63,7 +62,7 @@ def progress(what: str, *, total: int) -> Iterator[ProgressBar]:
 
 
 @contextmanager
-def stage_progress() -> Iterator[OnProgress]:
+def stage_progress() -> Iterator[Callable[[str, int | float, int], None]]:
     """Show a bar for the current stage of a job, on a terminal only."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

@@ -1,51 +1,43 @@
-"""A model in a folder: config.yaml, model.safetensors, metrics.json, README.md, and for resume training_state.pt."""
+"""Checkpoints: config.yaml, model.safetensors, metrics.json and README.md in a folder, and the state to resume from.
+
+A node in config.yaml describes the model; names of audiodiff 0.1 in it are read through `audiodiff.compat`.
+"""
 
 import dataclasses
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-import audiodiff
 from audiodiff import compat
+from audiodiff._version import __version__
 from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.dialect_text import parse_dialect
-from audiodiff.dsp.mel import MelDialect, dialect
+from audiodiff.dsp.mel import MelDialect
+from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, MelError, ParameterError
-from audiodiff.models.building import Builder, locate
+from audiodiff.io.atomic import atomic_folder
+from audiodiff.models.building import Builder
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
+from audiodiff.models.registry import CONFIG, DEFAULT_DIALECT, find
+from audiodiff.models.safety import check_targets
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
 
-CONFIG, WEIGHTS, METRICS, CARD, STATE = (
-    "config.yaml",
-    "model.safetensors",
-    "metrics.json",
-    "README.md",
-    "training_state.pt",
-)
-SPEECH_PRIOR = "speech-prior-16k"
-"""The model that does a job where no other is named."""
-LATEST = "latest"
-BUILDERS = (
-    "audiodiff.models.conditioners.",
-    "audiodiff.diffusion.",
-    "audiodiff.dsp.mel",
-    "audiodiff.networks.",
-    "audiodiff.models.representations.",
-    "audiodiff.models.synthesizer",
-)
-"""What a checkpoint may call: the modules that a model is made of, none of which touches files or processes."""
-DEFAULT_DIALECT = "hifigan"
+WEIGHTS, METRICS, CARD, STATE = "model.safetensors", "metrics.json", "README.md", "training_state.pt"
+
+Place = str | os.PathLike[str]
+"""A checkpoint, a run folder, or the name of a model."""
 
 
 def save(
@@ -59,9 +51,7 @@ def save(
     card: str,
     training_state: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint under a temporary name and rename it into place, so that it is whole or absent.
-
-    An older one of the same name stays until the new one is whole.
+    """Write a checkpoint, whole or not at all; an older one of the same name stays until the new one is whole.
 
     Args:
         folder: the checkpoint.
@@ -76,99 +66,61 @@ def save(
     import yaml
     from safetensors.torch import save_file
 
-    temporary, replaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}.tmp") for kind in ("new", "old"))
-    for leftover in (temporary, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        config = {
-            "format": FORMAT,
-            "audiodiff": audiodiff.__version__,
-            "torch": str(torch.__version__),
-            "sample_rate": sample_rate,
-            "dialect": None if mel_dialect is None else _plain(mel_dialect),
-            "model": dict(model),
-        }
+    config = {
+        "format": FORMAT,
+        "audiodiff": __version__,
+        "torch": str(torch.__version__),
+        "sample_rate": sample_rate,
+        "dialect": None if mel_dialect is None else _plain(mel_dialect),
+        "model": dict(model),
+    }
+    with atomic_folder(folder) as temporary:
         (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary / WEIGHTS)
         (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
         (temporary / CARD).write_text(card)
         if training_state is not None:
             torch.save(dict(training_state), temporary / STATE)
-        for file in temporary.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if folder.exists():
-            os.replace(folder, replaced)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
-def point_latest(checkpoints: Path, name: str) -> None:
-    """Make the file `latest` name a step folder beside it, atomically."""
-    temporary = checkpoints / f".{LATEST}.{os.getpid()}.tmp"
-    temporary.write_text(name + "\n")
-    os.replace(temporary, checkpoints / LATEST)
-
-
-def prune(checkpoints: Path, *, newest: str, keep: int) -> None:
-    """Delete all but `keep` steps up to the newest, and what an interrupted save left.
-
-    Later steps, which a run has that was taken up again from an earlier one, are not counted.
-    """
-    folders = sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir() and folder.name <= newest)
-    for folder in [*folders[:-keep], *checkpoints.glob(".step_*.tmp")]:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def find(where: str | os.PathLike[str]) -> Path:
-    """Return the checkpoint folder that a name or path means.
-
-    Args:
-        where: a checkpoint, a run (its newest checkpoint is taken), a run's `checkpoints`, or the name of a model that
-            ships with the package.
-
-    Raises:
-        CheckpointError: if there is none, with what there is instead.
-    """
-    path = Path(where).expanduser()
-    for holder in (path / "checkpoints", path):
-        pointer = holder / LATEST
-        if pointer.is_file():
-            path = holder / pointer.read_text().strip()
-            break
-    else:
-        shipped = _shipped() / str(where)
-        if not path.exists() and shipped.is_dir():
-            path = shipped
-    if not (path / CONFIG).is_file():
-        names = ", ".join(sorted([*INVERSIONS, *(p.name for p in _shipped().glob("*") if p.is_dir())]))
-        what = f"holds no {CONFIG}" if path.exists() else "does not exist"
-        raise CheckpointError(
-            f"model={str(where)!r} {what}: give a run folder, one of its checkpoints, or a model by name ({names})"
-        )
-    return path
-
-
+@overload
 def load(
-    where: str | os.PathLike[str] = "none",
+    where: Literal["mel-inversion", "none", "griffin-lim"] = "mel-inversion",
     *,
     device: str | torch.device = "auto",
     dialect: str | MelDialect | None = None,
-    vocoder: str | os.PathLike[str] | None = None,
+    vocoder: None = None,
+) -> MelInverter: ...
+
+
+@overload
+def load(  # pyright: ignore[reportOverlappingOverload]
+    where: Place,
+    *,
+    device: str | torch.device = "auto",
+    dialect: str | MelDialect | None = None,
+    vocoder: Place | None = None,
+) -> Synthesizer: ...
+
+
+def load(
+    where: Place = "mel-inversion",
+    *,
+    device: str | torch.device = "auto",
+    dialect: str | MelDialect | None = None,
+    vocoder: Place | None = None,
 ) -> Synthesizer | MelInverter:
     """Load a model for use.
 
     Args:
-        where: a checkpoint, a run folder, or a name; `none` inverts mels without training, by the mel constraint, and
-            `griffin-lim` by that.
+        where: a checkpoint, a run folder, or a name. `mel-inversion`, also called `none`, and `griffin-lim` give a
+            `MelInverter`, which needs no training; every other name or path gives a `Synthesizer`, which is also what
+            type checkers see where the name is computed.
         device: as torch names it, or "auto": the GPU if there is one.
-        dialect: of the mels that will be given: which one `none` inverts (hifigan unless given), and what a trained
+        dialect: of the mels that will be given: the one to invert (hifigan unless given), or the one that a trained
             model is checked against.
-        vocoder: what makes sound of the mels that the model makes, another such place or name; None leaves that to
-            what is in the checkpoint, a vocoder or else the mel constraint.
+        vocoder: what makes sound of the mels that the model makes, another such place or name; None is the vocoder in
+            the checkpoint, or else the mel constraint.
 
     Raises:
         CheckpointError: if it is missing, damaged, unsafe or not of this package, with the field that does not fit.
@@ -176,15 +128,15 @@ def load(
         ParameterError: if a vocoder is given to a model that makes no mel, or the vocoder takes none.
 
     Example:
-        >>> load("none", dialect="tacotron2").sample_rate
+        >>> load("mel-inversion", dialect="tacotron2").sample_rate
         22050
     """
     wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
     target = device_named(device)
-    if str(where) in INVERSIONS:
+    if (inversion := INVERSIONS.get(str(where))) is not None:
         if vocoder is not None:
             raise ParameterError(f"vocoder={str(vocoder)!r} has no meaning for model {str(where)!r}, which takes mels")
-        return MelInverter(dialect=wanted or _default_dialect(), inversion=INVERSIONS[str(where)]).to(target)
+        return MelInverter(dialect=wanted or dialect_named(DEFAULT_DIALECT), inversion=inversion).to(target)
     folder = find(where)
     config = read_config(folder)
     model = build(config["model"], where=folder)
@@ -206,8 +158,8 @@ def load(
     return model.to(target).eval()
 
 
-def second_stage(where: str | os.PathLike[str], *, first: Synthesizer) -> Vocoder | None:
-    """Load what is to make sound of the mels of a model; None means the mel constraint, which `none` names.
+def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:
+    """Load the vocoder of a model that makes mels; None means the mel constraint, which `mel-inversion` names.
 
     Raises:
         CheckpointError: as `load`.
@@ -276,11 +228,17 @@ def build(model: Mapping[str, Any], *, where: Path) -> Synthesizer:
     Raises:
         CheckpointError: for a `_target_` from elsewhere, or a node that does not build.
     """
-    current = compat.current_node(model)
-    if current != model:
-        compat.warn(f"{where}: written by audiodiff 0.1, a name in its model node", "another one")
-    model = current
-    _check_targets(model, where=where, field="model")
+    renamed = compat.renamed_words(model)
+    if renamed:
+        words = "; ".join(f"{old} is now {new}" for old, new in renamed.items())
+        warnings.warn(
+            f"{where} was written by audiodiff 0.1 and loads until audiodiff 0.3 ({words}). To rewrite it: "
+            f"python -c \"from audiodiff.models.checkpoint import upgrade; upgrade('{where}')\"",
+            FutureWarning,
+            stacklevel=3,
+        )
+    model = compat.current_node(model)
+    check_targets(model, where=where, field="model")
     try:
         built = Builder()(model)
     except Exception as error:
@@ -290,34 +248,18 @@ def build(model: Mapping[str, Any], *, where: Path) -> Synthesizer:
     return built
 
 
-def _check_targets(node: Any, *, where: Path, field: str) -> None:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            _check_target(str(node["_target_"]), where=where, field=field)
-        for key, value in node.items():
-            _check_targets(value, where=where, field=f"{field}.{key}")
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            _check_targets(value, where=where, field=f"{field}.{index}")
-    elif isinstance(node, str) and "${" in node:
-        raise CheckpointError(f"{where}: {field}={node!r} must be resolved: an interpolation could read this machine")
+def upgrade(folder: str | os.PathLike[str]) -> None:
+    """Rewrite a checkpoint of audiodiff 0.1 with the names of today, in place."""
+    import yaml
+    from safetensors.torch import load_file, save_file
 
-
-def _check_target(target: str, *, where: Path, field: str) -> None:
-    """Refuse what is not a part of a model, also where a module of this package merely imports it."""
-    refusal = CheckpointError(
-        f"{where}: {field}._target_={target!r} is no part of a model that audiodiff defines: refused as unsafe"
-    )
-    if not target.startswith(BUILDERS):
-        raise refusal
-    try:
-        found = locate(target)
-    except ParameterError as error:
-        raise CheckpointError(
-            f"{where}: {field}._target_={target!r} does not exist in audiodiff {audiodiff.__version__}"
-        ) from error
-    if not callable(found) or not str(getattr(found, "__module__", "")).startswith(BUILDERS):
-        raise refusal
+    folder = find(folder)
+    config = read_config(folder)
+    config["model"] = compat.current_node(config["model"])
+    with atomic_folder(folder) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        save_file(compat.current_weights(load_file(folder / WEIGHTS)), temporary / WEIGHTS)
 
 
 def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Path) -> None:
@@ -374,14 +316,6 @@ def _plain(value: MelDialect) -> dict[str, Any]:
         key: item if isinstance(item, str | int | float | bool | None) else repr(item)
         for key, item in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     }
-
-
-def _default_dialect() -> MelDialect:
-    return dialect(DEFAULT_DIALECT)
-
-
-def _shipped() -> Path:
-    return Path(__file__).parents[1] / "pretrained"
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError, check_whole
 from audiodiff.labels import LabelSet
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 
 TARGET = "audiodiff.models.classifier.Classifier"
@@ -224,7 +224,7 @@ def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier
     Raises:
         CheckpointError: if it is missing, damaged or not a classifier.
     """
-    folder = checkpoint.find(where)
+    folder = registry.find(where)
     config = checkpoint.read_config(folder)
     node = {key: value for key, value in config["model"].items() if key != "_target_"}
     if config["model"].get("_target_") != TARGET:

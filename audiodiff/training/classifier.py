@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-import audiodiff
+from audiodiff._version import __version__
 from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import batches
@@ -19,7 +19,7 @@ from audiodiff.data.manifest import Entry
 from audiodiff.errors import ParameterError, TrainingError, check_whole
 from audiodiff.io.console import progress, say
 from audiodiff.metrics.generative import wilson_interval
-from audiodiff.models import checkpoint, classifier
+from audiodiff.models import classifier, registry
 from audiodiff.models.classifier import Classifier
 from audiodiff.models.devices import device_named
 from audiodiff.training.config import instantiate, readable
@@ -111,14 +111,14 @@ class ClassifierTraining:
             _save(model, config=config, run=run, steps=steps, accuracies={}, n_train=len(dataset.entries))
             raise TrainingError(
                 f"measuring the accuracy failed after training ({in_a_line(error)}); the classifier is kept in "
-                f"{checkpoint.find(run)}: use it with --classifier {run}"
+                f"{registry.find(run)}: use it with --classifier {run}"
             ) from error
         _save(model, config=config, run=run, steps=steps, accuracies=accuracies, n_train=len(dataset.entries))
         for split, told in accuracies.items():
             say(f"accuracy on {split}: " + ", ".join(f"{name} {_shown(*counts)}" for name, counts in told.items()))
         if "test" not in accuracies:
             say("no recording is in the split test: only what was held out of training could be measured on")
-        say(f"checkpoint {checkpoint.find(run)}")
+        say(f"checkpoint {registry.find(run)}")
         return Outcome(step=steps, accuracies=accuracies)
 
     def _fit(
@@ -235,7 +235,7 @@ def _checked(config: Mapping[str, Any], *, run: Path) -> tuple[int, int, int, in
             "data.labels={} must name the labels to recognise and their columns, as in "
             "data.labels={digit: label}; the column folder is the name of a file's folder"
         )
-    if (run / "checkpoints" / checkpoint.LATEST).exists():
+    if (run / "checkpoints" / registry.LATEST).exists():
         raise TrainingError(f"hydra.run.dir={run} holds the checkpoints of an earlier run: choose another folder")
     return train["steps"], train["batch_size"], config["seed"], config["audio"]["sample_rate"]
 
@@ -274,7 +274,7 @@ def _save(
     known = "\n".join(f"- {label}: {', '.join(values)}" for label, values in model.labels.vocabularies.items())
     card = f"""# Model card
 
-- audiodiff {audiodiff.__version__}, {steps} steps, seed {config["seed"]}; a classifier, for evaluating generators
+- audiodiff {__version__}, {steps} steps, seed {config["seed"]}; a classifier, for evaluating generators
 - audio: {model.sample_rate} Hz, one channel, any length; embedding of {model.n_features} features
 - data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
 - use: `audiodiff evaluate --generated FOLDER --against RECORDINGS --classifier THIS_FOLDER`
@@ -286,4 +286,4 @@ def _save(
 {rows}
 """
     classifier.save(model, run / "checkpoints" / name, metrics={"step": steps, "accuracy": metrics}, card=card)
-    checkpoint.point_latest(run / "checkpoints", name)
+    registry.point_latest(run / "checkpoints", name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audiodiff.errors import AudiodiffError, TrainingError
 from audiodiff.io.console import say
-from audiodiff.models import checkpoint
+from audiodiff.models import registry
 from audiodiff.training.log import Log
 
 FAILURE = "failure.txt"
@@ -77,7 +77,7 @@ def closing_log(log: Log) -> Iterator[None]:
 
 def how_to_go_on(run: Path, *, steps: int) -> str:
     """Name the newest checkpoint of a run, and the command that goes on from it."""
-    latest = run / "checkpoints" / checkpoint.LATEST
+    latest = run / "checkpoints" / registry.LATEST
     if not latest.exists():
         return "No checkpoint was written: start again"
     newest = latest.read_text().strip()

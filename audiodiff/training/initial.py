@@ -9,7 +9,7 @@ from torch import Tensor
 from audiodiff import compat
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.labels import LabelSet
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.state import flatten
 
@@ -39,7 +39,7 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
         CheckpointError: if there is none, or it is damaged.
     """
     try:
-        folder = checkpoint.find(where)
+        folder = registry.find(where)
         saved = compat.current_node(checkpoint.read_config(folder)["model"])
         differing = dict(_differing_fields(flatten(saved), flatten(model)))
         of_audio = {field: said for field, said in differing.items() if _describes_audio(field)}

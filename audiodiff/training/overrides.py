@@ -5,7 +5,7 @@ from pathlib import Path
 from audiodiff.compat import current_override, renaming
 from audiodiff.errors import TrainingError
 from audiodiff.io.console import say
-from audiodiff.models import checkpoint
+from audiodiff.models import registry
 from audiodiff.training.config import absolute, recipe_root
 
 OPTIONS_WITH_VALUE = (
@@ -116,4 +116,4 @@ def _run_of(resume: str) -> Path:
 
 def is_used(run: Path) -> bool:
     """Return whether a run has left checkpoints in its folder."""
-    return (run / "checkpoints" / checkpoint.LATEST).exists()
+    return (run / "checkpoints" / registry.LATEST).exists()

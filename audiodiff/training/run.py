@@ -16,7 +16,7 @@ from audiodiff.data.scanning import Scan
 from audiodiff.errors import TrainingError, check_whole
 from audiodiff.io.console import say
 from audiodiff.labels import LabelSet
-from audiodiff.models import checkpoint
+from audiodiff.models import registry
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.requirements import require
@@ -125,7 +125,7 @@ class TrainingRun:
 
     def _report(self, outcome: loop.Outcome) -> None:
         checkpoints = self.folder / "checkpoints"
-        newest = checkpoints / (checkpoints / checkpoint.LATEST).read_text().strip()
+        newest = checkpoints / (checkpoints / registry.LATEST).read_text().strip()
         if outcome.metrics:
             say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items()))
         say(f"waited for data {100 * outcome.data_wait:.1f} % of the time; checkpoint {newest}")

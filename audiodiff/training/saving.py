@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import audiodiff
+from audiodiff._version import __version__
 from audiodiff.errors import TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.failure import how_to_go_on, in_a_line
 from audiodiff.training.learner import Learner
@@ -63,8 +63,8 @@ class CheckpointWriter:
             card=self.facts.card(synthesizer, step=step, metrics=metrics),
             training_state=state | self.learner.state(),
         )
-        checkpoint.point_latest(folder, name)
-        checkpoint.prune(folder, newest=name, keep=self.keep)
+        registry.point_latest(folder, name)
+        registry.prune(folder, newest=name, keep=self.keep)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class CardFacts:
             use = "--model FOLDER --seconds 2 --out FILE.wav"
         return f"""# Model card
 
-- audiodiff {audiodiff.__version__}, {step} steps from {self.origin}, seed {self.seed}
+- audiodiff {__version__}, {step} steps from {self.origin}, seed {self.seed}
 - audio: {model.sample_rate} Hz, mel dialect: {"none" if model.dialect is None else model.dialect.name}
 - data: {self.data}, {self.n_train} recordings; their licence governs what may be done with the weights
 {labels}- use: `generate-wav {use}`, or `audiodiff.load("FOLDER").generate(...)`

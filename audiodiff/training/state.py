@@ -11,7 +11,7 @@ from torch import nn
 from audiodiff import compat
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 
 FREE = (
     "train.steps",
@@ -111,7 +111,7 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
         TrainingError: if there is no state, or an exact resume is impossible, with each field that differs.
         CheckpointError: if there is no checkpoint.
     """
-    folder = checkpoint.find(run)
+    folder = registry.find(run)
     path = folder / checkpoint.STATE
     if not path.is_file():
         raise TrainingError(

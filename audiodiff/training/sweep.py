@@ -19,7 +19,7 @@ from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import AudiodiffError, ParameterError, TrainingError, check_whole
 from audiodiff.io.console import fail, say
 from audiodiff.metrics import score, select
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.config import absolute, plain
 from audiodiff.training.datasets import recordings
@@ -92,8 +92,8 @@ class SweepTable(Callback):
         row: dict[str, Any] = {"run": run.name, "overrides": chosen, "seconds": round(seconds, 1)}
         if (run / REFUSAL).is_file():
             row["refused"] = " ".join((run / REFUSAL).read_text().split())
-        elif (run / "checkpoints" / checkpoint.LATEST).is_file():
-            row["validation"] = json.loads((checkpoint.find(run) / checkpoint.METRICS).read_text())["validation"]
+        elif (run / "checkpoints" / registry.LATEST).is_file():
+            row["validation"] = json.loads((registry.find(run) / checkpoint.METRICS).read_text())["validation"]
             self._measure(run, config=plain(config))
         (run / ROW).write_text(json.dumps(row, indent=2) + "\n")
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from audiodiff.data import Entry, load_whole
-from audiodiff.models import checkpoint
-from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models import checkpoint, registry
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.features.extract import FeatureLayer, default_layer
 from audiodiff.tasks.features.files import features_of_files, list_recordings, load_model
@@ -86,7 +86,7 @@ def models(prior: str) -> dict[str, Synthesizer]:
 def random_weights(where: str) -> Synthesizer:
     """Build a model anew: its network as before the first step, its representation as it was fitted."""
     torch.manual_seed(0)
-    folder = checkpoint.find(where)
+    folder = registry.find(where)
     fresh = checkpoint.build(checkpoint.read_config(folder)["model"], where=folder).eval()
     assert isinstance(fresh, Synthesizer)
     fresh.representation.load_state_dict(load_model(where, device="cpu").representation.state_dict())

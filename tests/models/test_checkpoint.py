@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import audiodiff
 from audiodiff.errors import CheckpointError, MelError, TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.state import read_state
 
@@ -89,7 +89,7 @@ def test_a_save_over_an_old_one_replaces_it_whole(folder: Path):
 
 
 def test_latest_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    checkpoint.point_latest(tmp_path, "step_1")
+    registry.point_latest(tmp_path, "step_1")
 
     def fail(*_: object) -> None:
         raise OSError("killed")
@@ -97,9 +97,9 @@ def test_latest_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="killed"):
-            checkpoint.point_latest(tmp_path, "step_2")
+            registry.point_latest(tmp_path, "step_2")
     assert (tmp_path / "latest").read_text() == "step_1\n"
-    checkpoint.point_latest(tmp_path, "step_2")
+    registry.point_latest(tmp_path, "step_2")
     assert (tmp_path / "latest").read_text() == "step_2\n"
 
 
@@ -108,23 +108,23 @@ def test_a_model_is_found_by_run_by_checkpoints_and_by_step(made: Path, tmp_path
     for name in ("step_1", "step_2"):
         shutil.copytree(made, checkpoints / name)
     (checkpoints / ".step_3.123.new.tmp").mkdir()
-    checkpoint.point_latest(checkpoints, "step_2")
-    assert checkpoint.find(tmp_path / "run") == checkpoints / "step_2"
-    assert checkpoint.find(checkpoints) == checkpoints / "step_2"
-    assert checkpoint.find(checkpoints / "step_1") == checkpoints / "step_1"
-    monkeypatch.setattr(checkpoint, "_shipped", lambda: checkpoints)
-    assert checkpoint.find("step_1") == checkpoints / "step_1"
+    registry.point_latest(checkpoints, "step_2")
+    assert registry.find(tmp_path / "run") == checkpoints / "step_2"
+    assert registry.find(checkpoints) == checkpoints / "step_2"
+    assert registry.find(checkpoints / "step_1") == checkpoints / "step_1"
+    monkeypatch.setattr(registry, "_SHIPPED", checkpoints)
+    assert registry.find("step_1") == checkpoints / "step_1"
     with pytest.raises(CheckpointError, match=r"model='nobody' does not exist: .*none, .*step_1, step_2"):
-        checkpoint.find("nobody")
+        registry.find("nobody")
     with pytest.raises(CheckpointError, match=r"holds no config.yaml"):
-        checkpoint.find(tmp_path)
+        registry.find(tmp_path)
 
 
 def test_pruning_keeps_the_newest_and_clears_what_a_kill_left(tmp_path: Path):
     for step in (1, 2, 3, 4, 9):
         (tmp_path / f"step_0{step}").mkdir()
-    (tmp_path / ".step_05.1.new.tmp").mkdir()
-    checkpoint.prune(tmp_path, newest="step_04", keep=2)
+    (tmp_path / ".0f3a.step_05").mkdir()
+    registry.prune(tmp_path, newest="step_04", keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_03", "step_04", "step_09"]
 
 
@@ -225,3 +225,23 @@ def test_the_training_state_is_loaded_without_unpickling(folder: Path, tmp_path:
         read_state(str(folder), wanted={}, exact=True)
     assert not (tmp_path / "evil").exists()
     assert audiodiff.load(folder, device="cpu").sample_rate == 22050
+
+
+def test_a_checkpoint_with_the_names_of_0_1_loads_with_a_warning_until_it_is_rewritten(folder: Path):
+    """One old name of each kind: a class in a module that moved, a renamed class, a renamed key."""
+    path = folder / checkpoint.CONFIG
+    expected = audiodiff.load(folder, device="cpu").state_dict()
+    text = path.read_text()
+    old = text.replace("audiodiff.models.synthesizer.", "audiodiff.synthesizer.").replace(
+        "warm_start:", "starts_from_mel:"
+    )
+    old = old.replace("audiodiff.networks.step_size.StepSizeEmbedding", "audiodiff.networks.horizon.HorizonEncoder")
+    assert old != text
+    path.write_text(old)
+    with pytest.warns(FutureWarning, match="audiodiff.synthesizer.Synthesizer is now audiodiff.models.synthesizer"):
+        loaded = audiodiff.load(folder, device="cpu").state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in expected.items())
+    checkpoint.upgrade(folder)
+    audiodiff.load(folder, device="cpu")
+    assert "starts_from_mel" not in path.read_text()
+    assert "audiodiff.synthesizer" not in path.read_text()

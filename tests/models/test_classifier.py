@@ -14,7 +14,7 @@ import yaml
 
 from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError
 from audiodiff.io import audio as audio_io
-from audiodiff.models import checkpoint, classifier
+from audiodiff.models import checkpoint, classifier, registry
 from audiodiff.models.classifier import Classifier, Prediction
 from audiodiff.training.classifier import ClassifierTraining, Outcome
 from audiodiff.training.config import compose, instantiate, plain
@@ -217,7 +217,7 @@ def test_two_labels_of_tones_are_learnt_in_60_steps(tmp_path: Path, capsys: pyte
         assert outcome.accuracies[split] == {"pitch": (24, 24), "timbre": (24, 24)}
     said = capsys.readouterr().err
     assert "accuracy on test: pitch 100.0 % (24 of 24; 86.2 to 100.0)" in said
-    folder = checkpoint.find(tmp_path / "run")
+    folder = registry.find(tmp_path / "run")
     assert json.loads((folder / "metrics.json").read_text())["accuracy"]["test"]["pitch"] == {"n_right": 24, "n": 24}
     assert "| test | timbre | 100.0 %" in (folder / "README.md").read_text()
     model = classifier.load(tmp_path / "run")

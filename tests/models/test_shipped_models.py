@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import audiodiff
 from audiodiff import metrics
 from audiodiff.data import Entry, load_entries, load_whole, speech_folder
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 
 FOLDERS = sorted(path for path in (Path(audiodiff.__file__).parent / "pretrained").glob("*") if path.is_dir())
@@ -28,7 +28,7 @@ def test_together_they_are_small():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_model_is_found_by_name_and_says_where_it_comes_from(folder: Path):
-    assert checkpoint.find(folder.name) == folder
+    assert registry.find(folder.name) == folder
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [checkpoint.CARD, checkpoint.CONFIG, checkpoint.METRICS, checkpoint.WEIGHTS]
     )

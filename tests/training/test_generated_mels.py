@@ -22,7 +22,7 @@ from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import solver
 from audiodiff.dsp.mel import dialect
 from audiodiff.errors import MelError, ParameterError, TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.conditioners.mel import MelConditioner
 from audiodiff.models.representations.log_mel import LogMelRepresentation
@@ -224,7 +224,7 @@ def test_a_fine_tuned_vocoder_is_a_plain_one_and_resumes_to_the_bit(tmp_path: Pa
     runs.trained(root, tmp_path / "part", *method, "train.steps=2")
     runs.resumed(root, tmp_path / "part", *method, "train.steps=3")
     runs.assert_same(runs.state(tmp_path / "whole")["model"], runs.state(tmp_path / "part")["model"])
-    assert "first_stage" not in (checkpoint.find(tmp_path / "whole") / checkpoint.CONFIG).read_text()
+    assert "first_stage" not in (registry.find(tmp_path / "whole") / checkpoint.CONFIG).read_text()
     made, before = (checkpoint.load(run, device="cpu").state_dict() for run in (tmp_path / "whole", base))
     assert made.keys() == before.keys()
     assert any(not torch.equal(made[name], before[name]) for name in made)

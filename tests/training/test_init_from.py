@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import audiodiff
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.building import build_training_step
 from audiodiff.training.initial import start_from
@@ -47,7 +47,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint.find(run) / checkpoint.WEIGHTS)
+    return load_file(registry.find(run) / checkpoint.WEIGHTS)
 
 
 def started(teacher: Path, recordings: Path, *overrides: str, across: bool = False) -> Synthesizer:
@@ -207,12 +207,12 @@ def test_mixed_precision_leaves_a_gradient_and_the_teacher_as_it_was(way, teache
 def test_a_model_card_says_where_the_weights_began(teacher, recordings, tmp_path):
     way = (from_teacher(teacher), "train.steps=1", "validation.n_examples=0")
     train(runs.config(recordings, *way), run=tmp_path)
-    assert f"from the weights of {teacher}" in (checkpoint.find(tmp_path) / checkpoint.CARD).read_text()
+    assert f"from the weights of {teacher}" in (registry.find(tmp_path) / checkpoint.CARD).read_text()
 
 
 def test_a_checkpoint_from_before_a_field_means_its_default(teacher, recordings, tmp_path):
     old = tmp_path / "old"
-    shutil.copytree(checkpoint.find(teacher), old)
+    shutil.copytree(registry.find(teacher), old)
     config = old / checkpoint.CONFIG
     kept = [line for line in config.read_text().splitlines() if "look_ahead" not in line]
     config.write_text("\n".join(kept))

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import audiodiff
 from audiodiff.diffusion.process import Variational
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.building import build_training_step
 
@@ -37,7 +37,7 @@ def test_a_loaded_model_samples_with_the_averaged_learnt_schedule(recordings: Pa
     logits = state["model"]["denoiser.schedule.logits"]
     assert not torch.equal(logits, Variational().logits)
     assert not torch.equal(logits, state["ema"]["denoiser.schedule.logits"])
-    saved = load_file(checkpoint.find(tmp_path / "run") / checkpoint.WEIGHTS)
+    saved = load_file(registry.find(tmp_path / "run") / checkpoint.WEIGHTS)
 
     model = audiodiff.load(tmp_path / "run", device="cpu")
     assert isinstance(model, Synthesizer)

@@ -12,7 +12,7 @@ import audiodiff
 from audiodiff.diffusion.density import UniformTime
 from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.io import audio as audio_io
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.training import building
 from audiodiff.training.fabric import resolve_precision
 from audiodiff.training.log import NoiseLevels, spectrogram_image
@@ -98,7 +98,7 @@ def test_tensorboard_shows_losses_levels_sounds_pictures_and_metrics(recordings:
 
 def test_the_checkpoint_tells_the_newest_validation(recordings: Path, tmp_path: Path):
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=2")
-    folder = checkpoint.find(tmp_path / "run")
+    folder = registry.find(tmp_path / "run")
     told = json.loads((folder / checkpoint.METRICS).read_text())
     assert told == {"step": 2, "validation": outcome.metrics}
     assert set(outcome.metrics) == {"loss", "lsd"}

@@ -40,7 +40,7 @@ def make_old(run: Path) -> None:
     """Rewrite a run folder with the names that audiodiff 0.1 gave."""
     overrides = run / ".hydra" / "overrides.yaml"
     overrides.write_text(overrides.read_text().replace("lr_schedule", "schedule"))
-    folder = checkpoint.find(run)
+    folder = registry.find(run)
     config = yaml.safe_load((folder / checkpoint.CONFIG).read_text())
     config["model"]["starts_from_mel"] = config["model"].pop("warm_start")
     (folder / checkpoint.CONFIG).write_text(old_text(yaml.safe_dump(config, sort_keys=False)))

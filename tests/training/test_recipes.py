@@ -10,7 +10,7 @@ import yaml
 import audiodiff
 from audiodiff.errors import AudiodiffError
 from audiodiff.io import audio as audio_io
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.config import compose, plain, recipe_root
 from audiodiff.training.run import train
@@ -107,7 +107,7 @@ def test_two_steps_of_a_recipe_end_in_a_model_that_makes_sound(
     audio = model.generate(**what)
     assert bool(torch.isfinite(audio).all())
     assert list((tmp_path / "run/tensorboard").iterdir())
-    told = yaml.safe_load((checkpoint.find(tmp_path / "run") / checkpoint.CONFIG).read_text())
+    told = yaml.safe_load((registry.find(tmp_path / "run") / checkpoint.CONFIG).read_text())
     assert told["sample_rate"] == config["audio"]["sample_rate"]
 
 

@@ -9,7 +9,7 @@ import runs
 import torch
 
 from audiodiff.errors import CheckpointError, TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.training.step import seed_step
 
 WAYS = {
@@ -107,7 +107,7 @@ def test_a_killed_run_resumes_to_the_bits_of_one_that_was_never_killed(recording
     runs.resumed(recordings, tmp_path / "killed", *way, steps)
     runs.trained(recordings, tmp_path / "whole", *way, steps)
     runs.assert_same(runs.state(tmp_path / "killed"), runs.state(tmp_path / "whole"))
-    files = [(checkpoint.find(tmp_path / run) / checkpoint.WEIGHTS).read_bytes() for run in ("killed", "whole")]
+    files = [(registry.find(tmp_path / run) / checkpoint.WEIGHTS).read_bytes() for run in ("killed", "whole")]
     assert files[0] == files[1]
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
 
@@ -205,13 +205,13 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(recordings: Path, tmp_path
 
 
 def test_a_checkpoint_without_its_state_is_for_use_only(run: Path, recordings: Path):
-    (checkpoint.find(run) / checkpoint.STATE).unlink()
+    (registry.find(run) / checkpoint.STATE).unlink()
     with pytest.raises(TrainingError, match="made for use, not for resume"):
         runs.resumed(recordings, run, *SAME)
 
 
 def test_a_damaged_state_is_said_to_be_damaged(run: Path, recordings: Path):
-    path = checkpoint.find(run) / checkpoint.STATE
+    path = registry.find(run) / checkpoint.STATE
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="damaged"):
         runs.resumed(recordings, run, *SAME)

@@ -10,7 +10,7 @@ import torch
 import audiodiff
 from audiodiff.cli import train
 from audiodiff.errors import TrainingError
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.training.config import config_folder, recipe_root
 from audiodiff.training.overrides import hydra_arguments
 
@@ -139,7 +139,7 @@ def test_a_sweep_runs_its_jobs(say, recordings: Path, tmp_path: Path):
     sweep = ["--multirun", "seed=0,1", f"hydra.sweep.dir={tmp_path}", f"data.root={recordings}", "train.steps=1"]
     code, text = say(*runs.TINY, *sweep)
     assert code == 0, text
-    states = [torch.load(checkpoint.find(tmp_path / job) / checkpoint.STATE, weights_only=True) for job in ("0", "1")]
+    states = [torch.load(registry.find(tmp_path / job) / checkpoint.STATE, weights_only=True) for job in ("0", "1")]
     assert [state["exactness"]["seed"] for state in states] == ["0", "1"]
 
 

@@ -15,8 +15,8 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.atomic import write_atomic
 from audiodiff.io.jobs import Job, check_target, find_files, make_folder, plan_jobs
 from audiodiff.models import checkpoint
-from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.devices import device_named
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.anomaly.detector import DEFAULT_FALSE_ALARMS, Detector, Verdict
 from audiodiff.tasks.anomaly.error_profile import MIN_SECONDS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from audiodiff.errors import ParameterError
-from audiodiff.models.checkpoint import SPEECH_PRIOR
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.anomaly.distance import Distance
 from audiodiff.tasks.anomaly.label_surprise import LabelSurprise

@@ -22,9 +22,9 @@ from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError, check_whole
-from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.chunking import ChunkPlan
 from audiodiff.models.conditioners.degraded import DegradedConditioner
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_recording, checked_recordings
 from audiodiff.networks.residual import ResidualBlock

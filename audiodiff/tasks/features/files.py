@@ -11,8 +11,8 @@ from audiodiff.data.manifest import MANIFEST_NAMES
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io.jobs import check_target, find_files, make_folder
 from audiodiff.models import checkpoint
-from audiodiff.models.checkpoint import SPEECH_PRIOR
 from audiodiff.models.devices import device_named
+from audiodiff.models.registry import SPEECH_PRIOR
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.features.archive import SUFFIX, Features, known_splits, load_features
 from audiodiff.tasks.features.extract import (
