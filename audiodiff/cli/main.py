@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from audiodiff._version import __version__
 from audiodiff.compat import current_arguments, current_command
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.io.console import fail, say
