@@ -6,7 +6,6 @@ interchangeable only if every field except the name agrees.
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -188,7 +187,7 @@ class MelDialect:
         reason = self.objection(mel)
         if reason is None:
             return
-        others = [other for other in DIALECT_NAMES if other != self.name and _named(other).objection(mel) is None]
+        others = [other for other in DIALECT_NAMES if other != self.name and dialect(other).objection(mel) is None]
         remedy = f"; it could be of dialect {' or '.join(others)}" if others else ""
         raise MelError(f"{name} is no mel of dialect {self.name}: {reason}{remedy}")
 
@@ -278,11 +277,6 @@ def dialect(
     result = MelDialect(name=name, **values)
     _filters(result)  # refuses filters without a bin
     return result
-
-
-@lru_cache(maxsize=32)
-def _named(name: str) -> MelDialect:
-    return dialect(name)
 
 
 def _filters(dialect: MelDialect) -> Tensor:
