@@ -1,6 +1,5 @@
 """`audiodiff edit`: change the speaker, the class, or vary a recording."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +14,13 @@ from audiodiff.io.formats import FLOAT, check_float
 from audiodiff.io.jobs import make_folder, plan_jobs
 from audiodiff.io.readers import open_recording
 from audiodiff.io.writers import WrittenFile, open_writer
-from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.sampling import SamplingOptions
 from audiodiff.tasks.editing.edit import ALGORITHMS, DEFAULT_STRENGTH, check_model, check_strength, edit
-from audiodiff.tasks.generation.labels import Interpolation, read_labels
+from audiodiff.tasks.generation.labels import read_single_labels
 
 DEFAULT_OUT = Path("edited")
-_ONE_BY_ONE = "run the command once for each value, with its own --out"
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,8 @@ def edit_command(
         for job in jobs:
             check_float(job.target)
     loaded = check_model(checkpoint.load(model or defaults.model, device=device_named(device)))
-    to = _single_values(label or [], known=loaded.labels, option="--label")
-    of = _single_values(source or [], known=loaded.labels, option="--source")
+    to = read_single_labels(label or [], labels=loaded.labels, option="--label")
+    of = read_single_labels(source or [], labels=loaded.labels, option="--source")
     loaded.check_sampling(SamplingOptions(steps=steps))
     recordings = [open_recording(job.source) for job in jobs]
     make_folder(jobs[0].target)
@@ -158,21 +155,3 @@ def edit_command(
             bar.advance()
     report_scaled(written)
     report_written([file.path for file in written], out=out)
-
-
-def _single_values(texts: Sequence[str], *, known: LabelSet | None, option: str) -> dict[str, str]:
-    """Read labels with one value each.
-
-    Raises:
-        ParameterError: as `read_labels`, and for several values.
-    """
-    names = [text.partition("=")[0].strip() for text in texts]
-    for name in names:
-        if names.count(name) > 1:
-            raise ParameterError(f"{option} {name} is given twice, and must have one value: {_ONE_BY_ONE}")
-    found: dict[str, str] = {}
-    for name, values in read_labels(texts, labels=known, option=option).items():
-        if isinstance(values, Interpolation) or len(set(values)) > 1:
-            raise ParameterError(f"{option} {name} must have one value here, {name}=A: {_ONE_BY_ONE}")
-        found[name] = values[0]
-    return found

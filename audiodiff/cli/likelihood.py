@@ -10,16 +10,15 @@ from typing import Annotated
 import typer
 
 from audiodiff.cli.options import Device, Force
-from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.errors import ParameterError
 from audiodiff.evaluation.likelihood import MEASURES, Likelihood, Settings, check_model, likelihood, mean
 from audiodiff.io.atomic import atomic_file
 from audiodiff.io.audio import info, read
 from audiodiff.io.console import progress, say
-from audiodiff.io.jobs import find_files
-from audiodiff.labels import LabelSet
+from audiodiff.io.jobs import check_target, find_files
 from audiodiff.models.checkpoint import load
 from audiodiff.models.devices import device_named
-from audiodiff.tasks.generation.labels import Interpolation, read_labels
+from audiodiff.tasks.generation.labels import read_single_labels
 
 BOTH = "both"
 SUFFIXES = (".csv", ".json")
@@ -75,7 +74,10 @@ def likelihood_command(
     if measure not in (*MEASURES, BOTH):
         raise ParameterError(f"--measure {measure} must be one of {', '.join((*MEASURES, BOTH))}")
     paths = list(dict.fromkeys(path for text in inputs for path in find_files(text)))
-    _check_out(out, inputs=paths, force=force)
+    if out is not None:
+        if out.suffix.lower() not in SUFFIXES:
+            raise ParameterError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
+        check_target(out, force=force, inputs=paths)
     settings = Settings(
         measures=tuple(name for name in MEASURES if measure in (name, BOTH)),
         n_steps=steps,
@@ -86,7 +88,7 @@ def likelihood_command(
         seed=seed,
     )
     loaded = check_model(load(model, device=device_named(device))).requires_grad_(False)
-    labels = _single_values(label or [], known=loaded.labels)
+    labels = read_single_labels(label or [], labels=loaded.labels)
     seconds = [info(path).seconds for path in paths]
     found: list[Likelihood] = []
     with progress("computing likelihoods", total=len(paths)) as bar:
@@ -112,26 +114,6 @@ def likelihood_command(
         with atomic_file(out) as temporary:
             temporary.write_text(_text(paths, seconds, found, model=model, kind=kind, suffix=out.suffix), "utf-8")
         say(f"wrote {out}")
-
-
-def _check_out(out: Path | None, *, inputs: Sequence[Path], force: bool) -> None:
-    if out is None:
-        return
-    if out.suffix.lower() not in SUFFIXES:
-        raise ParameterError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
-    if out.resolve() in {path.resolve() for path in inputs}:
-        raise ParameterError(f"--out {out} is one of the inputs: give another --out")
-    if out.exists() and not force:
-        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
-
-
-def _single_values(texts: Sequence[str], *, known: LabelSet | None) -> dict[str, str]:
-    single: dict[str, str] = {}
-    for name, values in read_labels(texts, labels=known).items():
-        if isinstance(values, Interpolation) or len(values) > 1:
-            raise ParameterError(f"--label {name} must have one value: run the command once for each")
-        single[name] = values[0]
-    return single
 
 
 def _show(paths: Sequence[Path], seconds: Sequence[float], found: Sequence[Likelihood], *, kind: str) -> None:

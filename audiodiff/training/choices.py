@@ -34,7 +34,7 @@ class Choices:
         self.weighting, self.power = _class(objective.get("weighting")), _class(objective.get("power"))
         self.grid = _class(config["sampler"].get("grid"))
         self.solver, self.variance = (solver or {}).get("name"), (solver or {}).get("variance")
-        self.teacher_solver = (config["method"].get("solver") or {}).get("name")
+        self.teacher_solver = str((config["method"].get("solver") or {}).get("name", ""))
         self.learns_variance, self.step_size = bool(denoiser.get("learns_variance")), denoiser.get("step_size")
         self.warm_start = bool(config["model"].get("warm_start"))
         self.batch_size = config["train"]["batch_size"]

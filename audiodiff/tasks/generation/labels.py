@@ -90,6 +90,25 @@ def read_labels(texts: Sequence[str], *, labels: LabelSet | None, option: str = 
     return found
 
 
+def read_single_labels(texts: Sequence[str], *, labels: LabelSet | None, option: str = "--label") -> dict[str, str]:
+    """Read labels NAME=VALUE with one value each.
+
+    Raises:
+        ParameterError: as `read_labels`, for several values, and for a label that is given twice.
+    """
+    remedy = "run the command once for each value, with its own --out"
+    names = [text.partition("=")[0].strip() for text in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"{option} {name} is given twice, and must have one value: {remedy}")
+    single: dict[str, str] = {}
+    for name, values in read_labels(texts, labels=labels, option=option).items():
+        if isinstance(values, Interpolation) or len(set(values)) > 1:
+            raise ParameterError(f"{option} {name} must have one value here, {name}=A: {remedy}")
+        single[name] = values[0]
+    return single
+
+
 def _values(name: str, text: str, *, labels: LabelSet, option: str) -> Values:
     known = tuple(labels.vocabularies[name])
     if text in known:

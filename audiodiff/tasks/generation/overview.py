@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audiodiff.data.manifest import TEXT_FIELDS, Entry, write_manifest
 from audiodiff.diffusion.noise import SeedBlend
@@ -90,7 +91,7 @@ class Overview:
         # A step between two values has neither of them.
         labels = {name: spec.labels.get(name) for name in self.labels}
         values = {name: value if isinstance(value, str) else "" for name, value in labels.items()}
-        own = {name: value for name, value in values.items() if name in TEXT_FIELDS}
+        own: dict[str, Any] = {name: value for name, value in values.items() if name in TEXT_FIELDS}
         others = {f"label_{name}" if name in _RESERVED else name: values[name] for name in values if name not in own}
         return Entry(
             path=file.path,
