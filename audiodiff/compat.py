@@ -55,7 +55,7 @@ MODULES: Mapping[str, str] = {
     "audiodiff.generate_live": "audiodiff.cli.stream",
     "audiodiff.generate_request": "audiodiff.tasks.generation.request",
     "audiodiff.generation_arguments": "audiodiff.models.validation",
-    "audiodiff.guides": "audiodiff.models.guides",
+    "audiodiff.guides": "audiodiff.models.sampling",
     "audiodiff.inverter": "audiodiff.models.mel_inverter",
     "audiodiff.join_command": "audiodiff.cli.join",
     "audiodiff.label_arguments": "audiodiff.tasks.generation.labels",

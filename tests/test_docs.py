@@ -1,11 +1,15 @@
 """The Python that the documentation shows."""
 
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -24,3 +28,19 @@ def test_the_examples_that_are_not_run_are_python(page):
     assert shown
     for block in shown:
         compile(block, page, "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [["pyright"], ["mypy", "--ignore-missing-imports", "--follow-imports=silent"]])
+def test_the_examples_of_all_pages_pass_type_checkers(checker: list[str], tmp_path: Path):
+    if importlib.util.find_spec(checker[0]) is None:
+        pytest.skip(f"{checker[0]} is not installed")
+    pages = []
+    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
+        blocks = BLOCK.findall(page.read_text())
+        if blocks:
+            pages.append(tmp_path / f"{page.stem.replace('-', '_')}.py")
+            pages[-1].write_text("\n".join(blocks))
+    assert pages
+    done = subprocess.run([sys.executable, "-m", *checker, *map(str, pages)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -13,6 +13,7 @@ from audiodiff.io.console import say
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.weights import compact
 
 PRECISIONS = ("float32", "bfloat16")
 _FILES = {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.METRICS, checkpoint.CARD}
@@ -72,7 +73,7 @@ def join_command(
         model=node,
         sample_rate=first.sample_rate,
         mel_dialect=first.dialect,
-        weights=checkpoint.compact(first) if dtype == "bfloat16" else first.state_dict(),
+        weights=compact(first) if dtype == "bfloat16" else first.state_dict(),
         metrics=metrics,
         card=_card(sources, command=command),
     )

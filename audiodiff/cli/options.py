@@ -12,7 +12,7 @@ from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import DIALECT_NAMES
 from audiodiff.errors import ParameterError
-from audiodiff.models.validation import solver_options
+from audiodiff.models.sampling import solver_options
 
 MODEL, SAMPLING, OUTPUT = "Model", "Sampling", "Output"
 """Groups of options in --help."""

@@ -37,6 +37,7 @@ from audiodiff.dsp.level import gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelValue
+from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_recording
 from audiodiff.types import Denoise, Sigma, Signal, Waveform
@@ -146,7 +147,7 @@ def likelihood(
 
     for index, chunk in enumerate(chunks):
         with torch.no_grad():
-            x0, condition = model.example(chunk)
+            x0, condition = training_example(model, chunk)
             if model.labels is not None:
                 condition = replace(condition, vector=model.labels.vectors([labels or {}]).to(x0.device))
             elif labels:

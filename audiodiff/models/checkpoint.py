@@ -6,6 +6,7 @@ A node in config.yaml describes the model; names of audiodiff 0.1 in it are read
 import dataclasses
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiodiff import compat
 from audiodiff._version import __version__
@@ -30,6 +31,7 @@ from audiodiff.models.registry import CONFIG, DEFAULT_DIALECT, find
 from audiodiff.models.safety import check_targets
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
+from audiodiff.models.weights import load_weights
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -146,6 +148,8 @@ def load(
         )
     check_dialect(model.dialect, config, folder)
     load_weights(model, folder / WEIGHTS)
+    if (folder / CARD).is_file():
+        model.licence = licence_of((folder / CARD).read_text())
     if wanted is not None and model.dialect is not None:
         ensure_same(
             model.dialect,
@@ -156,6 +160,18 @@ def load(
     if vocoder is not None:
         model.vocoder = second_stage(vocoder, first=model)
     return model.to(target).eval()
+
+
+def licence_of(card: str) -> str | None:
+    """Return the licence of the weights that a model card names, in its text or as a field, None where it names none.
+
+    Example:
+        >>> licence_of("The weights are passed on under the same terms, CC BY-SA 4.0."), licence_of("license: mit")
+        ('CC BY-SA 4.0', 'mit')
+    """
+    found = re.search(r"weights are passed on under [^.]*?\b((?:CC0|CC BY\S*|MIT|Apache)(?: \d\.\d)?)", card)
+    found = found or re.search(r"^(?:- )?licen[cs]e: *(\S.*)$", card, re.MULTILINE)
+    return found and found.group(1)
 
 
 def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:
@@ -190,17 +206,6 @@ def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:
             f"vocoder={str(where)!r} is of another mel dialect than the first stage:\n  " + "\n  ".join(differing)
         )
     return first.checked_vocoder(stage)
-
-
-def compact(model: nn.Module) -> dict[str, Tensor]:
-    """Return a model's state with its matrices in bfloat16, half the bytes, for a model that is to be given away.
-
-    Vectors stay as they are, and so does what is no weight. Loading brings everything back to float32.
-    """
-    matrices = {name for name, weight in model.named_parameters() if weight.ndim > 1}
-    return {
-        name: tensor.to(torch.bfloat16) if name in matrices else tensor for name, tensor in model.state_dict().items()
-    }
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -280,34 +285,6 @@ def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Pat
                 f"{folder / CONFIG}: dialect.{field}={saved.get(field)!r} is not what the model node builds, "
                 f"{built.get(field)!r}"
             )
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Give a model its weights from a file, whatever the precision that they are stored in.
-
-    Raises:
-        CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
-    try:
-        weights = compat.current_weights(load_file(path))
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    own = model.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights:
-            raise CheckpointError(f"{path}: the weight {name} of the model is missing")
-        if name not in own:
-            raise CheckpointError(f"{path}: the weight {name} is not one of the model's")
-        if own[name].shape != weights[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
-            )
-    model.load_state_dict(weights)
 
 
 def _plain(value: MelDialect) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError, ch
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
+from audiodiff.models.weights import load_weights
 
 TARGET = "audiodiff.models.classifier.Classifier"
 """`_target_` of a classifier in config.yaml."""
@@ -237,7 +238,7 @@ def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier
     except (AudiodiffError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{folder}: the model node does not build: {str(error).splitlines()[0]}") from error
     checkpoint.check_dialect(classifier.front, config, folder)
-    checkpoint.load_weights(classifier, folder / checkpoint.WEIGHTS)
+    load_weights(classifier, folder / checkpoint.WEIGHTS)
     return classifier.to(device_named(device)).eval()
 
 

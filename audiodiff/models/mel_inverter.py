@@ -14,7 +14,6 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
-from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import Labels, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.types import Mel, Mels, ReceptiveField, Waveform
@@ -66,6 +65,14 @@ class MelInverter(Vocoder):
         dialect: the contract that every mel has to keep.
         n_iterations: iterations unless a call asks for another number.
         inversion: the algorithm; the accelerated mel constraint unless given.
+
+    Example:
+        >>> from audiodiff.dsp.mel import dialect
+        >>> model = MelInverter(dialect=dialect("hifigan"))
+        >>> model
+        MelInverter(sample_rate: 22050 Hz, dialect: hifigan, parameters: 0 M, iterations: 16)
+        >>> model.generate(model.mel(0.1 * torch.randn(2, 1, 5120))).shape
+        torch.Size([2, 1, 5120])
     """
 
     dialect: MelDialect
@@ -91,6 +98,10 @@ class MelInverter(Vocoder):
     def n_steps(self) -> int:
         """0: nothing is sampled."""
         return 0
+
+    @property
+    def labels(self) -> None:
+        """None: it knows no labels."""
 
     def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
         """Refuse all sampling options, since nothing is sampled.
@@ -173,43 +184,7 @@ class MelInverter(Vocoder):
             on_step=on_step,
         )
 
-    def open_stream(
-        self,
-        *,
-        chunk_frames: int | None = None,
-        ahead_frames: int | None = None,
-        iterations: int | None = None,
-        seed: Seed = 0,
-        item: int = 0,
-    ) -> Stream:
-        """Return a stream that takes mel frames as they arrive and returns audio.
-
-        Args:
-            chunk_frames: frames whose audio is returned at once; None is 16.
-            ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
-                result.
-            iterations: of the inversion; None is the model's own number.
-            seed: of the noise that the inversion starts from.
-            item: number that keys the noise, another one for another sound.
-
-        Raises:
-            ParameterError: if a number is out of its range, or the algorithm needs the whole sound.
-        """
-        n_iterations = self.checked_iterations(iterations)
-        plan = self.chunk_plan(n_iterations=n_iterations)
-        if plan is None:
-            raise ParameterError(
-                f"model {self.inversion.name!r} looks at the whole sound: stream with model {CONSTRAINT.name!r}"
-            )
-        return Stream(
-            self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None),
-            dialect=self.dialect,
-            plan=plan,
-            chunk_frames=chunk_frames,
-            ahead_frames=ahead_frames,
-        )
-
-    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+    def chunk_plan(self, *, n_iterations: int, options: SamplingOptions = MODEL_DEFAULTS) -> ChunkPlan | None:
         """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
         if self.inversion.receptive_field is None:
             return None
@@ -232,7 +207,13 @@ class MelInverter(Vocoder):
         return n_iterations
 
     def renderer(
-        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
+        self,
+        *,
+        n_iterations: int,
+        seed: Seed,
+        items: Sequence[int],
+        on_step: Callable[..., None] | None,
+        options: SamplingOptions = MODEL_DEFAULTS,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
 

@@ -1,14 +1,11 @@
 """A trained model: representation + conditioner + denoiser + sampler."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from audiodiff.condition import Condition
 from audiodiff.diffusion.denoiser import Denoiser
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
@@ -20,23 +17,19 @@ from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.conditioners.conditioner import Conditioner
-from audiodiff.models.guides import check_guide
 from audiodiff.models.representations.representation import Representation
-from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
-from audiodiff.models.streaming import Stream
+from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions, resolve_sampling
 from audiodiff.models.validation import (
     Labels,
-    checked_guidance,
     checked_items,
     checked_labels,
     checked_length,
     checked_mel,
     checked_n_samples,
-    checked_sampler,
 )
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.models.window_sampler import Guidance, Parts, Rendering, plan_of, prefix_mask
-from audiodiff.types import Mel, Mels, Signal, Waveform
+from audiodiff.models.window_sampler import WindowSampler, plan_chunks
+from audiodiff.types import Mel, Mels, Waveform
 
 DURATION_STEP = -2
 """The step number that keys the draw of a duration, which no sampler takes."""
@@ -104,46 +97,9 @@ class Synthesizer(Vocoder):
         return self.sampler.n_steps
 
     @property
-    def parts(self) -> Parts:
-        """What generation is made of."""
-        return Parts(self.representation, self.conditioner, self.denoiser, self.dialect, self.vocoder, self.warm_start)
-
-    @property
     def labels(self) -> LabelSet | None:
         """The labels that `generate` can be told, if any."""
         return self.conditioner.labels
-
-    def example(
-        self,
-        audio: Waveform,
-        *,
-        n_valid: Int[Tensor, "batch"] | None = None,
-        labels: Int[Tensor, "batch labels"] | None = None,
-    ) -> tuple[Signal, Condition]:
-        """Return the clean signal x0 and the condition of training examples.
-
-        Args:
-            audio: the examples.
-            n_valid: samples of each before its padding, where x0 is zero and the condition's mask False; None for all.
-            labels: places of their labels in the vocabularies of the conditioner, -1 where one is not known.
-        """
-        condition = self.conditioner(audio, labels)
-        if n_valid is None or bool((n_valid >= audio.shape[-1]).all()):
-            return self.representation.encode(audio), condition
-        # Each by itself: at its end, an analysis is not to see the padding.
-        clips = [clip[None, :, :n] for clip, n in zip(audio, n_valid.tolist(), strict=True)]
-        if condition.frames is not None:
-            n_frames = condition.frames.shape[-1]
-            frames = [own for clip in clips if (own := self.conditioner(clip).frames) is not None]
-            # A network that interpolates between frames sees the last one beyond it, as without padding.
-            padded = [F.pad(own, (0, n_frames - own.shape[-1]), mode="replicate") for own in frames]
-            condition = replace(condition, frames=torch.cat(padded))
-        encoded = [self.representation.encode(clip) for clip in clips]
-        length = self.representation.length(audio.shape[-1])
-        x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])
-        return x0, replace(
-            condition, mask=prefix_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
-        )
 
     def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
         """Refuse, before anything is computed, the options that `generate` would refuse.
@@ -151,7 +107,7 @@ class Synthesizer(Vocoder):
         Raises:
             ParameterError: if an option has no meaning for this model or cannot be.
         """
-        self._resolve(options)
+        resolve_sampling(self, options)
 
     @torch.no_grad()
     def generate(
@@ -274,7 +230,7 @@ class Synthesizer(Vocoder):
             raise ParameterError("mels is given, and this model takes none: it generates from nothing, or from labels")
         rows = checked_labels(labels, batch=batch, known=self.labels)
         n_iterations = self.checked_iterations(iterations)
-        sampler, scale = self._resolve(options)
+        sampler, scale = resolve_sampling(self, options)
         items = checked_items(items, batch=batch)
         lengths = [n_samples] * batch if isinstance(n_samples, int) else list(n_samples)
         if len(lengths) != batch:
@@ -285,18 +241,20 @@ class Synthesizer(Vocoder):
         # A solver that looks at the whole sound would look at its padding as well.
         alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
         guide = options.guide if isinstance(options.guide, Synthesizer) else None
-        guidance = (scale, options.guidance_interval, guide)
         n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
         return self._in_chunks(
-            lambda part, report: self._renderer(
+            lambda part, report: WindowSampler(
+                self,
                 sampler,
-                guidance=guidance,
                 n_iterations=n_iterations,
                 seed=seed,
                 items=items[part],
                 on_step=report,
                 labels=rows[part],
                 lengths=None if equal else lengths[part],
+                scale=scale,
+                interval=options.guidance_interval,
+                guide=guide,
             ),
             mels,
             n_samples=max(lengths),
@@ -304,56 +262,9 @@ class Synthesizer(Vocoder):
             # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
             # little from batches, so there each example is computed alone and is the same to the bit in any batch.
             at_once=1 if self.device.type == "cpu" or alone else at_once or batch,
-            plan=self._plan(sampler, n_iterations=n_iterations, guide=guide) if equal else None,
+            plan=plan_chunks(self, sampler=sampler, n_iterations=n_iterations, guide=guide) if equal else None,
             n_steps_of=lambda n: n * sampler.n_steps + (n if equal else batch) * n_last,
             on_step=on_step,
-        )
-
-    def open_stream(
-        self,
-        *,
-        chunk_frames: int | None = None,
-        ahead_frames: int | None = None,
-        steps: int | None = None,
-        iterations: int | None = None,
-        solver: str | Solver | None = None,
-        grid: str | Grid | None = None,
-        seed: Seed = 0,
-        item: int = 0,
-    ) -> Stream:
-        """Return a stream that takes mel frames as they come, and gives audio.
-
-        Args:
-            chunk_frames: frames whose audio is given at once; None is 16, or what the network's own frames ask for.
-            ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
-                result.
-            steps: as in `generate`, and so are iterations, solver, grid and seed.
-            iterations: see steps.
-            solver: see steps.
-            grid: see steps.
-            seed: see steps.
-            item: number that keys the noise, another one for another sound.
-
-        Raises:
-            ParameterError: if the model takes no mel, a number is out of its range, or the solver looks at the whole.
-        """
-        if not self.needs_mel or self.dialect is None:
-            raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
-        n_iterations = self.checked_iterations(iterations)
-        sampler = checked_sampler(self.sampler, steps=steps, solver=solver, grid=grid, guided=False)
-        plan = self._plan(sampler, n_iterations=n_iterations, guide=None)
-        if plan is None:
-            raise ParameterError(
-                f"solver={solver} looks at the whole sound, so it cannot be streamed: choose another, for example euler"
-            )
-        return Stream(
-            self._renderer(
-                sampler, guidance=(1.0, None, None), n_iterations=n_iterations, seed=seed, items=[item], on_step=None
-            ),
-            dialect=self.dialect,
-            plan=plan,
-            chunk_frames=chunk_frames,
-            ahead_frames=ahead_frames,
         )
 
     def checked_vocoder(self, vocoder: Vocoder | None) -> Vocoder | None:
@@ -392,53 +303,23 @@ class Synthesizer(Vocoder):
             raise ParameterError("iterations=0 must be positive: this model makes a mel, which is still to be inverted")
         return n_iterations
 
-    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+    def chunk_plan(self, *, n_iterations: int, options: SamplingOptions = MODEL_DEFAULTS) -> ChunkPlan | None:
         """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
-        return self._plan(self.sampler, n_iterations=n_iterations, guide=None)
+        sampler, _ = resolve_sampling(self, options)
+        return plan_chunks(self, sampler=sampler, n_iterations=n_iterations)
 
     def renderer(
-        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
-    ) -> Renderer:
-        """Return what makes the sound of a window of mels."""
-        return self._renderer(
-            self.sampler,
-            guidance=(1.0, None, None),
-            n_iterations=n_iterations,
-            seed=seed,
-            items=items,
-            on_step=on_step,
-        )
-
-    def _plan(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> ChunkPlan | None:
-        """Return how a sound of this model may be cut, or None where the solver looks at the whole."""
-        guided = None if guide is None else guide.parts
-        return plan_of(self.parts, sampler=sampler, n_iterations=n_iterations, guide=guided)
-
-    def _renderer(
         self,
-        sampler: Sampler,
         *,
-        guidance: tuple[float, tuple[float, float] | None, "Synthesizer | None"],
         n_iterations: int,
         seed: Seed,
         items: Sequence[int],
         on_step: Callable[..., None] | None,
-        labels: Sequence[Mapping[str, LabelValue]] | None = None,
-        lengths: Sequence[int] | None = None,
+        options: SamplingOptions = MODEL_DEFAULTS,
     ) -> Renderer:
-        """Return what computes a window of examples."""
-        scale, interval, guide = guidance
-        return Rendering(
-            self.parts,
-            sampler=sampler,
-            guidance=Guidance(scale, interval, None if guide is None else guide.parts),
-            n_iterations=n_iterations,
-            seed=seed,
-            items=items,
-            on_step=on_step,
-            labels=labels,
-            lengths=lengths,
-        )
+        """Return the function that makes the sound of a window of mels."""
+        sampler, _ = resolve_sampling(self, options)
+        return WindowSampler(self, sampler, n_iterations=n_iterations, seed=seed, items=items, on_step=on_step)
 
     def _checked_mel(
         self, mel: Mels | None, *, batch: int | None, seconds: float | None, n_samples: int | None
@@ -451,38 +332,3 @@ class Synthesizer(Vocoder):
                 raise ParameterError(f"{name}={value} has no meaning with a mel, which says how many and how long")
         mels = checked_mel(mel, dialect=self.dialect).to(self.device)
         return mels, checked_n_samples(n_samples, n_frames=mel.shape[-1], dialect=self.dialect)
-
-    @torch.no_grad()
-    def _resolve(self, options: SamplingOptions) -> tuple[Sampler, float]:
-        """Return the sampler and the scale of guidance that the options mean, having refused what cannot be."""
-        sampler = checked_sampler(
-            self.sampler,
-            steps=options.steps,
-            solver=options.solver,
-            grid=options.grid,
-            guided=options.guidance not in (None, 1.0),
-        )
-        return sampler, self._guidance_scale(options, sampler=sampler)
-
-    def _guidance_scale(self, options: SamplingOptions, *, sampler: Sampler) -> float:
-        """Return the scale of guidance, 1 where there is none, having checked that there is something to guide by."""
-        guide, guidance = options.guide, options.guidance
-        scale = checked_guidance(guidance, interval=options.guidance_interval, guided=guide is not None)
-        if guide is not None:
-            if not isinstance(guide, Synthesizer):
-                raise ParameterError(
-                    f"guide is a {type(guide).__name__}; give a trained model, as audiodiff.load returns it"
-                )
-            own, other = ((model.sample_rate, model.parts) for model in (self, guide))
-            check_guide(other, of=own, known_to=_first_level(guide.sampler), from_level=_first_level(sampler))
-        elif guidance is not None and not self.conditioner.can_drop:
-            raise ParameterError(
-                f"guidance={guidance} needs a guide: this model was not trained to do without its condition, so that "
-                "there is no null condition to guide by; give a weaker checkpoint of it as guide"
-            )
-        return scale
-
-
-def _first_level(sampler: Sampler) -> float:
-    """Return the noise level at which sampling starts."""
-    return float(sampler.grid(sampler.n_steps)[0])

@@ -1,23 +1,16 @@
-"""What every model checks of what it is given: a mel, audio, a length, the numbers of the examples, how to sample."""
+"""Validation of what models are given: mels, audio, lengths, labels, and the numbers of examples."""
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.diffusion.grid import GRIDS, Grid, grid_named
-from audiodiff.diffusion.guidance import check as check_guidance
-from audiodiff.diffusion.sampler import Sampler
-from audiodiff.diffusion.solvers import REGISTRY, Solver, check_solver
-from audiodiff.diffusion.solvers import solver as solver_named
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
-from audiodiff.errors import ParameterError, check_whole
+from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet, LabelValue
 from audiodiff.types import Mel, Waveform
 
@@ -183,94 +176,3 @@ def checked_length(n_samples: int | None, *, seconds: float | None, sample_rate:
     if n_samples is not None and n_samples < 1:
         raise ParameterError(f"n_samples={n_samples} must be at least 1")
     return n_samples if n_samples is not None else round((1.0 if seconds is None else seconds) * sample_rate)
-
-
-def checked_sampler(
-    own: Sampler, *, steps: int | None, solver: str | Solver | None, grid: str | Grid | None, guided: bool
-) -> Sampler:
-    """Return a model's sampler with another number of steps, solver or grid, having refused what cannot be.
-
-    A grid that is named is cut to the noise levels of the model's own grid with its own number of steps; one that is
-    given as an object must not start above them.
-
-    Raises:
-        ParameterError: if there is no such solver or grid, it has no such number of steps, a solver's option is out of
-            its range, or a guided denoiser cannot answer what the solver asks.
-    """
-    if steps is not None:
-        check_whole(steps, name="steps", least=1)
-    levels = own.grid(own.n_steps).tolist()
-    chosen = own.grid if grid is None else grid
-    if isinstance(chosen, str):
-        if len(levels) == 2 and chosen in GRIDS:
-            raise ParameterError(f"grid={chosen!r} needs a range of noise levels, and this model samples in one step")
-        chosen = grid_named(chosen, sigma_min=levels[-2], sigma_max=levels[0])
-    default = own.n_steps if chosen.only_steps is None else chosen.only_steps
-    n_steps = default if steps is None else steps
-    try:
-        sigmas = chosen(n_steps)
-    except ParameterError as error:
-        raise ParameterError(f"steps={n_steps}: {error}") from error
-    if sigmas[0] > levels[0] * (1.0 + 1e-6):
-        raise ParameterError(
-            f"grid starts at sigma={float(sigmas[0]):.4g}, and this model was made for levels up to {levels[0]:.4g}: "
-            f"give a grid within them, or the name of one that is cut to them ({', '.join(GRIDS)})"
-        )
-    solve = solver_named(solver) if isinstance(solver, str) else own.solver if solver is None else solver
-    check_solver(solve, sigmas, guided=guided)
-    return replace(own, solver=solve, grid=chosen, n_steps=n_steps)
-
-
-def solver_options(name: str, texts: Sequence[str]) -> dict[str, float | int | str]:
-    """Read options of a solver that are given as NAME=VALUE.
-
-    Args:
-        name: of the solver.
-        texts: one for each option.
-
-    Raises:
-        ParameterError: if it has no such option, or the value is of another kind.
-
-    Example:
-        >>> solver_options("unipc", ["order=3", "variant=bh1"])
-        {'order': 3, 'variant': 'bh1'}
-    """
-    solver_named(name)
-    parameters = inspect.signature(REGISTRY[name].solve).parameters
-    kinds = {key: each.annotation for key, each in parameters.items() if each.annotation in (float, int, str)}
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in kinds:
-            has = f"has {', '.join(kinds)}" if kinds else "has none"
-            raise ParameterError(f"{text!r} must be NAME=VALUE of an option of the sampler {name}, which {has}")
-        try:
-            options[key] = kinds[key](value)
-        except ValueError as error:
-            number = "a whole number" if kinds[key] is int else "a number"
-            raise ParameterError(f"{text!r} must give {number} for {key}, an option of the sampler {name}") from error
-    return options
-
-
-def checked_guidance(guidance: float | None, *, interval: tuple[float, float] | None, guided: bool) -> float:
-    """Return the scale of guidance, 1 where there is none.
-
-    Args:
-        guidance: the scale.
-        interval: the noise levels at which it acts.
-        guided: whether there is a guide to scale.
-
-    Raises:
-        ParameterError: if one is given without the other, or cannot be.
-    """
-    if guidance is None:
-        if guided:
-            raise ParameterError("guidance=None, and a guide is given: say how strong it is to be, as in guidance=2.0")
-        if interval is not None:
-            raise ParameterError(f"guidance_interval={interval} has no meaning without guidance")
-        return 1.0
-    try:
-        check_guidance(guidance, interval=interval)
-    except ParameterError as error:
-        raise ParameterError(f"guidance={guidance}, guidance_interval={interval}: {error}") from error
-    return guidance

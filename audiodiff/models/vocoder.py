@@ -8,14 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed
+from audiodiff.diffusion.solvers import Solver
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
+from audiodiff.labels import LabelSet
 from audiodiff.models.chunking import ChunkPlan, Renderer, StepCounter, chunks_of, render_batch, render_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream
 from audiodiff.models.validation import Labels, checked_mel, checked_recordings
 from audiodiff.types import AudioStretch, Mel, Mels, MelStretch, Recordings, Waveform
+
+_TORCH_NAMES = ("eval", "named_parameters", "parameters", "state_dict", "to", "train")
 
 
 class Vocoder(nn.Module, ABC):
@@ -25,6 +30,10 @@ class Vocoder(nn.Module, ABC):
     """Of the audio, Hz."""
     dialect: MelDialect | None
     """Of the mel spectrograms that the model takes or makes; None where there are none."""
+    n_iterations: int
+    """Iterations of the mel inversion that ends a generation."""
+    licence: str | None = None
+    """Of the weights, as the model card names it."""
 
     @property
     @abstractmethod
@@ -35,6 +44,11 @@ class Vocoder(nn.Module, ABC):
     @abstractmethod
     def n_steps(self) -> int:
         """Steps of its sampler, 0 where nothing is sampled."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> LabelSet | None:
+        """The labels that it can generate from; None where it knows none."""
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +75,25 @@ class Vocoder(nn.Module, ABC):
             )
         mels = self.dialect.mel(recordings[:, 0].to(self.device))
         return mels if audio.ndim == 3 else mels[0]
+
+    def __repr__(self) -> str:
+        """Return what a user wants to know of the model in one line."""
+        facts = {
+            "sample_rate": f"{self.sample_rate} Hz",
+            "dialect": self.dialect and self.dialect.name,
+            "parameters": f"{sum(weight.numel() for weight in self.parameters()) / 1e6:.3g} M",
+            "steps": self.n_steps,
+            "iterations": self.checked_iterations(None),
+            "labels": self.labels and ", ".join(self.labels.names),
+            "licence": self.licence,
+        }
+        return f"{type(self).__name__}({', '.join(f'{name}: {fact}' for name, fact in facts.items() if fact)})"
+
+    def __dir__(self) -> list[str]:
+        """Return the public names of this package's classes, the parts of the model, and few of torch's own."""
+        own = [name for each in type(self).__mro__ if issubclass(each, Vocoder) for name in vars(each)]
+        names = {*own, *vars(self), *self._modules, *_TORCH_NAMES} - {"training"}
+        return sorted(name for name in names if not name.startswith("_"))
 
     @abstractmethod
     def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
@@ -115,9 +148,53 @@ class Vocoder(nn.Module, ABC):
             MelError: when a stretch is reached that breaks the contract of the dialect.
         """
 
-    @abstractmethod
-    def open_stream(self, **options: Any) -> Stream:
-        """Return a stream that takes mel frames as they arrive and returns audio."""
+    def open_stream(
+        self,
+        *,
+        chunk_frames: int | None = None,
+        ahead_frames: int | None = None,
+        steps: int | None = None,
+        iterations: int | None = None,
+        solver: str | Solver | None = None,
+        grid: str | Grid | None = None,
+        seed: Seed = 0,
+        item: int = 0,
+    ) -> Stream:
+        """Return a stream that takes mel frames as they arrive and returns audio.
+
+        Args:
+            chunk_frames: frames whose audio is returned at once; None is 16, or what the network's own frames ask for.
+            ahead_frames: frames after a chunk that it waits for; None is as many as `generate` needs for the same
+                result.
+            steps: as in `SamplingOptions`, and so are solver and grid.
+            iterations: of the mel inversion at the end; None is the model's own number.
+            solver: see steps.
+            grid: see steps.
+            seed: of the noise.
+            item: number that keys the noise, another one for another sound.
+
+        Raises:
+            ParameterError: if the model takes no mel, a number is out of its range, or only a whole can be generated.
+        """
+        if not self.needs_mel or self.dialect is None:
+            raise ParameterError("this model takes no mel spectrogram, so there is nothing to stream from: generate it")
+        n_iterations = self.checked_iterations(iterations)
+        options = SamplingOptions(steps=steps, solver=solver, grid=grid)
+        self.check_sampling(options)
+        plan = self.chunk_plan(n_iterations=n_iterations, options=options)
+        if plan is None:
+            which = "this model" if solver is None else f"solver={solver}"
+            raise ParameterError(
+                f"{which} looks at the whole sound, so it cannot be streamed: choose another, for example the solver "
+                "euler or the model mel-inversion"
+            )
+        return Stream(
+            self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None, options=options),
+            dialect=self.dialect,
+            plan=plan,
+            chunk_frames=chunk_frames,
+            ahead_frames=ahead_frames,
+        )
 
     def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
         """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still arrive.
@@ -129,12 +206,18 @@ class Vocoder(nn.Module, ABC):
         return self.open_stream(**options).over(mels)
 
     @abstractmethod
-    def chunk_plan(self, *, n_iterations: int) -> ChunkPlan | None:
+    def chunk_plan(self, *, n_iterations: int, options: SamplingOptions = MODEL_DEFAULTS) -> ChunkPlan | None:
         """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
 
     @abstractmethod
     def renderer(
-        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
+        self,
+        *,
+        n_iterations: int,
+        seed: Seed,
+        items: Sequence[int],
+        on_step: Callable[..., None] | None,
+        options: SamplingOptions = MODEL_DEFAULTS,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
 

@@ -17,7 +17,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.models.window_sampler import beside_noise
+from audiodiff.models.window_sampler import add_noise
 from audiodiff.networks.discriminators import Discriminators
 from audiodiff.training.refinement import first_guess
 from audiodiff.training.step import Float32Batch, Losses, TrainingStep, noise_like
@@ -134,7 +134,7 @@ class Adversarial(TrainingStep):
         guess = first_guess(
             audio, condition.frames, synthesizer=model, n_iterations=model.n_iterations, generator=generator
         )
-        return replace(model.sampler, start=partial(beside_noise, guess))
+        return replace(model.sampler, start=partial(add_noise, guess))
 
     def _compared(self, fake: Waveform, real: Waveform) -> tuple[dict[str, Losses], Losses]:
         """Return the losses of the model by name, and that of the discriminators."""

@@ -20,6 +20,7 @@ from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.objective import Objective
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
+from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.initial import frozen
 from audiodiff.training.state import weights_digest
@@ -100,7 +101,7 @@ class OnGeneratedMels(TrainingStep):
         assert true is not None
         # Switching the vocoder between training and evaluation also switches the modules inside this one.
         first = self.first_stage.eval()
-        signal, given = first.example(batch.audio, n_valid=batch.n_valid, labels=self._known(batch.labels))
+        signal, given = training_example(first, batch.audio, n_valid=batch.n_valid, labels=self._known(batch.labels))
         chance, keeps = torch.rand(2, len(true), generator=generator, device=generator.device).cpu()
         levels = levels_below(self.sigma_max, chance, grid=first.sampler.grid, n_steps=self.n_steps).to(signal.device)
         x = self._noisy(signal, levels[0], given, generator)

@@ -29,6 +29,7 @@ from audiodiff.diffusion.objective import Objective
 from audiodiff.dsp.level import active_rms
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.models.conditioners.degraded import DegradedConditioner
+from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.step import Float32Batch, Losses, TrainingStep
 from audiodiff.types import Sigma
@@ -117,7 +118,9 @@ class Restoration(TrainingStep):
             )
             loud = active_rms(corrupted.audio[:, 0], sample_rate=rate)
             gain = (aim.to(loud) / loud.clamp(min=1e-12)).clamp(max=LARGEST_GAIN)[:, None, None]
-            x0, condition = self.synthesizer.example(gain * batch.audio, n_valid=batch.n_valid, labels=batch.labels)
+            x0, condition = training_example(
+                self.synthesizer, gain * batch.audio, n_valid=batch.n_valid, labels=batch.labels
+            )
             degraded = self.conditioner.told(gain * corrupted.audio, corrupted.known).signal
             if condition.mask is not None and degraded is not None:
                 degraded = degraded * condition.mask.unsqueeze(1)

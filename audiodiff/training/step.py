@@ -12,6 +12,7 @@ from audiodiff.diffusion.broadcast import pad_dims_like
 from audiodiff.diffusion.denoiser import Prediction
 from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
+from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.types import Sigma, Signal, Waveform
 
@@ -78,7 +79,7 @@ class TrainingStep(nn.Module, ABC):
 
     def _example(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Signal, Condition]:
         """Return the clean signals x0, zero in the padding, and a condition of which parts are dropped at random."""
-        x0, condition = self.synthesizer.example(batch.audio, n_valid=batch.n_valid, labels=batch.labels)
+        x0, condition = training_example(self.synthesizer, batch.audio, n_valid=batch.n_valid, labels=batch.labels)
         return x0, self.synthesizer.conditioner.dropped(condition, generator)
 
     def _noisy(self, x0: Signal, sigma: Sigma, condition: Condition, generator: torch.Generator) -> Signal:

@@ -129,3 +129,13 @@ def test_the_vocoder_mends_recorded_speech_as_no_number_of_iterations_does():
     assert means["vocoder"]["pesq_wb"] > means["none"]["pesq_wb"]
     for name in ("mr_stft", "lsd"):
         assert means["vocoder"][name] < 0.9 * means["none, in more time"][name]
+
+
+def test_a_model_says_what_it_is_and_offers_little_of_torch():
+    digits = audiodiff.load("digits-8k")
+    assert repr(digits) == (
+        "Synthesizer(sample_rate: 8000 Hz, dialect: hifigan, parameters: 3.36 M, steps: 16, iterations: 16, "
+        "labels: digit, speaker, licence: CC BY-SA 4.0)"
+    )
+    assert {"generate", "mel", "sample_rate", "denoiser", "to"} <= set(dir(digits))
+    assert not {"register_buffer", "training", "cuda", "half", "_modules"} & set(dir(digits))

@@ -10,6 +10,7 @@ from audiodiff.diffusion.noise import BlockNoise
 from audiodiff.errors import ParameterError
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.window_sampler import WindowSampler
 
 VOCABULARIES = "{digit: ['0', '1', '2'], speaker: [ann, bob]}"
 LABELS = ["conditioner=labels", f"conditioner.vocabularies={VOCABULARIES}", "network.vector_features=5"]
@@ -71,13 +72,12 @@ def test_sounds_of_unequal_lengths_computed_together_are_those_of_each_alone(syn
 
 
 def rendered(synthesizer: Synthesizer, rows: list[Any], lengths: list[int], *, items: list[int]):
-    return synthesizer._renderer(
+    return WindowSampler(
+        synthesizer,
         synthesizer.sampler,
-        guidance=(1.0, None, None),
         n_iterations=synthesizer.checked_iterations(None),
         seed=0,
         items=items,
-        on_step=None,
         labels=rows,
         lengths=lengths,
     )

@@ -25,6 +25,7 @@ from audiodiff.errors import MelError, ParameterError, TrainingError
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.conditioners.mel import MelConditioner
+from audiodiff.models.examples import training_example
 from audiodiff.models.representations.log_mel import LogMelRepresentation
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
@@ -180,7 +181,7 @@ def test_what_follows_a_clip_changes_no_mel_of_it():
     inside = torch.arange(audio.shape[-1]) < n_valid[:, None]
     audio = audio * inside[:, None]
     mel = told_mel(module, Float32Batch(audio, n_valid))
-    true = module.synthesizer.example(audio, n_valid=n_valid)[1].frames
+    true = training_example(module.synthesizer, audio, n_valid=n_valid)[1].frames
     assert true is not None
     for index, n in enumerate(n_valid.tolist()):
         alone = OWN.mel(audio[index, :, :n])

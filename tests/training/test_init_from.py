@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import audiodiff
 from audiodiff.errors import CheckpointError, ParameterError, TrainingError
 from audiodiff.models import checkpoint, registry
+from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.building import build_training_step
 from audiodiff.training.initial import start_from
@@ -88,7 +89,7 @@ def test_a_student_with_a_new_step_size_embedding_starts_as_its_teacher(teacher,
     assert isinstance(model, Synthesizer)
     generator = torch.Generator().manual_seed(0)
     audio = 0.1 * torch.randn(2, 1, 2048, generator=generator)
-    x0, condition = model.example(audio)
+    x0, condition = training_example(model, audio)
     x, sigma = x0 + 0.1 * torch.randn(x0.shape, generator=generator), torch.tensor([0.1, 0.2])
     with torch.no_grad():
         expected = model.denoiser.bind(condition)(x, sigma)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from audiodiff.cli import train
 from audiodiff.compat import OVERRIDES, current_values
-from audiodiff.models import checkpoint
+from audiodiff.models import checkpoint, registry
 from audiodiff.training.config import compose, composition_message, plain
 from audiodiff.training.overrides import hydra_arguments
 from audiodiff.training.state import flatten

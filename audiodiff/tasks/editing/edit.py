@@ -30,17 +30,16 @@ from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelValue
 from audiodiff.models.chunking import Chunk, StepCounter, join_chunks, overlap_add, round_up
+from audiodiff.models.sampling import checked_guidance, checked_sampler
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import (
     Labels,
-    checked_guidance,
     checked_items,
     checked_labels,
     checked_recordings,
-    checked_sampler,
     without_added_axes,
 )
-from audiodiff.models.window_sampler import Guidance, Rendering
+from audiodiff.models.window_sampler import WindowSampler
 from audiodiff.types import Denoise, Noise, Recordings, Signal, Waveform
 
 ALGORITHMS = ("sdedit", "inversion")
@@ -197,10 +196,9 @@ class _Editing:
         bound = model.denoiser.bind(_condition(model, target))
         self._target: Denoise = bound if scale == 1.0 else classifier_free(bound, self._source, scale=scale)
         self._seed, self._items = seed, items
-        self._rendering = Rendering(
-            model.parts,
-            sampler=sampler,
-            guidance=Guidance(),
+        self._decoder = WindowSampler(
+            model,
+            sampler,
             n_iterations=model.checked_iterations(None),
             seed=seed,
             items=items,
@@ -212,7 +210,7 @@ class _Editing:
         representation = self._model.representation
         noise = noise_of(self._seed, self._items, offset=first_sample // representation.hop_length)
         signal = self._sampled(representation.encode(audio), noise)
-        return self._rendering.sound(
+        return self._decoder.sound(
             signal, None, items=self._items, n_samples=audio.shape[-1], first_sample=first_sample
         )
 

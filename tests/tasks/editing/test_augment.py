@@ -118,8 +118,8 @@ def test_what_cannot_be_is_refused(waves: Synthesizer, options: dict[str, float]
 WRONG = [
     (lambda audio: audio.numpy(), RATE, "audio is a ndarray; give a torch tensor"),
     (lambda audio: audio.tolist(), RATE, "audio is a list"),
-    (lambda audio: audio[None], RATE, r"shape \(1, 2, 1, 64\); give .*\(batch, channels, time\)"),
-    (lambda audio: audio[0, 0, 0], RATE, r"shape \(\); give a torch tensor \(time,\)"),
+    (lambda audio: audio[None], RATE, r"shape \(1, 2, 1, 64\) and must have .*\(batch, channels, time\)"),
+    (lambda audio: audio[0, 0, 0], RATE, r"shape \(\) and must have \(time,\)"),
     (lambda audio: audio[:, :0], RATE, "no samples"),
     (lambda audio: (100 * audio).short(), RATE, "dtype torch.int16"),
     (lambda audio: audio * math.nan, RATE, "NaN"),

@@ -169,7 +169,6 @@ def test_the_noise_of_an_edit_has_the_level_of_its_strength(waves: Synthesizer, 
     audio = _recording(8192)
     own = waves.sampler
     monkeypatch.setattr(waves, "sampler", replace(own, solver=keep))
-    # `checked_sampler` tries the solver once, with a signal of one sample.
     edit(waves, audio, sample_rate=RATE, strength=0.4)
     x, sigma = seen[-1]
     added = x - waves.representation.encode(audio)
@@ -206,10 +205,9 @@ def test_inversion_follows_the_flow_up_by_the_source_and_down_by_the_target(mels
         inverting = inversion_sigmas(sampler, strength=0.5)
         latent = midpoint(bound[0], x0, inverting.flip(0), process=flow_of(sampler))
         signal = midpoint(bound[1], latent, inverting, process=flow_of(sampler))
-    expected = editing.Rendering(
-        mels.parts,
+    expected = editing.WindowSampler(
+        mels,
         sampler=mels.sampler,
-        guidance=editing.Guidance(),
         n_iterations=mels.n_iterations,
         seed=0,
         items=[0],

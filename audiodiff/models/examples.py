@@ -1,0 +1,47 @@
+"""Training examples: the clean signal and the condition that a model makes of recordings."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiodiff.condition import Condition
+from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.models.window_sampler import prefix_mask
+from audiodiff.types import Signal, Waveform
+
+
+def training_example(
+    model: Synthesizer,
+    audio: Waveform,
+    *,
+    n_valid: Int[Tensor, "batch"] | None = None,
+    labels: Int[Tensor, "batch labels"] | None = None,
+) -> tuple[Signal, Condition]:
+    """Return the clean signal x0 and the condition of training examples.
+
+    Args:
+        model: the model that is trained.
+        audio: the examples.
+        n_valid: samples of each before its padding, where x0 is zero and the condition's mask False; None for all.
+        labels: places of their labels in the vocabularies of the conditioner, -1 where one is not known.
+    """
+    condition = model.conditioner(audio, labels)
+    if n_valid is None or bool((n_valid >= audio.shape[-1]).all()):
+        return model.representation.encode(audio), condition
+    # Each by itself: at its end, an analysis is not to see the padding.
+    clips = [clip[None, :, :n] for clip, n in zip(audio, n_valid.tolist(), strict=True)]
+    if condition.frames is not None:
+        n_frames = condition.frames.shape[-1]
+        frames = [own for clip in clips if (own := model.conditioner(clip).frames) is not None]
+        # A network that interpolates between frames sees the last one beyond it, as without padding.
+        padded = [F.pad(own, (0, n_frames - own.shape[-1]), mode="replicate") for own in frames]
+        condition = replace(condition, frames=torch.cat(padded))
+    encoded = [model.representation.encode(clip) for clip in clips]
+    length = model.representation.length(audio.shape[-1])
+    x0 = torch.cat([F.pad(signal, (0, length - signal.shape[-1])) for signal in encoded])
+    return x0, replace(
+        condition, mask=prefix_mask([signal.shape[-1] for signal in encoded], n_steps=length, device=x0.device)
+    )

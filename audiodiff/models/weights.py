@@ -1,0 +1,48 @@
+"""Weights of a model: reading them from a file, and a compact form to give away."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audiodiff import compat
+from audiodiff.errors import CheckpointError
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model its weights from a file, whatever the precision that they are stored in.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
+    try:
+        weights = compat.current_weights(load_file(path))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{path}: the weight {name} of the model is missing")
+        if name not in own:
+            raise CheckpointError(f"{path}: the weight {name} is not one of the model's")
+        if own[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
+            )
+    model.load_state_dict(weights)
+
+
+def compact(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state with its matrices in bfloat16, half the bytes, for a model that is to be given away.
+
+    Vectors stay as they are, and so does what is no weight. Loading brings everything back to float32.
+    """
+    matrices = {name for name, weight in model.named_parameters() if weight.ndim > 1}
+    return {
+        name: tensor.to(torch.bfloat16) if name in matrices else tensor for name, tensor in model.state_dict().items()
+    }
