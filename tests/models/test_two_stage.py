@@ -161,7 +161,7 @@ def test_stages_that_cannot_be_joined_are_refused_by_name(stages: tuple[Path, Pa
     for model_name, vocoder, kind, said in (
         (second, second, ParameterError, "the first stage makes no mel"),
         (first, first, ParameterError, "takes no mel spectrogram"),
-        (first, "griffin-lim", ParameterError, "has no weights to be joined"),
+        (first, "griffin-lim", ParameterError, "has no weights to join"),
         ("none", second, ParameterError, "MODEL none is not trained"),
         (first, "nobody", CheckpointError, "'nobody' does not exist"),
     ):
