@@ -15,7 +15,7 @@ from pathlib import Path
 
 from audiodiff.data import BadFile, Entry, divide, scan, write_manifest
 from audiodiff.errors import AudiodiffError, DataError, ParameterError
-from audiodiff.io import audio as audio_io
+from audiodiff.io.jobs import find_files
 
 TEXT_SUFFIXES = (".txt", ".lab")
 
@@ -48,7 +48,7 @@ def read(root: Path, *, val_fraction: float, min_seconds: float) -> tuple[list[E
     """List the recordings that can be used, and what was left out."""
     if not 0 < val_fraction < 1:
         raise ParameterError(f"val_fraction={val_fraction} must lie between 0 and 1")
-    good, bad = scan([described(path, root=root) for path in audio_io.find(root)], min_seconds=min_seconds)
+    good, bad = scan([described(path, root=root) for path in find_files(root)], min_seconds=min_seconds)
     if not good:
         raise DataError(f"{root}: none of its {len(bad)} files can be used; the first: {bad[0].path}: {bad[0].reason}")
     return divide(good, folder=root, val_fraction=val_fraction, columns=["label"]), bad

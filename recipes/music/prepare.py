@@ -15,7 +15,7 @@ from pathlib import Path
 
 from audiodiff.data import BadFile, Entry, divide, scan, write_manifest
 from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.io import audio as audio_io
+from audiodiff.io.jobs import find_files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def read(root: Path, *, seconds: float, val_fraction: float) -> tuple[list[Entry
         raise ParameterError(f"seconds={seconds} must be at least 0.1")
     if not 0 < val_fraction < 1:
         raise ParameterError(f"val_fraction={val_fraction} must lie between 0 and 1")
-    tracks, broken = scan([Entry(path) for path in audio_io.find(root)])
+    tracks, broken = scan([Entry(path) for path in find_files(root)])
     stretches = [stretch for track in tracks for stretch in cut(track, root=root, seconds=seconds)]
     good, silent = scan(stretches)
     return divide(good, folder=root, val_fraction=val_fraction), [*broken, *silent]

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import Popen
 
@@ -11,6 +11,7 @@ import pytest
 import runs
 
 from audiodiff.training.interrupt import catch_interrupt
+from audiodiff.training.log import Log
 
 
 def to_the_group(process: Popen[str], number: int) -> None:
@@ -62,7 +63,7 @@ def test_a_signal_in_the_first_step_ends_it_with_a_checkpoint_of_step_one(
 
     monkeypatch.setattr(Denoising, "forward", interrupted)
     # The parts are tried before training begins, and there a signal acts as it always does.
-    monkeypatch.setattr("audiodiff.training.config._try", lambda *_, **__: None)
+    monkeypatch.setattr("audiodiff.training.building._try", lambda *_, **__: None)
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=100")
     assert (outcome.step, outcome.signal) == (1, "SIGTERM")
     assert runs.state(tmp_path / "run")["step"] == 1
@@ -76,9 +77,9 @@ def test_a_signal_during_validation_ends_the_run_after_it(
 
     validate = Validation.__call__
 
-    def interrupted(self: Validation, step: int) -> dict[str, float]:
+    def interrupted(self: Validation, step: int, log: Log) -> Mapping[str, float]:
         os.kill(os.getpid(), signal.SIGINT)
-        return validate(self, step)
+        return validate(self, step, log)
 
     monkeypatch.setattr(Validation, "__call__", interrupted)
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=100", "train.validate_every=2")

@@ -177,13 +177,13 @@ def test_its_second_stage_starts_from_inversions_too(recordings: Path, monkeypat
     small = ("method=adversarial", "method.n_steps=[1]", "method.discriminators.channels=2")
     module = build_training_step(runs.config(recordings, *tiny.REFINING, *small))
     asked = []
-    judged = Adversarial._judged
+    compared = Adversarial._compared
 
     def watched(self, fake, real):
         asked.append(fake)
-        return judged(self, fake, real)
+        return compared(self, fake, real)
 
-    monkeypatch.setattr(Adversarial, "_judged", watched)
+    monkeypatch.setattr(Adversarial, "_compared", watched)
     audio = 0.05 * noise(2, 1, 256 * 20)
     module(Float32Batch(audio), torch.Generator().manual_seed(0))[0].sum().backward()
     d = module.synthesizer.dialect
