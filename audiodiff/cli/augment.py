@@ -15,7 +15,7 @@ from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress, say
 from audiodiff.io.formats import FLOAT
-from audiodiff.io.jobs import check_target, make_folder
+from audiodiff.io.jobs import check_folder_name, check_target, make_folder
 from audiodiff.io.writers import open_writer
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
@@ -178,6 +178,7 @@ def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force
     Raises:
         AudioFileError: if one exists.
     """
+    check_folder_name(out)
     check_target(out / MANIFEST, force=force)
     stems: list[Path] = []
     for entry in entries:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiodiff.errors import DataError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.paths import user_path
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 """Names of a folder's manifest; the first one found is used."""
@@ -192,7 +193,7 @@ def _entry(row: Mapping[str, object], *, folder: Path, where: str) -> Entry:
     if seconds is not None and seconds <= 0:
         raise DataError(f"{where}: seconds={seconds:g} must be positive; leave it empty for the whole file")
     return Entry(
-        path=folder / Path(path).expanduser(),
+        path=folder / user_path(path),
         start=start or 0.0,
         seconds=seconds,
         text=_text(row, "text", where=where),

@@ -15,6 +15,7 @@ from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.formats import AUDIO_SUFFIXES
 from audiodiff.io.jobs import find_files
+from audiodiff.io.paths import user_path
 
 SILENCE_PEAK = 10 ** (-70 / 20)
 """A recording whose peak is below this, -70 dBFS, is silent."""
@@ -105,7 +106,7 @@ def load_entries(
         raise ParameterError(f"on_bad={on_bad!r} must be one of {', '.join(_ON_BAD)}")
     if not 0 < val_fraction < 1:
         raise ParameterError(f"val_fraction={val_fraction} must lie between 0 and 1")
-    root = Path(root).expanduser()
+    root = user_path(root)
     folder = root if root.is_dir() else root.parent
     listed = _listed(root)
     if split is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audiodiff.errors import AudioFileError
 from audiodiff.io.atomic import write_atomic
+from audiodiff.io.jobs import check_folder_name
 from audiodiff.metrics.registry import METRICS
 from audiodiff.metrics.report import Row, Summary
 
@@ -83,8 +84,10 @@ def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
 
     Raises:
         AudioFileError: if one exists, unless force is True.
+        ParameterError: if their folder has the name of a file.
     """
     for target in targets:
+        check_folder_name(target.parent)
         if target.exists() and not force:
             raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
 

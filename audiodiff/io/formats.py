@@ -30,6 +30,20 @@ UNLIMITED_SUBTYPES = (FLOAT, "DOUBLE")
 AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
 """The suffixes that are read and written, in lower case."""
 
+# fmt: off
+_UNWRITTEN_AUDIO = (
+    ".m4a", ".aac", ".mp2", ".mp4", ".wma", ".aifc", ".caf", ".w64", ".rf64", ".au", ".snd", ".raw", ".pcm", ".amr",
+    ".ac3", ".ape", ".wv", ".mka", ".mkv", ".mov", ".webm",
+)
+_OTHER_FILES = (
+    ".mel", ".npz", ".npy", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".safetensors", ".csv", ".json", ".jsonl", ".txt",
+    ".png", ".jpg", ".html", ".zip",
+)
+# fmt: on
+
+FILE_SUFFIXES: tuple[str, ...] = (*AUDIO_SUFFIXES, *_UNWRITTEN_AUDIO, *_OTHER_FILES)
+"""Suffixes by which a name means a file, in lower case, whether or not it can be written."""
+
 
 def container_and_subtype(target: Path, subtype: str | None) -> tuple[str, str]:
     """Return libsndfile's names of the container and the sample format of a file to be written.

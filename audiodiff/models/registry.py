@@ -6,6 +6,7 @@ from pathlib import Path
 
 from audiodiff.errors import CheckpointError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.paths import user_path
 from audiodiff.models.mel_inverter import INVERSIONS
 
 CONFIG = "config.yaml"
@@ -35,7 +36,7 @@ def find(where: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: if there is none, with what there is instead.
     """
-    path = Path(where).expanduser()
+    path = user_path(where, name="the name of the model")
     for holder in (path / "checkpoints", path):
         pointer = holder / LATEST
         if pointer.is_file():

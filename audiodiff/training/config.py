@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from audiodiff import compat
 from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
 from audiodiff.models.checkpoint import innermost
 
@@ -169,6 +170,6 @@ def _in_one_line(error: Exception, *, name: str) -> ParameterError:
     return ParameterError(f"{name}: {cause if isinstance(cause, AudiodiffError) else str(cause).partition(chr(10))[0]}")
 
 
-def absolute(path: str | os.PathLike[str]) -> Path:
+def absolute(path: str | os.PathLike[str], *, name: str = "a path") -> Path:
     """Return an absolute path, which stays valid if the working directory changes."""
-    return Path(path).expanduser().absolute()
+    return user_path(path, name=name).absolute()

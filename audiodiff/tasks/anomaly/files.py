@@ -14,6 +14,7 @@ from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.atomic import write_atomic
 from audiodiff.io.jobs import Job, check_target, find_files, make_folder, plan_jobs
+from audiodiff.io.paths import user_path
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.registry import SPEECH_PRIOR
@@ -96,7 +97,7 @@ def fit_files(
         AudiodiffError: if a file cannot be used, there are too few, or an argument is out of range.
     """
     paths = list_files(inputs)
-    where = Path(model).expanduser()
+    where = user_path(model, name="--model")
     check_target(out, inputs=[*paths, where], force=force)
     check_count(len(paths), false_alarms=false_alarms)
     short = [path for path in paths if audio_io.info(path).seconds < MIN_SECONDS]

@@ -16,6 +16,7 @@ from audiodiff.data import Entry, vocabulary
 from audiodiff.data.manifest import TEXT_FIELDS
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io.atomic import write_atomic
+from audiodiff.io.paths import user_path
 from audiodiff.tasks.features.extract import FeatureLayer
 
 SUFFIX = ".npz"
@@ -117,7 +118,7 @@ def load_features(path: str | Path) -> Features:
     Raises:
         DataError: if the file is missing, or not a feature file.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
