@@ -3,6 +3,7 @@
 # Nothing heavy is imported here: `audiodiff --help` is quick, and a command loads only its own modules.
 import functools
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -205,6 +206,9 @@ def _run(command: Callable[[], None]) -> NoReturn:
     # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
     # cores from each other on a busy one (docs/mel-inversion.md, Threads).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # lines name files, whose names may not be UTF-8
     try:
         command()
         sys.stdout.flush()

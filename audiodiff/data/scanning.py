@@ -2,11 +2,11 @@
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
@@ -88,7 +88,8 @@ def load_entries(
     more. All segments of a file stay in one split. A single file is divided: its last val_fraction is val.
 
     A file is bad if it is missing, cannot be read, has no samples, is shorter than min_seconds, stays below -70 dBFS,
-    or ends before its segment. Each is decoded up to its first audible block, and at its end.
+    or ends before its segment or before the length that its header states. Compressed files are decoded whole, others
+    up to their first audible block, and at their end.
 
     Args:
         root: the folder, manifest or file.
@@ -134,7 +135,8 @@ def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[En
     bad: list[BadFile] = []
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
-        results = pool.map(partial(_scanned, min_seconds=min_seconds), entries)
+        counted = lru_cache(maxsize=None)(audio_io.count_samples)  # once for all segments of a file
+        results = pool.map(partial(_scanned, min_seconds=min_seconds, counted=counted), entries)
         for entry, result in zip(entries, _with_progress(results, total=len(entries)), strict=True):
             if isinstance(result, Entry):
                 good.append(result)
@@ -190,15 +192,17 @@ def _select_split(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
     return selected
 
 
-def _scanned(entry: Entry, *, min_seconds: float) -> Entry | str:
+def _scanned(entry: Entry, *, min_seconds: float, counted: Callable[[Path], int]) -> Entry | str:
     """Return an entry with length, rate and channels of its file, or the reason why it cannot be used."""
     try:
         info = audio_io.info(entry.path)
         scanned = replace(entry, sample_rate=info.sample_rate, n_channels=info.n_channels)
-        available = info.n_samples - scanned.first_sample
+        n_samples = counted(entry.path) if info.is_compressed else info.n_samples
+        available = n_samples - scanned.first_sample
         wanted = available if entry.seconds is None else round(entry.seconds * info.sample_rate)
         if wanted > available + _END_TOLERANCE_SECONDS * info.sample_rate or available < 1:
-            return f"ends at {info.seconds:.3f} s, before its segment from {entry.start:g} s: {_length(entry)}"
+            end = f"{n_samples / info.sample_rate:.3f} s"
+            return f"ends at {end}, before its segment from {entry.start:g} s: {_length(entry)}"
         scanned = replace(scanned, n_samples=min(wanted, available))
         if scanned.n_samples < max(1, min_seconds * info.sample_rate):
             return f"is {scanned.n_samples / info.sample_rate:.3f} s long, shorter than min_seconds={min_seconds:g}"

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Paths as users write them, and as text."""
 
 import os
 from pathlib import Path
@@ -25,3 +25,23 @@ def user_path(text: str | os.PathLike[str], *, name: str = "a path") -> Path:
     if not os.fspath(text):
         raise ParameterError(f"{name} is empty, as a shell variable that is not set: name a file or a folder")
     return Path(os.path.expanduser(text))
+
+
+def file_text(text: str) -> bytes:
+    """Encode text that names files: UTF-8, and the bytes of names that are not.
+
+    Example:
+        >>> file_text("lat\\udce9in.wav")
+        b'lat\\xe9in.wav'
+    """
+    return text.encode("utf-8", "surrogateescape")
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be drawn: a byte that is not UTF-8 becomes a replacement character.
+
+    Example:
+        >>> display_name("lat\\udce9in.wav")
+        'lat�in.wav'
+    """
+    return file_text(os.fspath(path)).decode("utf-8", "replace")

@@ -1,5 +1,6 @@
 """Paths as users write them: empty, with a tilde, with the suffix of another kind of file."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from audiodiff.cli import main
-from audiodiff.data import load_entries
+from audiodiff.data import Entry, load_entries, write_manifest
 from audiodiff.data.manifest import read_manifest
-from audiodiff.errors import ParameterError
+from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.evaluation.compare import evaluate_paths
+from audiodiff.io import audio
 from audiodiff.io.jobs import check_folder_name, find_files, plan_jobs, plan_targets
 from audiodiff.io.paths import user_path
 from audiodiff.models import registry
@@ -100,3 +102,46 @@ def test_results_do_not_go_into_a_folder_named_as_a_file(tmp_path: Path, name: s
 @pytest.mark.parametrize("name", ["out", "v1.2", "takes.2024-05-01", "speaker.theo"])
 def test_a_folder_may_have_a_dot_in_its_name(name: str):
     check_folder_name(Path(name))
+
+
+LATIN = os.fsdecode(b"lat\xe9in.wav")
+
+
+@pytest.fixture
+def latin_folder(tmp_path: Path) -> Path:
+    """A folder with a file whose name is not UTF-8."""
+    try:
+        write(tmp_path / "in" / LATIN, 44100)
+    except (AudioFileError, UnicodeError):
+        pytest.skip("this file system takes only names that are UTF-8")
+    return tmp_path / "in"
+
+
+def test_a_name_that_is_not_utf8_is_read_and_written(latin_folder: Path):
+    samples, rate = audio.read(latin_folder / LATIN)
+    audio.write(latin_folder / "out" / LATIN, samples, sample_rate=rate)
+    assert (latin_folder / "out" / LATIN).read_bytes() == (latin_folder / LATIN).read_bytes()
+    assert len(load_entries(latin_folder / LATIN).entries) == 2
+
+
+def test_a_manifest_and_tables_keep_a_name_that_is_not_utf8(latin_folder: Path):
+    manifest = latin_folder / "manifest.csv"
+    write_manifest([Entry(latin_folder / LATIN, text="été")], manifest)
+    assert [(entry.path, entry.text) for entry in read_manifest(manifest)] == [(latin_folder / LATIN, "été")]
+    evaluate_paths(latin_folder, latin_folder, out=latin_folder / "out", names=["snr_db"])
+    assert os.fsencode(Path(LATIN).stem) in (latin_folder / "out/metrics.csv").read_bytes()
+
+
+def test_commands_go_on_with_a_name_that_is_not_utf8(
+    latin_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run(monkeypatch, "mel", str(latin_folder), "-o", str(latin_folder / "mels")) == 0
+    assert (
+        run(monkeypatch, "evaluate", str(latin_folder / LATIN), str(latin_folder / LATIN), "--metrics", "snr_db") == 0
+    )
+    assert (latin_folder / "mels" / LATIN).with_suffix(".npz").is_file()
+
+
+@pytest.mark.parametrize("name", ["日本語" * 27 + ".wav", "übung " * 20 + ".wav"])
+def test_a_long_name_in_any_script_is_written(tmp_path: Path, name: str):
+    assert write(tmp_path / name, 800).is_file()

@@ -16,7 +16,7 @@ from audiodiff.data import Entry, vocabulary
 from audiodiff.data.manifest import TEXT_FIELDS
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io.atomic import write_atomic
-from audiodiff.io.paths import user_path
+from audiodiff.io.paths import file_text, user_path
 from audiodiff.tasks.features.extract import FeatureLayer
 
 SUFFIX = ".npz"
@@ -159,7 +159,7 @@ def write_table(
     paths = [relative_path(entry.path, folder=path.absolute().parent) for entry in features.entries]
     starts = [f"{entry.start:g}" for entry in features.entries]
     writer.writerows(zip(paths, starts, *results.values(), *map(features.values, columns), strict=True))
-    write_atomic(path, text.getvalue().encode())
+    write_atomic(path, file_text(text.getvalue()))
 
 
 def relative_path(path: Path, *, folder: Path) -> str:
