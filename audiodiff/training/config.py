@@ -13,6 +13,7 @@ from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
 from audiodiff.models.checkpoint import innermost
+from audiodiff.training.paths import quoted, with_quoted_path
 
 T = TypeVar("T")
 
@@ -48,7 +49,8 @@ def compose(overrides: list[str], *, config_folders: tuple[Path, ...] = ()) -> A
         if old != new:
             compat.warn(old, new)
 
-    places = ",".join(f"file://{folder}" for folder in (recipe_root(), *config_folders))
+    current = [with_quoted_path(override) for override in current]
+    places = ",".join(quoted(f"file://{folder}") for folder in (recipe_root(), *config_folders))
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         return hydra.compose("config", overrides=[f"hydra.searchpath=[{places}]", *current], return_hydra_config=True)
 
