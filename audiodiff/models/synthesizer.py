@@ -14,6 +14,7 @@ from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
@@ -261,6 +262,7 @@ class Synthesizer(Vocoder):
         labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
+        pairs: ChannelPairs | None = None,
         iterations: int | None = None,
         options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
@@ -284,6 +286,12 @@ class Synthesizer(Vocoder):
         equal = min(lengths) == max(lengths)
         # A solver that looks at the whole sound would look at its padding as well.
         alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
+        # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains little from
+        # batches, so there each example is computed alone and is the same to the bit in any batch.
+        if pairs is not None:
+            at_once = pairs.n_signals
+        elif self.device.type == "cpu" or alone:
+            at_once = 1
         guide = options.guide if isinstance(options.guide, Synthesizer) else None
         guidance = (scale, options.guidance_interval, guide)
         n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
@@ -297,13 +305,12 @@ class Synthesizer(Vocoder):
                 on_step=report,
                 labels=rows[part],
                 lengths=None if equal else lengths[part],
+                pairs=pairs,
             ),
             mels,
             n_samples=max(lengths),
             batch=batch,
-            # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
-            # little from batches, so there each example is computed alone and is the same to the bit in any batch.
-            at_once=1 if self.device.type == "cpu" or alone else at_once or batch,
+            at_once=at_once or batch,
             plan=self._plan(sampler, n_iterations=n_iterations, guide=guide) if equal else None,
             n_steps_of=lambda n: n * sampler.n_steps + (n if equal else batch) * n_last,
             on_step=on_step,
@@ -397,7 +404,13 @@ class Synthesizer(Vocoder):
         return self._plan(self.sampler, n_iterations=n_iterations, guide=None)
 
     def renderer(
-        self, *, n_iterations: int, seed: Seed, items: Sequence[int], on_step: Callable[..., None] | None
+        self,
+        *,
+        n_iterations: int,
+        seed: Seed,
+        items: Sequence[int],
+        on_step: Callable[..., None] | None,
+        pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return what makes the sound of a window of mels."""
         return self._renderer(
@@ -407,6 +420,7 @@ class Synthesizer(Vocoder):
             seed=seed,
             items=items,
             on_step=on_step,
+            pairs=pairs,
         )
 
     def _plan(self, sampler: Sampler, *, n_iterations: int, guide: "Synthesizer | None") -> ChunkPlan | None:
@@ -425,6 +439,7 @@ class Synthesizer(Vocoder):
         on_step: Callable[..., None] | None,
         labels: Sequence[Mapping[str, LabelValue]] | None = None,
         lengths: Sequence[int] | None = None,
+        pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return what computes a window of examples."""
         scale, interval, guide = guidance
@@ -438,6 +453,7 @@ class Synthesizer(Vocoder):
             on_step=on_step,
             labels=labels,
             lengths=lengths,
+            pairs=pairs,
         )
 
     def _checked_mel(

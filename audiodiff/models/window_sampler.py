@@ -16,6 +16,7 @@ from audiodiff.diffusion.guidance import Interval, classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler, Start
 from audiodiff.diffusion.solvers import evaluations_in_a_row
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.inversion import constrain, constrain_low_band, inversion_receptive_field, invert, margin_frames
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.labels import LabelValue
@@ -23,7 +24,7 @@ from audiodiff.models.chunking import ChunkPlan
 from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.models.representations.representation import Representation
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import Denoise, Mel, Noise, ReceptiveField, Signal, Waveform
+from audiodiff.types import Denoise, MelsOfSignals, Noise, ReceptiveField, Signal, Waveform
 
 INVERSION_STEP = -1
 """The step number that keys the noise of a mel's inversion, which no sampler takes."""
@@ -75,6 +76,7 @@ class Rendering:
         on_step: called after each step of the sampler and each iteration.
         labels: of each example, of a model that is told some.
         lengths: samples of each example; a window is then all of them, and ends in zeros. None is the window's own.
+        pairs: of the examples, where they are the channels of one recording; mels hold those of all its signals.
     """
 
     parts: Parts
@@ -86,18 +88,21 @@ class Rendering:
     on_step: Callable[..., None] | None = None
     labels: Sequence[Mapping[str, LabelValue]] | None = None
     lengths: Sequence[int] | None = None
+    pairs: ChannelPairs | None = None
 
     @torch.no_grad()
-    def __call__(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+    def __call__(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
         """Return the audio of a window, (batch, channels, n_samples)."""
         if self.lengths is not None:
             return self._unequal(self.lengths, n_samples=n_samples)
         representation = self.parts.representation
-        noise = noise_of(self.seed, self.items, offset=first_sample // representation.hop_length)
-        condition = self._told() if mel is None else Condition(frames=mel)
+        # Channels are sampled from the same noise, so that they differ by their mels alone.
+        keys = self.items if self.pairs is None else [self.items[0]] * len(self.items)
+        noise = noise_of(self.seed, keys, offset=first_sample // representation.hop_length)
+        condition = self._told() if mel is None else Condition(frames=mel[: len(self.items)])
         start = self._start(mel, n_samples=n_samples, first_sample=first_sample)
         signal = self._sampled(condition, noise, n_steps=representation.length(n_samples), start=start)
-        return self.sound(signal, condition.frames, items=self.items, n_samples=n_samples, first_sample=first_sample)
+        return self.sound(signal, mel, items=self.items, n_samples=n_samples, first_sample=first_sample)
 
     def _unequal(self, lengths: Sequence[int], *, n_samples: int) -> Waveform:
         """Return examples of different lengths, sampled together and made sound one by one."""
@@ -120,7 +125,7 @@ class Rendering:
             return self.parts.conditioner.null(len(self.items))
         return Condition(vector=known.vectors(self.labels).to(self.parts.device))
 
-    def _start(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Start | None:
+    def _start(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Start | None:
         """Return what makes the first x of a model that starts from the mel's inversion."""
         dialect = self.parts.dialect
         if not self.parts.warm_start or mel is None or dialect is None:
@@ -132,6 +137,7 @@ class Rendering:
             dialect=dialect,
             n_iterations=self.n_iterations,
             first_frame=first_sample // dialect.hop_length,
+            pairs=self.pairs,
             on_step=self.on_step,
         )
         return partial(beside_noise, self.parts.representation.encode(inverted[:, None]))
@@ -155,7 +161,7 @@ class Rendering:
         return replace(null, frames=null.frames.to(self.parts.device).expand_as(condition.frames))
 
     def sound(
-        self, signal: Signal, given: Mel | None, *, items: Sequence[int], n_samples: int, first_sample: int
+        self, signal: Signal, given: MelsOfSignals | None, *, items: Sequence[int], n_samples: int, first_sample: int
     ) -> Waveform:
         """Return the audio of sampled signals, brought to the mel that they stand for, or that was given."""
         noise = noise_of(self.seed, items, offset=first_sample)
@@ -170,7 +176,12 @@ class Rendering:
         first_frame = first_sample // dialect.hop_length
         if self.parts.warm_start:
             mono = constrain_low_band(
-                audio[:, 0], target, dialect=dialect, n_iterations=self.n_iterations, first_frame=first_frame
+                audio[:, 0],
+                target,
+                dialect=dialect,
+                n_iterations=self.n_iterations,
+                first_frame=first_frame,
+                pairs=self.pairs,
             )
             return mono[:, None]
         finish = constrain if made is None else invert
@@ -180,6 +191,7 @@ class Rendering:
             dialect=dialect,
             n_iterations=self.n_iterations,
             first_frame=first_frame,
+            pairs=self.pairs,
             on_step=self.on_step,
         )[:, None]
 
