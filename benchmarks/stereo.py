@@ -3,8 +3,8 @@
     python benchmarks/stereo.py FOLDER [--seconds 3] [--jobs mel-inversion enhance ...]
 
 FOLDER holds recordings of music; three of them are panned, delayed and mixed to stereo. Below 8 kHz, the greatest
-change over the mixes is printed as a Markdown table. For enhance, which lowers the level of music, the mean change of the four
-levels is subtracted.
+change over the mixes is printed as a Markdown table. For enhance, which lowers the level of music, the mean change of
+the four levels is subtracted.
 """
 
 import argparse
