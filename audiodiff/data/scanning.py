@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
 from audiodiff.data.splits import divide
+from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.formats import AUDIO_SUFFIXES
@@ -196,6 +197,8 @@ def _scanned(entry: Entry, *, min_seconds: float, counted: Callable[[Path], int]
     """Return an entry with length, rate and channels of its file, or the reason why it cannot be used."""
     try:
         info = audio_io.info(entry.path)
+        if not MIN_RATE <= info.sample_rate <= MAX_RATE:
+            return f"has a rate of {info.sample_rate} Hz, which must lie between {MIN_RATE} and {MAX_RATE} Hz"
         scanned = replace(entry, sample_rate=info.sample_rate, n_channels=info.n_channels)
         n_samples = counted(entry.path) if info.is_compressed else info.n_samples
         available = n_samples - scanned.first_sample
