@@ -21,6 +21,9 @@ Sigma: TypeAlias = Float[Tensor, "batch"]
 Mel: TypeAlias = Float[Tensor, "batch n_mels frames"]
 """A mel spectrogram in the compressed scale of its dialect."""
 
+MelsOfSignals: TypeAlias = Float[Tensor, "signals n_mels frames"]
+"""The mels of a batch, or of one recording: of its channels and of the sums and differences of their pairs."""
+
 Mels: TypeAlias = Float[Tensor, "... n_mels frames"]
 """Mel spectrograms as functions take them from users: (n_mels, frames) or (batch, n_mels, frames)."""
 

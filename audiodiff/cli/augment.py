@@ -15,7 +15,8 @@ from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import progress, say
 from audiodiff.io.formats import FLOAT
-from audiodiff.io.jobs import check_target, make_folder
+from audiodiff.io.jobs import check_folder_name, check_target, make_folder
+from audiodiff.io.paths import display_name
 from audiodiff.io.writers import open_writer
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
@@ -131,7 +132,7 @@ def augment_command(
                 ) as writer:
                     writer.add(copy)
                     n_scaled += writer.finish().is_scaled
-                extra = (*entry.extra, (SOURCE, str(entry.path.resolve())))
+                extra = (*entry.extra, (SOURCE, display_name(entry.path.resolve())))
                 made.append(replace(entry, path=target, start=0.0, seconds=None, extra=extra))
             bar.advance()
     write_manifest([*(everything if with_originals else []), *made], out / MANIFEST)
@@ -178,6 +179,7 @@ def _targets(entries: Sequence[Entry], *, folder: Path, out: Path, n: int, force
     Raises:
         AudioFileError: if one exists.
     """
+    check_folder_name(out)
     check_target(out / MANIFEST, force=force)
     stems: list[Path] = []
     for entry in entries:

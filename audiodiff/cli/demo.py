@@ -17,6 +17,7 @@ from audiodiff.errors import AudioFileError
 from audiodiff.evaluation.spectrograms import draw_spectrograms
 from audiodiff.evaluation.vocoding import METRICS, Comparison, compare, systems_of
 from audiodiff.io.console import progress, say
+from audiodiff.io.jobs import check_folder_name
 from audiodiff.models import checkpoint
 from audiodiff.requirements import require
 from audiodiff.training.config import compose, plain
@@ -39,6 +40,9 @@ def demo_command(
     """
     began = time.perf_counter()
     require("soundfile", "lightning_fabric", "librosa", "tensorboard", "matplotlib", *metrics.packages(METRICS))
+    check_folder_name(out)
+    if out.is_file():
+        raise AudioFileError(f"--out: {out} is a file: give a folder")
     if out.exists() and any(out.iterdir()):
         if not force:
             raise AudioFileError(f"{out} is not empty: give --force to replace it, or another --out")

@@ -125,6 +125,8 @@ def edit_command(
     of = read_single_labels(source or [], labels=loaded.labels, option="--source")
     loaded.check_sampling(SamplingOptions(steps=steps))
     recordings = [open_recording(job.source) for job in jobs]
+    for recording in recordings:
+        recording.check_rate(loaded.sample_rate)
     make_folder(jobs[0].target)
     written: list[WrittenFile] = []
     with progress("editing", total=len(jobs)) as bar:

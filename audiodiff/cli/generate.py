@@ -179,9 +179,10 @@ def generate_command(
       generate-wav speech.wav --model runs/mine --sampler euler_ancestral --sampler-option eta=0.5
       generate-wav -n 8 --model runs/mine --guide runs/mine/checkpoints/step_00000500 --guidance 2
 
-    A recording is analysed and generated again from its mel spectrogram, channel by channel; the result has exactly its
-    length. Audio above full scale is scaled down to fit, unless --float keeps the level. Several sounds without an
-    input come with manifest.csv, which lists their labels and seeds, and contact_sheet.png, their spectrograms.
+    A recording is analysed and generated again from its mel spectrogram; the result has exactly its length. Its
+    channels are generated together, from their mels and those of their sums and differences, which keeps the stereo
+    image. Audio above full scale is scaled down to fit, unless --float keeps the level. Several sounds without an input
+    come with manifest.csv, which lists their labels and seeds, and contact_sheet.png, their spectrograms.
     """
     inputs = inputs or []
     check_sampling(steps=steps, iterations=iterations, grid=grid)

@@ -10,6 +10,7 @@ import typer
 from audiodiff.cli.options import Force
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.console import say
+from audiodiff.io.jobs import check_folder_name
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
@@ -93,6 +94,7 @@ def _check_out(out: Path, *, sources: list[Path], force: bool) -> None:
     for source in sources:
         if source.resolve().is_relative_to(out.resolve()):
             raise ParameterError(f"--out {out} is the folder of a stage, or holds it: give another --out")
+    check_folder_name(out)
     if not out.exists():
         return
     if not force:

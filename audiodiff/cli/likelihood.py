@@ -16,6 +16,7 @@ from audiodiff.io.atomic import atomic_file
 from audiodiff.io.audio import info, read
 from audiodiff.io.console import progress, say
 from audiodiff.io.jobs import check_target, find_files
+from audiodiff.io.paths import file_text
 from audiodiff.models.checkpoint import load
 from audiodiff.models.devices import device_named
 from audiodiff.tasks.generation.labels import read_single_labels
@@ -112,7 +113,7 @@ def likelihood_command(
     _show(paths, seconds, found, kind=kind)
     if out is not None:
         with atomic_file(out) as temporary:
-            temporary.write_text(_text(paths, seconds, found, model=model, kind=kind, suffix=out.suffix), "utf-8")
+            temporary.write_bytes(file_text(_text(paths, seconds, found, model=model, kind=kind, suffix=out.suffix)))
         say(f"wrote {out}")
 
 

@@ -3,15 +3,18 @@
 # Nothing heavy is imported here: `audiodiff --help` is quick, and a command loads only its own modules.
 import functools
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from audiodiff._version import __version__
 from audiodiff.compat import current_arguments, current_command
 from audiodiff.errors import AudiodiffError, ParameterError
 from audiodiff.io.console import fail, say
+from audiodiff.io.paths import user_path
 from audiodiff.requirements import require
 
 COMMANDS = {
@@ -108,6 +111,7 @@ def _call(name: str, arguments: Sequence[str], *, program: str) -> None:
     if name not in MODULES:
         _list([name])
     require(*IMPORTED)
+    _refuse_empty(arguments)
     if name == "generate" and (streamed := stream_arguments(arguments)) is not None:
         name, arguments = "stream", streamed
     current = current_arguments(name, arguments)
@@ -118,7 +122,7 @@ def _call(name: str, arguments: Sequence[str], *, program: str) -> None:
 
     module = importlib.import_module(MODULES[name])
     command = getattr(module, f"{name.replace('-', '_')}_command")
-    single(_interruptible(command, needs=USED.get(name, ())))(current, prog_name=program)
+    single(_prepared(command, needs=USED.get(name, ())))(current, prog_name=program)
 
 
 def _list(arguments: Sequence[str]) -> None:
@@ -162,22 +166,39 @@ def stream_arguments(arguments: Sequence[str]) -> list[str] | None:
     return rest[:place] + rest[place + 2 :]
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument, which would mean the working folder where a path is asked for.
+
+    Raises:
+        ParameterError: naming its option or its place.
+    """
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if argument and not (option.startswith("--") and equals and not value):
+            continue
+        before = arguments[place - 1] if place else ""
+        name = option or (before if before.startswith("-") else f"argument {place + 1}")
+        raise ParameterError(f"{name} is empty, as a shell variable that is not set: give a value or leave it out")
+
+
 def _warn(old: str, new: str) -> None:
     say(f"{old} is now {new}; the old name works until audiodiff 0.3")
 
 
-def _interruptible(command: Callable[..., None], *, needs: Sequence[str]) -> Callable[..., None]:
-    """Check the packages that a command needs before it begins, and report Ctrl-C in it without a traceback."""
+def _prepared(command: Callable[..., None], *, needs: Sequence[str]) -> Callable[..., None]:
+    """Prepare a command: check its packages, replace ~ in its paths, and report Ctrl-C without a traceback."""
 
     @functools.wraps(command)
-    def interruptible(*arguments: object, **options: object) -> None:
+    def prepared(*arguments: object, **options: object) -> None:
         require(*needs)
         try:
-            command(*arguments, **options)
+            # A shell replaces the ~ of `-o ~/a.wav`, but not that of `--out=~/a.wav`.
+            paths = {name: user_path(value) for name, value in options.items() if isinstance(value, Path)}
+            command(*arguments, **options | paths)
         except KeyboardInterrupt:
             _interrupted()
 
-    return interruptible
+    return prepared
 
 
 def _run(command: Callable[[], None]) -> NoReturn:
@@ -185,6 +206,9 @@ def _run(command: Callable[[], None]) -> NoReturn:
     # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
     # cores from each other on a busy one (docs/mel-inversion.md, Threads).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # lines name files, whose names may not be UTF-8
     try:
         command()
         sys.stdout.flush()

@@ -15,6 +15,7 @@ from audiodiff.data import speech_folder
 from audiodiff.diffusion.grid import Fixed
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say, stage_progress
+from audiodiff.io.paths import user_path
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import INVERSIONS
@@ -101,7 +102,7 @@ def noise_schedule_command(
         strategy=strategy if given is None else TABLE,
         given=given,
         metric=metric,
-        data=None if data is None else speech_folder() if data == "embedded" else Path(data).expanduser(),
+        data=None if data is None else speech_folder() if data == "embedded" else user_path(data),
         split=split,
         n=n,
         seconds=seconds,

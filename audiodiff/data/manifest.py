@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiodiff.errors import DataError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.paths import user_path
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 """Names of a folder's manifest; the first one found is used."""
@@ -70,6 +71,8 @@ class Entry:
         return dict(self.extra).get(column) or (self.path.parent.name if column == "folder" else "")
 
 
+_SURROGATES = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8: names of files may have them."""
 _OPTIONAL = ("start", "seconds", *TEXT_FIELDS)
 _EMPTY = Entry(Path())
 
@@ -91,8 +94,6 @@ def read_manifest(path: Path) -> list[Entry]:
         ]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such manifest") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     if not entries:
         raise DataError(f"{path}: has no rows")
     return entries
@@ -111,7 +112,10 @@ def write_manifest(entries: Sequence[Entry], path: Path) -> None:
     folder = path.resolve().parent
     own = [name for name in _OPTIONAL if any(getattr(e, name) != getattr(_EMPTY, name) for e in entries)]
     others = list(dict.fromkeys(name for entry in entries for name, _ in entry.extra))
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", *own, *others])
         for entry in entries:
@@ -145,7 +149,7 @@ def _format(value: str | float | None) -> str:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
@@ -165,7 +169,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for line, content in enumerate(file, start=1):
             if not content.strip():
                 continue
@@ -191,8 +195,11 @@ def _entry(row: Mapping[str, object], *, folder: Path, where: str) -> Entry:
     seconds = _number(row, "seconds", where=where)
     if seconds is not None and seconds <= 0:
         raise DataError(f"{where}: seconds={seconds:g} must be positive; leave it empty for the whole file")
+    found = folder / user_path(path)
+    if any(_SURROGATES.search(str(value)) for name, value in row.items() if name != "path" or not found.exists()):
+        raise DataError(f"{where}: is not UTF-8; save the manifest as UTF-8")
     return Entry(
-        path=folder / Path(path).expanduser(),
+        path=found,
         start=start or 0.0,
         seconds=seconds,
         text=_text(row, "text", where=where),

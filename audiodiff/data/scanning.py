@@ -2,19 +2,21 @@
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
 from audiodiff.data.splits import divide
+from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
 from audiodiff.errors import AudioFileError, DataError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.formats import AUDIO_SUFFIXES
 from audiodiff.io.jobs import find_files
+from audiodiff.io.paths import user_path
 
 SILENCE_PEAK = 10 ** (-70 / 20)
 """A recording whose peak is below this, -70 dBFS, is silent."""
@@ -87,7 +89,8 @@ def load_entries(
     more. All segments of a file stay in one split. A single file is divided: its last val_fraction is val.
 
     A file is bad if it is missing, cannot be read, has no samples, is shorter than min_seconds, stays below -70 dBFS,
-    or ends before its segment. Each is decoded up to its first audible block, and at its end.
+    or ends before its segment or before the length that its header states. Compressed files are decoded whole, others
+    up to their first audible block, and at their end.
 
     Args:
         root: the folder, manifest or file.
@@ -105,7 +108,7 @@ def load_entries(
         raise ParameterError(f"on_bad={on_bad!r} must be one of {', '.join(_ON_BAD)}")
     if not 0 < val_fraction < 1:
         raise ParameterError(f"val_fraction={val_fraction} must lie between 0 and 1")
-    root = Path(root).expanduser()
+    root = user_path(root)
     folder = root if root.is_dir() else root.parent
     listed = _listed(root)
     if split is not None:
@@ -133,7 +136,8 @@ def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[En
     bad: list[BadFile] = []
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
-        results = pool.map(partial(_scanned, min_seconds=min_seconds), entries)
+        counted = lru_cache(maxsize=None)(audio_io.count_samples)  # once for all segments of a file
+        results = pool.map(partial(_scanned, min_seconds=min_seconds, counted=counted), entries)
         for entry, result in zip(entries, _with_progress(results, total=len(entries)), strict=True):
             if isinstance(result, Entry):
                 good.append(result)
@@ -189,15 +193,19 @@ def _select_split(entries: Sequence[Entry], name: str) -> tuple[Entry, ...]:
     return selected
 
 
-def _scanned(entry: Entry, *, min_seconds: float) -> Entry | str:
+def _scanned(entry: Entry, *, min_seconds: float, counted: Callable[[Path], int]) -> Entry | str:
     """Return an entry with length, rate and channels of its file, or the reason why it cannot be used."""
     try:
         info = audio_io.info(entry.path)
+        if not MIN_RATE <= info.sample_rate <= MAX_RATE:
+            return f"has a rate of {info.sample_rate} Hz, which must lie between {MIN_RATE} and {MAX_RATE} Hz"
         scanned = replace(entry, sample_rate=info.sample_rate, n_channels=info.n_channels)
-        available = info.n_samples - scanned.first_sample
+        n_samples = counted(entry.path) if info.is_compressed else info.n_samples
+        available = n_samples - scanned.first_sample
         wanted = available if entry.seconds is None else round(entry.seconds * info.sample_rate)
         if wanted > available + _END_TOLERANCE_SECONDS * info.sample_rate or available < 1:
-            return f"ends at {info.seconds:.3f} s, before its segment from {entry.start:g} s: {_length(entry)}"
+            end = f"{n_samples / info.sample_rate:.3f} s"
+            return f"ends at {end}, before its segment from {entry.start:g} s: {_length(entry)}"
         scanned = replace(scanned, n_samples=min(wanted, available))
         if scanned.n_samples < max(1, min_seconds * info.sample_rate):
             return f"is {scanned.n_samples / info.sample_rate:.3f} s long, shorter than min_seconds={min_seconds:g}"

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.excitation import excitation_receptive_field, excite
 from audiodiff.dsp.griffin_lim import griffin_lim
 from audiodiff.dsp.mel import MelDialect
@@ -16,7 +17,7 @@ from audiodiff.dsp.mel_constraint import (
     constrain_low_band,
     margin_frames,
 )
-from audiodiff.types import ReceptiveField
+from audiodiff.types import MelsOfSignals, ReceptiveField
 
 __all__ = [
     "DEFAULT_ITERATIONS",
@@ -31,11 +32,12 @@ __all__ = [
 
 def invert(
     noise: Float[Tensor, "batch time"],
-    mel: Float[Tensor, "batch n_mels frames"],
+    mel: MelsOfSignals,
     *,
     dialect: MelDialect,
     n_iterations: int = DEFAULT_ITERATIONS,
     first_frame: int = 0,
+    pairs: ChannelPairs | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Invert a mel without training: the mel constraint, started from harmonics where the mel shows a pitch.
@@ -44,16 +46,19 @@ def invert(
         noise: white, of variance 1.
         n_iterations: of the mel constraint, at least 1.
         first_frame: as in `constrain`; `inversion_receptive_field` from its ends a window equals the longer signal.
+        pairs: as in `constrain`: the items are then the channels of one recording, inverted together.
         on_step: as in `constrain`.
 
     Raises:
         MelError: if the mel is not of the dialect.
         ParameterError: if the shapes do not fit together.
     """
-    check_inputs(noise, mel, dialect=dialect, n_iterations=n_iterations)
+    check_inputs(noise, mel, dialect=dialect, n_iterations=n_iterations, pairs=pairs)
     with torch.no_grad():
-        start = excite(noise, mel, dialect=dialect, first_frame=first_frame)
-    return constrain(start, mel, dialect=dialect, n_iterations=n_iterations, first_frame=first_frame, on_step=on_step)
+        start = excite(noise, mel[: len(noise)], dialect=dialect, first_frame=first_frame)
+    return constrain(
+        start, mel, dialect=dialect, n_iterations=n_iterations, first_frame=first_frame, pairs=pairs, on_step=on_step
+    )
 
 
 def inversion_receptive_field(dialect: MelDialect, n_iterations: int) -> ReceptiveField:

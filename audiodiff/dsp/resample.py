@@ -6,7 +6,8 @@ the filter's width W in zero crossings of the sinc, sample j of the result is
     y[j] = (c / f) * sum_i x[i] * h(c * (i / f - j / g)),    h(t) = sinc(t) * I0(beta * sqrt(1 - (t / W)^2)) / I0(beta)
 
 with sinc(t) = sin(pi t) / (pi t) and h(t) = 0 from |t| = W on. The weights of y[j + g] are those of y[j], moved by f
-samples of x: g filters, each applied at every f-th sample, make the whole result.
+samples of x: g filters, each applied at every f-th sample, make the whole result. Rates that share so small a factor
+that these filters are too many (22 051 and 22 050 Hz) have the weights of each sample computed in place.
 
 Source: Smith, "Digital Audio Resampling" (https://ccrma.stanford.edu/~jos/resample/); Kaiser and Schafer 1980 for the
 window. The constants are librosa's `kaiser_best`, the kernel's layout is that of torchaudio.transforms.Resample.
@@ -14,11 +15,11 @@ window. The constants are librosa's `kaiser_best`, the kernel's layout is that o
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
@@ -29,8 +30,9 @@ MAX_RATE = 768_000
 _FILTER_WIDTH = 64
 _ROLLOFF = 0.9476
 _KAISER_BETA = 14.77
-# Rates without a common factor (44 100 and 16 001, for example) need a filter for each of to_rate phases.
+# Above, weights are computed for each sample: rates without a common factor have to_rate filters of from_rate taps.
 _MAX_KERNEL = 50_000_000
+_MAX_TABLE = 1 << 24
 _LEAST_FILTERS = 32
 _KERNEL_BLOCK = 1 << 20
 """Weights that are computed at once, in float64; bounds the memory on top of the kernel's own."""
@@ -44,8 +46,7 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         to_rate: rate of the result, in Hz. Where it equals from_rate, the input itself is returned.
 
     Raises:
-        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or their greatest common divisor is so small that
-            the filter is too long.
+        ParameterError: if a rate lies outside 1 kHz to 768 kHz, or there are no samples.
 
     Example:
         >>> resample(torch.zeros(1, 22050), from_rate=22050, to_rate=16000).shape
@@ -58,12 +59,15 @@ def resample(audio: Float[Tensor, "*batch time"], *, from_rate: int, to_rate: in
         raise ParameterError("audio has no samples, so it cannot be resampled")
     period, n_phases = _in_lowest_terms(from_rate, to_rate)
     half_width = _half_width(period, n_phases)
+    n_samples = audio.shape[-1]
+    signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
+    if n_phases * (2 * half_width + period) > _MAX_KERNEL:
+        result = _sample_by_sample(signals[:, 0], period, n_phases)
+        return result.reshape(*audio.shape[:-1], result.shape[-1])
     # Filters repeated over several periods: a convolution to few channels is slower (at 2:1, 7 times).
     n_periods = max(1, _LEAST_FILTERS // n_phases)
     period, n_phases = period * n_periods, n_phases * n_periods
     kernel = _kernel(period, n_phases, audio.device, audio.dtype)
-    n_samples = audio.shape[-1]
-    signals = audio.reshape(math.prod(audio.shape[:-1]), 1, n_samples)
     padded = F.pad(signals, (half_width, half_width + period))
     phases = F.conv1d(padded, kernel, stride=period)  # (signals, phases, periods)
     result = phases.transpose(1, 2).flatten(1)[:, : -(-n_samples * n_phases // period)]
@@ -179,25 +183,57 @@ def _kernel(period: int, n_phases: int, device: torch.device, dtype: torch.dtype
     cutoff = min(period, n_phases) * _ROLLOFF
     with torch.inference_mode(False), torch.no_grad():
         places = torch.arange(-half_width, half_width + period, dtype=torch.float64) / period
-        beta = torch.tensor(_KAISER_BETA, dtype=torch.float64)
         blocks: list[Tensor] = []
         for phases in torch.arange(n_phases, dtype=torch.float64).split(max(1, _KERNEL_BLOCK // len(places))):
-            t = (cutoff * (places - phases[:, None] / n_phases)).clamp(-_FILTER_WIDTH, _FILTER_WIDTH)
-            window = torch.i0(beta * (1 - (t / _FILTER_WIDTH).square()).sqrt()) / torch.i0(beta)
-            blocks.append((cutoff / period * torch.sinc(t) * window).to(dtype))
+            blocks.append((cutoff / period * _filter(cutoff * (places - phases[:, None] / n_phases))).to(dtype))
         return torch.cat(blocks)[:, None].to(device)
+
+
+def _sample_by_sample(signals: Float[Tensor, "batch time"], period: int, n_phases: int) -> Float[Tensor, "batch _"]:
+    """Compute each sample of the result with weights of its own, in blocks."""
+    taps = _taps(period, n_phases)
+    if n_phases * len(taps) <= _MAX_TABLE:
+        weights_of = _weight_table(period, n_phases, signals.dtype).__getitem__
+    else:
+        weights_of = partial(_weights, period=period, n_phases=n_phases)
+    padded = F.pad(signals, (len(taps), len(taps)))
+    numbers = torch.arange(math.ceil(signals.shape[-1] * n_phases / period))
+    blocks: list[Tensor] = []
+    for block in numbers.split(max(1, _KERNEL_BLOCK // (len(taps) * max(1, len(signals))))):
+        first = block * period // n_phases
+        weights = weights_of(block * period % n_phases)
+        around = padded[:, (first[:, None] + taps + len(taps)).to(signals.device)]  # (batch, block, taps)
+        blocks.append((around * weights.to(signals)).sum(dim=-1))
+    return torch.cat(blocks, dim=-1)
+
+
+def _taps(period: int, n_phases: int) -> Int64[Tensor, "taps"]:
+    """Return the places of the input, from the sample before one of the result, that the filter covers."""
+    return torch.arange(-_half_width(period, n_phases) - 1, _half_width(period, n_phases) + 2)
+
+
+def _weights(phases: Int64[Tensor, "block"], *, period: int, n_phases: int) -> Float[Tensor, "block taps"]:
+    """Compute the weights of samples that lie phases / n_phases behind one of the input."""
+    scale = min(period, n_phases) * _ROLLOFF / period
+    return scale * _filter(scale * (_taps(period, n_phases) - (phases.double() / n_phases)[:, None]))
+
+
+@lru_cache(maxsize=4)
+def _weight_table(period: int, n_phases: int, dtype: torch.dtype) -> Float[Tensor, "phases taps"]:
+    n_at_once = max(1, _KERNEL_BLOCK // len(_taps(period, n_phases)))
+    with torch.inference_mode(False), torch.no_grad():
+        phases = torch.arange(n_phases).split(n_at_once)
+        return torch.cat([_weights(block, period=period, n_phases=n_phases).to(dtype) for block in phases])
+
+
+def _filter(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Compute h(t), the windowed sinc."""
+    t = t.clamp(-_FILTER_WIDTH, _FILTER_WIDTH)
+    beta = torch.tensor(_KAISER_BETA, dtype=torch.float64)
+    return torch.sinc(t) * torch.i0(beta * (1 - (t / _FILTER_WIDTH).square()).sqrt()) / torch.i0(beta)
 
 
 def _check_rates(from_rate: int, to_rate: int) -> None:
     for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ParameterError(f"{name}={rate} Hz must lie between {MIN_RATE} and {MAX_RATE} Hz; is it in kHz?")
-    if from_rate == to_rate:
-        return
-    factor = math.gcd(from_rate, to_rate)
-    taps = 2 * _FILTER_WIDTH * max(from_rate, to_rate) // min(from_rate, to_rate) + from_rate // factor
-    if taps * (to_rate // factor) > _MAX_KERNEL:
-        raise ParameterError(
-            f"from_rate={from_rate} and to_rate={to_rate} share only the factor {factor}: the filter is too long; "
-            f"go through a common rate, or round a rate to the nearest 25 Hz"
-        )

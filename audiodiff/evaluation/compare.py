@@ -4,12 +4,12 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from audiodiff import __version__, metrics
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.evaluation.export import refuse_existing, write_csv, write_json
 from audiodiff.evaluation.files import default_workers, evaluate_all, format_names, pair_files
+from audiodiff.io.paths import user_path
 from audiodiff.metrics.report import Row, Summary, summarise
 from audiodiff.requirements import require
 from audiodiff.types import OnProgress
@@ -115,12 +115,12 @@ def evaluate_paths(
     selected = metrics.select(None if names is None else [*names, *minimums, *maximums])
     selected_names = [metric.name for metric in selected]
     require(*metrics.packages(selected_names))
-    targets = [] if out is None else [Path(out, name) for name in FILES]
+    targets = [] if out is None else [user_path(out) / name for name in FILES]
     refuse_existing(targets, force=force)
     if not 0 <= max_length_difference_seconds < math.inf:
         raise ParameterError(f"max_length_difference_seconds={max_length_difference_seconds} must not be negative")
 
-    pairs, missing, extra = pair_files(Path(reference), Path(estimate))
+    pairs, missing, extra = pair_files(user_path(reference), user_path(estimate))
     if (missing or extra) and not allow_missing:
         raise ParameterError(
             f"{format_names('references have no estimate', missing)}{'; ' if missing and extra else ''}"

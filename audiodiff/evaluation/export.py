@@ -9,6 +9,8 @@ from pathlib import Path
 
 from audiodiff.errors import AudioFileError
 from audiodiff.io.atomic import write_atomic
+from audiodiff.io.jobs import check_folder_name
+from audiodiff.io.paths import display_name, file_text
 from audiodiff.metrics.registry import METRICS
 from audiodiff.metrics.report import Row, Summary
 
@@ -34,7 +36,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
                 "; ".join(row.notes),
             ]
         )
-    write_atomic(path, text.getvalue().encode())
+    write_atomic(path, file_text(text.getvalue()))
 
 
 def write_json(
@@ -75,7 +77,7 @@ def write_json(
         ],
     }
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    write_atomic(path, text.encode())
+    write_atomic(path, display_name(text).encode())
 
 
 def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
@@ -83,8 +85,10 @@ def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
 
     Raises:
         AudioFileError: if one exists, unless force is True.
+        ParameterError: if their folder has the name of a file.
     """
     for target in targets:
+        check_folder_name(target.parent)
         if target.exists() and not force:
             raise AudioFileError(f"{target} exists: give --force to replace it, or another --out")
 

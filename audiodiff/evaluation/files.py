@@ -80,7 +80,10 @@ def evaluate_files(pair: FilePair, *, names: Sequence[str], max_length_differenc
             )
         notes: list[str] = []
         if estimate_rate != sample_rate:
-            estimate = resample(estimate, from_rate=estimate_rate, to_rate=sample_rate)
+            try:
+                estimate = resample(estimate, from_rate=estimate_rate, to_rate=sample_rate)
+            except ParameterError as error:
+                raise ParameterError(f"{pair.estimate} and {pair.reference}: {error}") from error
             notes.append(f"estimate resampled from {estimate_rate} to {sample_rate} Hz")
         excess = estimate.shape[-1] - reference.shape[-1]
         if abs(excess) > max_length_difference_seconds * sample_rate:

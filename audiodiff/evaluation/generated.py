@@ -16,6 +16,7 @@ from audiodiff.errors import DataError, ParameterError
 from audiodiff.evaluation.generative_report import GenerationReport, LabelScores, SetScores
 from audiodiff.io import audio as audio_io
 from audiodiff.io.jobs import find_files
+from audiodiff.io.paths import user_path
 from audiodiff.metrics import generative
 from audiodiff.models import classifier
 from audiodiff.models.classifier import Classifier, Prediction
@@ -70,9 +71,10 @@ def evaluate_generated(
         AudioFileError: if a generated file cannot be read.
         ParameterError: if a generated file has another rate than the classifier.
     """
-    model = classifier.load(Path(where), device=device)
-    entries = _list_generated(Path(generated), model)
-    is_listed = any((Path(generated) / name).is_file() for name in MANIFEST_NAMES)
+    folder = user_path(generated, name="the folder of generated sounds")
+    model = classifier.load(user_path(where, name="the classifier"), device=device)
+    entries = _list_generated(folder, model)
+    is_listed = any((folder / name).is_file() for name in MANIFEST_NAMES)
     expected = _requested(entries, model, is_listed=is_listed)
     root, split = _parse_split(str(against))
     scan = load_entries(root, on_bad="skip", columns=list(model.columns.values()))
@@ -151,9 +153,8 @@ def _indices(entry: Entry, columns: Mapping[str, str], *, model: Classifier) -> 
 def _parse_split(against: str) -> tuple[Path, str]:
     """Return the path and the split of PATH[:SPLIT]; the split is empty if there is none."""
     path, _, split = against.rpartition(":")
-    if Path(against).expanduser().exists() or not path:
-        return Path(against).expanduser(), ""
-    return Path(path).expanduser(), split
+    whole = user_path(against, name="--against")
+    return (whole, "") if whole.exists() or not path else (user_path(path), split)
 
 
 def _classify(

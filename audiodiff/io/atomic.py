@@ -83,4 +83,4 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 def _beside(target: Path) -> Path:
     """Return a new hidden name in the target's folder, with its suffix."""
-    return target.with_name(f".{uuid.uuid4().hex}.{target.name[-100:]}")
+    return target.with_name(f".{uuid.uuid4().hex}.{target.name[-40:]}")

@@ -1,6 +1,7 @@
 """Audio files, read and written as float32 tensors (channels, time) through libsndfile."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.atomic import atomic_file
 from audiodiff.io.formats import UNLIMITED_SUBTYPES, container_and_subtype
+from audiodiff.io.lengths import cut_off, missing_samples, states_length
 
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_COMPRESSED = ("FLAC", "OGG", "MP3")
 # The Vorbis encoder of libsndfile keeps a whole write on the stack: long signals are written in blocks.
 _BLOCK_SAMPLES = 65536
 
@@ -28,17 +31,24 @@ class AudioInfo:
         n_samples: per channel.
         n_channels: 1 is mono.
         subtype: libsndfile's name of the sample format.
+        container: libsndfile's name of the file format.
     """
 
     sample_rate: int
     n_samples: int
     n_channels: int
     subtype: str = field(default="", compare=False)
+    container: str = field(default="", compare=False)
 
     @property
     def seconds(self) -> float:
         """The duration."""
         return self.n_samples / self.sample_rate
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether only decoding the whole file shows its damage and, for some MP3, its length."""
+        return self.container in _COMPRESSED or self.subtype.startswith("MPEG")
 
 
 def info(path: str | os.PathLike[str]) -> AudioInfo:
@@ -48,7 +58,7 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
         AudioFileError: if the file is missing, empty or not audio.
     """
     with _open(Path(path)) as file:
-        return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype)
+        return AudioInfo(file.samplerate, file.frames, file.channels, file.subtype, file.format)
 
 
 def read(
@@ -64,7 +74,8 @@ def read(
         The audio, float32, integer formats in [-1, 1), and the sample rate in Hz.
 
     Raises:
-        AudioFileError: if the file is missing, empty, not audio, damaged, not finite, or ends before `start`.
+        AudioFileError: if the file is missing, empty, not audio, damaged, not finite, or ends before `start` or its
+            stated length.
         ParameterError: if start is negative or n_samples is below 1.
     """
     if start < 0:
@@ -79,27 +90,40 @@ def read(
             file.seek(start)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise AudioFileError(f"{path}: cannot be decoded ({error}); it may be damaged, replace it") from error
-        audio = _decoded(file, -1 if n_samples is None else n_samples, path=path)
-        sample_rate = file.samplerate
-    if audio.shape[-1] == 0:
-        raise AudioFileError(f"{path}: no sample could be decoded at start={start}; it may be cut off, replace it")
-    return audio, sample_rate
+        expected = file.frames - start if n_samples is None else min(n_samples, file.frames - start)
+        audio = _decoded(file, expected, path=path)
+        _check_end(file, path=path, wanted=start + expected, there=start + audio.shape[-1])
+        if audio.shape[-1] == 0:
+            raise AudioFileError(f"{path}: no sample could be decoded at start={start}; it may be cut off, replace it")
+        return audio, file.samplerate
 
 
 def blocks(path: str | os.PathLike[str]) -> Iterator[Float[Tensor, "channels _"]]:
     """Read a whole audio file in blocks of a few seconds.
 
     Raises:
-        AudioFileError: as `read`, when the damaged block is reached.
+        AudioFileError: as `read`, when the damaged block is reached, or the end before the stated length.
     """
     path = Path(path)
     n_read = 0
     with _open(path) as file:
-        while (block := _decoded(file, _BLOCK_SAMPLES, path=path)).shape[-1]:
+        while (block := _decoded(file, min(_BLOCK_SAMPLES, file.frames - n_read), path=path)).shape[-1]:
             n_read += block.shape[-1]
             yield block
+            if block.shape[-1] < _BLOCK_SAMPLES:
+                break
+        _check_end(file, path=path, wanted=file.frames, there=n_read)
     if n_read == 0:
         raise AudioFileError(f"{path}: no sample could be decoded at start=0; it may be cut off, replace it")
+
+
+def count_samples(path: str | os.PathLike[str]) -> int:
+    """Decode a whole audio file and return its number of samples per channel.
+
+    Raises:
+        AudioFileError: as `read`, also if it ends before its stated length.
+    """
+    return sum(block.shape[-1] for block in blocks(path))
 
 
 def write(
@@ -155,7 +179,7 @@ def write_blocks(
         with (
             atomic_file(path) as temporary,
             soundfile.SoundFile(
-                temporary, "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
+                _native(temporary), "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
             ) as file,
         ):
             for block in blocks:
@@ -174,36 +198,60 @@ def _open(path: Path) -> soundfile.SoundFile:
     Raises:
         AudioFileError: with the reason and the remedy.
     """
-    if not path.exists():
-        raise AudioFileError(f"{path}: no such file")
-    if path.is_dir():
-        raise AudioFileError(f"{path}: is a folder, not an audio file")
+    _check_file(path)
     try:
-        empty = path.stat().st_size == 0
-        # libsndfile looks at the content, but soundfile at the name: it wants parameters for an empty ".raw".
-        file = None if empty else soundfile.SoundFile(path)
+        # libsndfile looks at the content, but soundfile at the name: it wants parameters for a ".raw".
+        file = soundfile.SoundFile(_native(path))
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
         raise AudioFileError(
             f"{path}: cannot be read as audio ({error}); convert it to wav or flac, with ffmpeg for instance"
         ) from error
-    if file is None:
-        raise AudioFileError(f"{path}: is empty (0 bytes); replace or remove it")
-    if file.frames < 1:
+    if (reason := missing_samples(file, path)) is not None:
         file.close()
-        raise AudioFileError(f"{path}: has a header but no samples; replace or remove it")
+        raise AudioFileError(f"{path}: {reason}")
     return file
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, is empty, or may not be read, which libsndfile calls a system error."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioFileError(f"{path}: is a folder, not an audio file")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"{path}: is a pipe or a device; write it to a file first")
+        if status.st_size == 0:
+            raise AudioFileError(f"{path}: is empty (0 bytes); replace or remove it")
+        path.open("rb").close()
+    except AudioFileError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioFileError(f"{path}: no such file") from error
+    except OSError as error:
+        raise AudioFileError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+
+
+def _native(path: Path) -> str | bytes:
+    """Return a path as the system has it, since soundfile encodes only names that are UTF-8."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+
+
 def _decoded(file: soundfile.SoundFile, n_samples: int, *, path: Path) -> Float[Tensor, "channels _"]:
-    """Decode the next samples, at most as many, or all where n_samples is -1."""
+    """Decode the next samples, at most as many."""
     try:
         samples = file.read(n_samples, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise AudioFileError(f"{path}: cannot be decoded ({error}); it may be damaged, replace it") from error
     audio = torch.from_numpy(samples).T.contiguous()
     if not torch.isfinite(audio).all():
         raise AudioFileError(f"{path}: holds NaN or infinite samples; write it again from a sound source")
     return audio
+
+
+def _check_end(file: soundfile.SoundFile, *, path: Path, wanted: int, there: int) -> None:
+    """Refuse a file whose samples end before its stated length."""
+    if there < wanted and states_length(file, path):
+        raise AudioFileError(f"{path}: {cut_off(stated=file.frames, there=there)}")
 
 
 def _check_samples(audio: Float[Tensor, "channels time"], *, path: Path, subtype: str) -> None:

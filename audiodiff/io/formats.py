@@ -30,6 +30,20 @@ UNLIMITED_SUBTYPES = (FLOAT, "DOUBLE")
 AUDIO_SUFFIXES: tuple[str, ...] = tuple(_CONTAINERS)
 """The suffixes that are read and written, in lower case."""
 
+# fmt: off
+_UNWRITTEN_AUDIO = (
+    ".m4a", ".aac", ".mp2", ".mp4", ".wma", ".aifc", ".caf", ".w64", ".rf64", ".au", ".snd", ".raw", ".pcm", ".amr",
+    ".ac3", ".ape", ".wv", ".mka", ".mkv", ".mov", ".webm",
+)
+_OTHER_FILES = (
+    ".mel", ".npz", ".npy", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".safetensors", ".csv", ".json", ".jsonl", ".txt",
+    ".png", ".jpg", ".html", ".zip",
+)
+# fmt: on
+
+FILE_SUFFIXES: tuple[str, ...] = (*AUDIO_SUFFIXES, *_UNWRITTEN_AUDIO, *_OTHER_FILES)
+"""Suffixes by which a name means a file, in lower case, whether or not it can be written."""
+
 
 def container_and_subtype(target: Path, subtype: str | None) -> tuple[str, str]:
     """Return libsndfile's names of the container and the sample format of a file to be written.
@@ -53,8 +67,14 @@ def container_and_subtype(target: Path, subtype: str | None) -> tuple[str, str]:
     return container, subtype
 
 
-def nearest_subtype(target: Path, subtype: str) -> str | None:
-    """Return a sample format where the target can hold it, otherwise the nearest that it can.
+def nearest_subtype(target: Path, subtype: str, *, n_channels: int = 1, sample_rate: int = 16000) -> str | None:
+    """Return a sample format where the target can hold it, otherwise the nearest that it can, or None for its default.
+
+    Args:
+        target: the file; only its suffix is used.
+        subtype: libsndfile's name, of a file that was read: some formats can be read and not written.
+        n_channels: of the audio.
+        sample_rate: in Hz.
 
     Example:
         >>> nearest_subtype(Path("a.wav"), "FLOAT"), nearest_subtype(Path("a.flac"), "FLOAT")
@@ -62,7 +82,8 @@ def nearest_subtype(target: Path, subtype: str) -> str | None:
     """
     container, _ = container_and_subtype(target, None)
     candidates = (subtype, "PCM_24") if subtype in ("PCM_32", *UNLIMITED_SUBTYPES) else (subtype,)
-    return next((each for each in candidates if soundfile.check_format(container, each)), None)
+    able = (each for each in candidates if soundfile.check_format(container, each))
+    return next((each for each in able if _refusal(container, each, n_channels, sample_rate) is None), None)
 
 
 def check_float(target: Path) -> None:
@@ -95,16 +116,20 @@ def check_format(
     """
     target = Path(target)
     container, subtype = container_and_subtype(target, subtype)
-    reason = f"at most {_VORBIS_MAX_RATE} Hz" if subtype == "VORBIS" and sample_rate > _VORBIS_MAX_RATE else ""
-    try:
-        if not reason:
-            soundfile.SoundFile(
-                io.BytesIO(), "w", samplerate=sample_rate, channels=n_channels, format=container, subtype=subtype
-            ).close()
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string
-    if reason:
+    reason = _refusal(container, subtype, n_channels, sample_rate)
+    if reason is not None:
         raise AudioFileError(
             f"{target}: cannot hold {n_channels} channels at {sample_rate} Hz as {container} {subtype} ({reason}); "
             "use .wav or .flac"
         )
+
+
+def _refusal(container: str, subtype: str, n_channels: int, sample_rate: int) -> str | None:
+    """Return why libsndfile cannot write such a file, None if it can."""
+    if subtype == "VORBIS" and sample_rate > _VORBIS_MAX_RATE:
+        return f"at most {_VORBIS_MAX_RATE} Hz"
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, subtype, None, container).close()
+    except soundfile.LibsndfileError as error:
+        return error.error_string
+    return None

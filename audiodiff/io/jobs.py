@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiodiff.errors import AudioFileError, ParameterError
-from audiodiff.io.formats import AUDIO_SUFFIXES
+from audiodiff.io.formats import AUDIO_SUFFIXES, FILE_SUFFIXES
+from audiodiff.io.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def plan_jobs(
         AudioFileError: if an input is missing, holds only earlier results or has another suffix, or an output exists.
         ParameterError: if two results would have one name, or an output is an input.
     """
+    out = user_path(out, name="--out")
     found = list(_sources_and_names(inputs, suffixes=suffixes, out=out, new_suffix=new_suffix))
     sources = [source for source, _ in found]
     targets = _targets([name for _, name in found], out=out, out_suffixes=out_suffixes)
@@ -82,6 +84,7 @@ def plan_targets(names: Sequence[str], *, out: Path, force: bool) -> list[Path]:
         AudioFileError: if an output exists.
         ParameterError: if out is one file and there are several results.
     """
+    out = user_path(out, name="--out")
     targets = _targets([Path(f"{name}.wav") for name in names], out=out, out_suffixes=AUDIO_SUFFIXES)
     for target in targets:
         check_target(target, force=force)
@@ -110,6 +113,22 @@ def check_target(
         raise AudioFileError(f"{option}: {target} is a folder, and a file is to be written there: rename it")
     if target.exists() and not force:
         raise AudioFileError(f"{option}: {target} exists: give --force to replace it{remedy}, or another {option}")
+
+
+def check_folder_name(out: Path, *, suffixes: Sequence[str] = (), option: str = "--out") -> None:
+    """Refuse the name of a file, such as a.m4a, for a folder that does not exist.
+
+    Args:
+        out: where results are to be written.
+        suffixes: of the files that could be written there instead.
+        option: that named it.
+
+    Raises:
+        ParameterError: with the formats that there are.
+    """
+    if out.suffix.lower() in FILE_SUFFIXES and not out.is_dir():
+        formats = f"a file that ends in {', '.join(suffixes)}, or " if suffixes else ""
+        raise ParameterError(f"{option}: {out} cannot be written as a {out.suffix} file: give {formats}a folder")
 
 
 def make_folder(target: Path) -> None:
@@ -142,7 +161,7 @@ def find_files(path_or_glob: str | os.PathLike[str], *, suffixes: Sequence[str] 
     Raises:
         AudioFileError: if there is nothing there, or no file with such a suffix.
     """
-    path = Path(path_or_glob).expanduser()
+    path = user_path(path_or_glob)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -161,9 +180,9 @@ def _sources_and_names(
     inputs: Sequence[str], *, suffixes: Sequence[str], out: Path, new_suffix: str | None
 ) -> Iterator[tuple[Path, Path]]:
     """Yield every input file with the name of its result below an output folder."""
-    results = out.expanduser().resolve()
+    results = out.resolve()
     for text in inputs:
-        root = Path(text).expanduser()
+        root = user_path(text)
         paths = find_files(text, suffixes=suffixes)
         if root.is_dir() and results.is_dir() and root.resolve() in results.parents:
             paths = [path for path in paths if results not in path.resolve().parents]
@@ -180,4 +199,6 @@ def _targets(names: Sequence[Path], *, out: Path, out_suffixes: Sequence[str]) -
     is_file = out.suffix.lower() in out_suffixes and not out.is_dir()
     if is_file and len(names) > 1:
         raise ParameterError(f"--out {out} is one file, and {len(names)} results are to be written: give a folder")
+    if not is_file:
+        check_folder_name(out, suffixes=out_suffixes)
     return [out if is_file else out / name for name in names]

@@ -3,8 +3,9 @@
 Each file is opened once, before anything is computed; what is known of it then is carried along.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
@@ -31,15 +33,15 @@ class MelReader:
     """The mels of an input, read in chunks.
 
     Args:
-        n_channels: of the input.
+        copied: for each channel, which of the distinct ones it equals.
         n_samples: to be generated for them, per channel.
         n_read: samples that the input has, or stands for.
         sample_rate: of these, Hz.
         level: factor of the generated audio: 1, or the peak of a recording beyond full scale.
-        chunks: yields the mels in order, one example for each channel.
+        chunks: yields the mels in order, one example for each signal of the `ChannelPairs` of the distinct channels.
     """
 
-    n_channels: int
+    copied: Sequence[int]
     n_samples: int
     n_read: int
     sample_rate: int
@@ -111,11 +113,13 @@ class Recording:
             AudioFileError: if the file cannot be read to its end.
         """
         n_read, peak = 0, 0.0
+        equal = list(itertools.combinations(range(self.n_channels), 2))
 
         def counted() -> Iterator[Tensor]:
-            nonlocal n_read
+            nonlocal n_read, equal
             for block in self.blocks():
                 n_read += block.shape[-1]
+                equal = [(a, b) for a, b in equal if torch.equal(block[a], block[b])]
                 yield block
 
         def resampled(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -129,13 +133,17 @@ class Recording:
         n_resampled = math.ceil(n_read * dialect.sample_rate / self.info.sample_rate)
         n_samples = whole_hops(n_resampled, hop_length=dialect.hop_length)
 
+        first = [min((a for a, b in equal if b == channel), default=channel) for channel in range(self.n_channels)]
+        distinct = sorted(set(first))
+        pairs = ChannelPairs(len(distinct))
+
         def padded() -> Iterator[Tensor]:
-            for block in resampled(self.blocks()):
-                yield block.to(device) / level
-            yield torch.zeros(self.n_channels, n_samples - n_resampled, device=device)
+            for block in resampled(block[distinct] for block in self.blocks()):
+                yield pairs.mixed(block.to(device) / level)
+            yield torch.zeros(pairs.n_signals, n_samples - n_resampled, device=device)
 
         return MelReader(
-            self.n_channels,
+            [distinct.index(channel) for channel in first],
             n_samples,
             n_read,
             self.info.sample_rate,
@@ -187,7 +195,7 @@ class MelInput:
         mel = self.mel()[None]
         n_samples = dialect.natural_n_samples(mel.shape[-1])
         chunks = mel.split(_CHUNK_FRAMES, dim=-1)
-        return MelReader(1, n_samples, n_samples, dialect.sample_rate, 1.0, lambda: iter(chunks))
+        return MelReader([0], n_samples, n_samples, dialect.sample_rate, 1.0, lambda: iter(chunks))
 
 
 Input = Recording | MelInput

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
-from audiodiff.types import Mel, ReceptiveField, Waveform
+from audiodiff.types import MelsOfSignals, ReceptiveField, Waveform
 
 CHUNK_SECONDS = 10.0
 """Least length of a chunk; chunks are longer where the margins would otherwise be most of the work."""
@@ -168,13 +168,13 @@ class SlidingBuffer:
 class Renderer(Protocol):
     """Compute a window of one or more examples, given its mel, if any, and its position: (batch, channels, samples)."""
 
-    def __call__(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform: ...
+    def __call__(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform: ...
 
 
 def render_batch(renderers: Sequence[Renderer], *, size: int) -> Renderer:
     """Return a renderer that splits a batch into groups of this size, each with its own renderer."""
 
-    def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+    def render(mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
         mels = [None] * len(renderers) if mel is None else mel.split(size)
         groups = zip(renderers, mels, strict=True)
         return torch.cat([own(group, n_samples=n_samples, first_sample=first_sample) for own, group in groups])
@@ -183,7 +183,7 @@ def render_batch(renderers: Sequence[Renderer], *, size: int) -> Renderer:
 
 
 def render_chunks(
-    render: Renderer, mels: Iterable[Mel] | None, chunks: Sequence[Chunk], *, dialect: MelDialect | None
+    render: Renderer, mels: Iterable[MelsOfSignals] | None, chunks: Sequence[Chunk], *, dialect: MelDialect | None
 ) -> Iterator[Waveform]:
     """Render a sound chunk by chunk, in the memory of one window.
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.diffusion.noise import Seed, noise_of
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, inversion_receptive_field, invert
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
@@ -16,7 +17,7 @@ from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.validation import Labels, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.types import Mel, Mels, ReceptiveField, Waveform
+from audiodiff.types import Mel, Mels, MelsOfSignals, ReceptiveField, Waveform
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Inversion:
 
     Args:
         name: of the model that uses it.
-        invert: (noise, mel, *, dialect, n_iterations, first_frame, on_step) -> audio.
+        invert: (noise, mel, *, dialect, n_iterations, first_frame, pairs, on_step) -> audio.
         receptive_field: (dialect, n_iterations) -> frames before and after a window that its samples depend on; None
             where only a whole can be inverted.
     """
@@ -37,15 +38,16 @@ class Inversion:
 
 def _griffin_lim(
     noise: Float[Tensor, "batch time"],
-    mel: Mel,
+    mel: MelsOfSignals,
     *,
     dialect: MelDialect,
     n_iterations: int,
     first_frame: int,
+    pairs: ChannelPairs | None,
     on_step: Callable[..., None] | None,
 ) -> Float[Tensor, "batch time"]:
     assert first_frame == 0
-    return griffin_lim(mel, noise, dialect=dialect, n_iterations=n_iterations, on_step=on_step)
+    return griffin_lim(mel, noise, dialect=dialect, n_iterations=n_iterations, pairs=pairs, on_step=on_step)
 
 
 DEFAULT_MODEL = "mel-inversion"
@@ -155,6 +157,7 @@ class MelInverter(Vocoder):
         labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
+        pairs: ChannelPairs | None = None,
         iterations: int | None = None,
         options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
@@ -174,11 +177,13 @@ class MelInverter(Vocoder):
         n_iterations = self.checked_iterations(iterations)
         items = checked_items(items, batch=batch)
         return self._in_chunks(
-            lambda part, report: self.renderer(n_iterations=n_iterations, seed=seed, items=items[part], on_step=report),
+            lambda part, report: self.renderer(
+                n_iterations=n_iterations, seed=seed, items=items[part], pairs=pairs, on_step=report
+            ),
             mels,
             n_samples=n_samples,
             batch=batch,
-            at_once=1,
+            at_once=1 if pairs is None else pairs.n_signals,
             plan=self.chunk_plan(n_iterations=n_iterations),
             n_steps_of=lambda n_windows: n_windows * n_iterations,
             on_step=on_step,
@@ -214,11 +219,12 @@ class MelInverter(Vocoder):
         items: Sequence[int],
         on_step: Callable[..., None] | None,
         options: SamplingOptions = MODEL_DEFAULTS,
+        pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
 
         @torch.no_grad()
-        def render(mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+        def render(mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
             assert mel is not None
             noise = noise_of(seed, items, offset=first_sample)
             return self.inversion.invert(
@@ -227,6 +233,7 @@ class MelInverter(Vocoder):
                 dialect=self.dialect,
                 n_iterations=n_iterations,
                 first_frame=first_sample // self.dialect.hop_length,
+                pairs=pairs,
                 on_step=on_step,
             )[:, None]
 

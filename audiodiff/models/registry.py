@@ -1,11 +1,13 @@
 """Names of models: those that ship with the package, and the folders of runs and checkpoints."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 from audiodiff.errors import CheckpointError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.paths import user_path
 from audiodiff.models.mel_inverter import INVERSIONS
 
 CONFIG = "config.yaml"
@@ -17,6 +19,7 @@ SPEECH_PRIOR = "speech-prior-16k"
 DEFAULT_DIALECT = "hifigan"
 """The mel dialect of inversion without training where no other is named."""
 
+_STEP = re.compile(r"step_\d+")
 _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -35,11 +38,11 @@ def find(where: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: if there is none, with what there is instead.
     """
-    path = Path(where).expanduser()
+    path = user_path(where, name="the name of the model")
     for holder in (path / "checkpoints", path):
         pointer = holder / LATEST
         if pointer.is_file():
-            path = holder / pointer.read_text().strip()
+            path = _step_of(pointer)
             break
     else:
         shipped = _SHIPPED / str(where)
@@ -61,10 +64,27 @@ def point_latest(checkpoints: Path, name: str) -> None:
 
 
 def prune(checkpoints: Path, *, newest: str, keep: int) -> None:
-    """Delete all but `keep` steps up to the newest, and what an interrupted save left.
+    """Delete all but `keep` steps up to the newest.
 
-    Later steps, which a run has that was resumed from an earlier one, are not counted.
+    Later steps, which a run has that was resumed from an earlier one, are not counted, and folders that somebody has
+    renamed are kept.
     """
-    folders = sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir() and folder.name <= newest)
-    for folder in [*folders[:-keep], *checkpoints.glob(".*.step_*")]:
+    steps = (folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name) and folder.is_dir())
+    for folder in sorted(folder for folder in steps if folder.name <= newest)[:-keep]:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(checkpoints: Path) -> None:
+    """Delete what interrupted saves left, in a folder that no other process writes into."""
+    for folder in [*checkpoints.glob(".*.step_*"), *checkpoints.glob(".step_*.tmp")]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _step_of(pointer: Path) -> Path:
+    """Return the step folder that the file `latest` names."""
+    step = pointer.with_name(pointer.read_text().strip())
+    if not step.is_dir():
+        present = sorted(config.parent.name for config in pointer.parent.glob(f"*/{CONFIG}"))
+        remedy = f"give one of {', '.join(map(repr, present))} there" if present else "no other is there"
+        raise CheckpointError(f"{pointer} names {step.name}, which does not exist: rename it back, or {remedy}")
+    return step

@@ -11,6 +11,7 @@ from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import Solver, evaluations_in_a_row
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
@@ -217,6 +218,7 @@ class Synthesizer(Vocoder):
         labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
+        pairs: ChannelPairs | None = None,
         iterations: int | None = None,
         options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
@@ -240,6 +242,12 @@ class Synthesizer(Vocoder):
         equal = min(lengths) == max(lengths)
         # A solver that looks at the whole sound would look at its padding as well.
         alone = not equal and evaluations_in_a_row(sampler.solver, sampler.n_steps) is None
+        # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains little from
+        # batches, so there each example is computed alone and is the same to the bit in any batch.
+        if pairs is not None:
+            at_once = pairs.n_signals
+        elif self.device.type == "cpu" or alone:
+            at_once = 1
         guide = options.guide if isinstance(options.guide, Synthesizer) else None
         n_last = n_iterations + (0 if self.vocoder is None else self.vocoder.n_steps)
         return self._in_chunks(
@@ -255,13 +263,12 @@ class Synthesizer(Vocoder):
                 scale=scale,
                 interval=options.guidance_interval,
                 guide=guide,
+                pairs=pairs,
             ),
             mels,
             n_samples=max(lengths),
             batch=batch,
-            # Convolutions round by the size of their batch, and the mel constraint amplifies that. A CPU gains
-            # little from batches, so there each example is computed alone and is the same to the bit in any batch.
-            at_once=1 if self.device.type == "cpu" or alone else at_once or batch,
+            at_once=at_once or batch,
             plan=plan_chunks(self, sampler=sampler, n_iterations=n_iterations, guide=guide) if equal else None,
             n_steps_of=lambda n: n * sampler.n_steps + (n if equal else batch) * n_last,
             on_step=on_step,
@@ -316,10 +323,13 @@ class Synthesizer(Vocoder):
         items: Sequence[int],
         on_step: Callable[..., None] | None,
         options: SamplingOptions = MODEL_DEFAULTS,
+        pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
         sampler, _ = resolve_sampling(self, options)
-        return WindowSampler(self, sampler, n_iterations=n_iterations, seed=seed, items=items, on_step=on_step)
+        return WindowSampler(
+            self, sampler, n_iterations=n_iterations, seed=seed, items=items, on_step=on_step, pairs=pairs
+        )
 
     def _checked_mel(
         self, mel: Mels | None, *, batch: int | None, seconds: float | None, n_samples: int | None

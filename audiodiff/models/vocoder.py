@@ -11,6 +11,7 @@ from torch import nn
 from audiodiff.diffusion.grid import Grid
 from audiodiff.diffusion.noise import Seed
 from audiodiff.diffusion.solvers import Solver
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet
@@ -120,6 +121,7 @@ class Vocoder(nn.Module, ABC):
         labels: Labels | None = None,
         batch: int = 1,
         at_once: int | None = None,
+        pairs: ChannelPairs | None = None,
         iterations: int | None = None,
         options: SamplingOptions = MODEL_DEFAULTS,
         seed: Seed = 0,
@@ -135,6 +137,8 @@ class Vocoder(nn.Module, ABC):
             labels: of a model that knows some: one mapping for all results, or one for each.
             batch: number of results.
             at_once: results that are computed together; None is all. A CPU computes one after another.
+            pairs: says that the results are the channels of one recording, which are computed together. The mels are
+                then those of the signals of `ChannelPairs.mixed`.
             iterations: of the mel inversion at the end; None is the model's own number.
             options: how to sample.
             seed: of the noise.
@@ -218,6 +222,7 @@ class Vocoder(nn.Module, ABC):
         items: Sequence[int],
         on_step: Callable[..., None] | None,
         options: SamplingOptions = MODEL_DEFAULTS,
+        pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
 

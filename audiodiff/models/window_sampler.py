@@ -16,10 +16,11 @@ from audiodiff.diffusion.guidance import Interval, classifier_free
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.diffusion.sampler import Sampler, Start
 from audiodiff.diffusion.solvers import evaluations_in_a_row
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.inversion import constrain, constrain_low_band, inversion_receptive_field, invert, margin_frames
 from audiodiff.labels import LabelValue
 from audiodiff.models.chunking import ChunkPlan
-from audiodiff.types import Denoise, Mel, Noise, ReceptiveField, Signal, Waveform
+from audiodiff.types import Denoise, MelsOfSignals, Noise, ReceptiveField, Signal, Waveform
 
 if TYPE_CHECKING:
     import audiodiff.models.synthesizer
@@ -44,6 +45,7 @@ class WindowSampler:
         scale: of the guidance; 1 is none.
         interval: the noise levels that are guided; None is all.
         guide: a weaker model; None is the model itself under its null condition.
+        pairs: of the examples, where they are the channels of one recording; mels hold those of all its signals.
     """
 
     model: "audiodiff.models.synthesizer.Synthesizer"
@@ -57,18 +59,21 @@ class WindowSampler:
     scale: float = 1.0
     interval: Interval | None = None
     guide: "audiodiff.models.synthesizer.Synthesizer | None" = None
+    pairs: ChannelPairs | None = None
 
     @torch.no_grad()
-    def __call__(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Waveform:
+    def __call__(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
         """Return the audio of a window, (batch, channels, n_samples)."""
         if self.lengths is not None:
             return self._unequal(self.lengths, n_samples=n_samples)
         representation = self.model.representation
-        noise = noise_of(self.seed, self.items, offset=first_sample // representation.hop_length)
-        condition = self._condition() if mel is None else Condition(frames=mel)
+        # Channels are sampled from the same noise, so that they differ by their mels alone.
+        keys = self.items if self.pairs is None else [self.items[0]] * len(self.items)
+        noise = noise_of(self.seed, keys, offset=first_sample // representation.hop_length)
+        condition = self._condition() if mel is None else Condition(frames=mel[: len(self.items)])
         start = self._start(mel, n_samples=n_samples, first_sample=first_sample)
         signal = self._sampled(condition, noise, n_steps=representation.length(n_samples), start=start)
-        return self.sound(signal, condition.frames, items=self.items, n_samples=n_samples, first_sample=first_sample)
+        return self.sound(signal, mel, items=self.items, n_samples=n_samples, first_sample=first_sample)
 
     def _unequal(self, lengths: Sequence[int], *, n_samples: int) -> Waveform:
         """Return examples of different lengths, sampled together and decoded one by one."""
@@ -91,7 +96,7 @@ class WindowSampler:
             return self.model.conditioner.null(len(self.items))
         return Condition(vector=known.vectors(self.labels).to(self.model.device))
 
-    def _start(self, mel: Mel | None, *, n_samples: int, first_sample: int) -> Start | None:
+    def _start(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Start | None:
         """Return the start of a model with a warm start: the inversion of the mel, and noise."""
         dialect = self.model.dialect
         if not self.model.warm_start or mel is None or dialect is None:
@@ -103,6 +108,7 @@ class WindowSampler:
             dialect=dialect,
             n_iterations=self.n_iterations,
             first_frame=first_sample // dialect.hop_length,
+            pairs=self.pairs,
             on_step=self.on_step,
         )
         return partial(add_noise, self.model.representation.encode(inverted[:, None]))
@@ -125,7 +131,7 @@ class WindowSampler:
         return replace(null, frames=null.frames.to(self.model.device).expand_as(condition.frames))
 
     def sound(
-        self, signal: Signal, given: Mel | None, *, items: Sequence[int], n_samples: int, first_sample: int
+        self, signal: Signal, given: MelsOfSignals | None, *, items: Sequence[int], n_samples: int, first_sample: int
     ) -> Waveform:
         """Decode sampled signals, and bring the audio to the mel that they stand for, or that was given."""
         noise = noise_of(self.seed, items, offset=first_sample)
@@ -140,7 +146,12 @@ class WindowSampler:
         first_frame = first_sample // dialect.hop_length
         if self.model.warm_start:
             mono = constrain_low_band(
-                audio[:, 0], target, dialect=dialect, n_iterations=self.n_iterations, first_frame=first_frame
+                audio[:, 0],
+                target,
+                dialect=dialect,
+                n_iterations=self.n_iterations,
+                first_frame=first_frame,
+                pairs=self.pairs,
             )
             return mono[:, None]
         finish = constrain if made is None else invert
@@ -150,6 +161,7 @@ class WindowSampler:
             dialect=dialect,
             n_iterations=self.n_iterations,
             first_frame=first_frame,
+            pairs=self.pairs,
             on_step=self.on_step,
         )[:, None]
 

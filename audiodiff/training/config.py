@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from audiodiff import compat
 from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
 from audiodiff.models.checkpoint import innermost
+from audiodiff.training.paths import quoted, with_quoted_path
 
 T = TypeVar("T")
 
@@ -47,7 +49,8 @@ def compose(overrides: list[str], *, config_folders: tuple[Path, ...] = ()) -> A
         if old != new:
             compat.warn(old, new)
 
-    places = ",".join(f"file://{folder}" for folder in (recipe_root(), *config_folders))
+    current = [with_quoted_path(override) for override in current]
+    places = ",".join(quoted(f"file://{folder}") for folder in (recipe_root(), *config_folders))
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         return hydra.compose("config", overrides=[f"hydra.searchpath=[{places}]", *current], return_hydra_config=True)
 
@@ -169,6 +172,6 @@ def _in_one_line(error: Exception, *, name: str) -> ParameterError:
     return ParameterError(f"{name}: {cause if isinstance(cause, AudiodiffError) else str(cause).partition(chr(10))[0]}")
 
 
-def absolute(path: str | os.PathLike[str]) -> Path:
+def absolute(path: str | os.PathLike[str], *, name: str = "a path") -> Path:
     """Return an absolute path, which stays valid if the working directory changes."""
-    return Path(path).expanduser().absolute()
+    return user_path(path, name=name).absolute()

@@ -23,7 +23,7 @@ def recordings(config: Config) -> Scan:
     data = config["data"]
     if data["root"] is None:
         raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
-    root = speech_folder() if data["root"] == "embedded" else absolute(data["root"])
+    root = speech_folder() if data["root"] == "embedded" else absolute(str(data["root"]), name="data.root")
     if not root.exists():
         raise DataError(f"data.root={data['root']} does not exist (as {root})")
     columns = list(data["labels"].values())

@@ -7,6 +7,7 @@ from audiodiff.errors import TrainingError
 from audiodiff.io.console import say
 from audiodiff.models import registry
 from audiodiff.training.config import absolute, recipe_root
+from audiodiff.training.paths import quoted, with_quoted_path
 
 OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
@@ -19,8 +20,7 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     """Complete the arguments of `audiodiff train` for Hydra.
 
     The recipe folder is added. A resumed run continues in its own folder, with the overrides and recipe folder of its
-    start under the given ones. In a used folder, the files that Hydra wrote at the start are kept. Options come last,
-    because Hydra's parser needs all overrides in a row.
+    start under the given ones. Paths are quoted. Options come last, since Hydra's parser needs all overrides in a row.
 
     Old names of overrides are replaced, with a notice for each.
 
@@ -32,9 +32,11 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     for old, new in zip(given, overrides, strict=True):
         if old != new:
             say(renaming(_key(old), _key(new)))
+    sweep = any(option in ("--multirun", "-m") for option in options)
+    overrides = [with_quoted_path(override, sweep=sweep) for override in overrides]
     added = []
     if _value(overrides, "hydra.searchpath") is None:
-        added.append(f"hydra.searchpath=[{_quoted(f'file://{recipe_root()}')}]")
+        added.append(f"hydra.searchpath=[{quoted(f'file://{recipe_root()}')}]")
     resume, chosen = _value(overrides, "train.resume"), _value(overrides, "hydra.run.dir")
     run = None if chosen is None else absolute(chosen)
     if resume:
@@ -44,14 +46,12 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         origin = _run_of(resume)
         if run is None:
             run = origin
-            added.append(f"hydra.run.dir={_quoted(str(run))}")
+            added.append(f"hydra.run.dir={quoted(str(run))}")
         known = {_key(override) for override in overrides} | {"train.resume", "resume.exact"}
         saved = map(current_override, _saved_overrides(origin))
         overrides = [*(override for override in saved if _key(override) not in known), *overrides]
         if not any(option.partition("=")[0] in ("--config-dir", "-cd") for option in options):
             options += [f"--config-dir={folder}" for folder in _saved_config_folders(origin)]
-    if run is not None and is_used(run):
-        added.append("hydra.output_subdir=null")
     return [*overrides, *added, *options]
 
 
@@ -70,7 +70,9 @@ def _saved_overrides(run: Path) -> list[str]:
     import yaml
 
     path = run / ".hydra" / "overrides.yaml"
-    return [str(override) for override in yaml.safe_load(path.read_text()) or []] if path.is_file() else []
+    return (
+        [str(override) for override in yaml.safe_load(path.read_text(encoding="utf-8")) or []] if path.is_file() else []
+    )
 
 
 def _saved_config_folders(run: Path) -> list[str]:
@@ -78,7 +80,9 @@ def _saved_config_folders(run: Path) -> list[str]:
     import yaml
 
     path = run / ".hydra" / "hydra.yaml"
-    sources = yaml.safe_load(path.read_text())["hydra"]["runtime"]["config_sources"] if path.is_file() else []
+    sources = (
+        yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["runtime"]["config_sources"] if path.is_file() else []
+    )
     folders = [source["path"] for source in sources if source["provider"] == "command-line"]
     return [folder for folder in folders if Path(folder).is_dir()]
 
@@ -90,19 +94,14 @@ def _key(argument: str) -> str:
 def _value(overrides: list[str], key: str) -> str | None:
     """Return the last value that the overrides give to a key."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     given = [override for override in overrides if _key(override) == key]
     try:
         value = OverridesParser.create().parse_override(given[-1]).value() if given else None
-    except OverrideParseException:
+    except HydraException:
         return None  # Hydra reports the error.
     return None if value is None else str(value)
-
-
-def _quoted(text: str) -> str:
-    """Quote a value for Hydra, whose grammar has a meaning for commas, brackets, spaces and equals signs."""
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _run_of(resume: str) -> Path:

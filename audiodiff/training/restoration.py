@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -28,6 +27,7 @@ from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.dsp.level import active_rms
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.io.paths import user_path
 from audiodiff.models.conditioners.degraded import DegradedConditioner
 from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
@@ -134,7 +134,7 @@ class Restoration(TrainingStep):
 
 def _recordings(root: str, *, sample_rate: int) -> list[Float[Tensor, "_"]]:
     """Read the recordings of noise to train with."""
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     if not folder.exists():
         raise DataError(f"noise_root={root} does not exist")
     entries = load_entries(folder, on_bad="skip", split="train").entries

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import sounds
+import stereo
 import tiny
 import torch
 
@@ -56,17 +57,24 @@ def test_the_length_is_exact_at_the_rate_of_input_and_model(
     assert (own.sample_rate, own.n_samples) == (22050, -(-n_samples * 22050 // source_rate))
 
 
-def test_channels_are_made_one_by_one():
-    """The first channel has the noise of a mono file, so that it is the same as from a mono file."""
-    stereo = sounds.tones(4000, sample_rate=22050, n_channels=2)
-    audio_io.write("stereo.wav", stereo, sample_rate=22050)
-    audio_io.write("left.wav", stereo[:1], sample_rate=22050)
-    made("stereo.wav", "-o", "a.wav", *QUICK)
-    made("left.wav", "-o", "b.wav", *QUICK)
-    both, left = audio_io.read("a.wav")[0], audio_io.read("b.wav")[0]
-    assert both.shape == (2, 4000)
-    assert torch.equal(both[:1], left)
-    assert not torch.allclose(both[0], both[1], atol=1e-2)
+@pytest.mark.parametrize("model", ["none", "griffin-lim", "vocoder"])
+def test_equal_channels_give_equal_channels_those_of_a_mono_file(model: str, request: pytest.FixtureRequest):
+    where = request.getfixturevalue(model) if model == "vocoder" else model
+    mono = sounds.tones(4000, sample_rate=22050)
+    audio_io.write("three.wav", mono.expand(3, -1), sample_rate=22050)
+    audio_io.write("mono.wav", mono, sample_rate=22050)
+    made("three.wav", "-o", "a.wav", "--model", where, *QUICK)
+    made("mono.wav", "-o", "b.wav", "--model", where, *QUICK)
+    assert torch.equal(audio_io.read("a.wav")[0], audio_io.read("b.wav")[0].expand(3, -1))
+
+
+@pytest.mark.parametrize("model", ["mel-inversion", "speech-22k"])
+@pytest.mark.parametrize("kind", stereo.MIXES)
+def test_a_stereo_image_stays(kind: str, model: str):
+    audio = stereo.MIXES[kind](stereo.sources(22050))
+    audio_io.write("in.wav", audio, sample_rate=22050, subtype="FLOAT")
+    made("in.wav", "-o", "out.wav", "--float", "--model", model)
+    stereo.check_image(audio_io.read("out.wav")[0], audio, below_hz=8000, sample_rate=22050)
 
 
 def test_silence_becomes_silence():

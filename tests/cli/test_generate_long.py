@@ -14,6 +14,7 @@ import torch
 
 import audiodiff
 from audiodiff.cli.generate import generate_command
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.mel import dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.io import audio as audio_io
@@ -47,7 +48,12 @@ def at_once(audio: torch.Tensor, *, rate: int, out_rate: int, model, **how) -> t
     padded = torch.nn.functional.pad(resampled / level, (0, -resampled.shape[-1] % hop))
     before, pieces.CHUNK_SECONDS = pieces.CHUNK_SECONDS, 1000.0
     try:
-        result = model.generate(model.mel(padded[:, None]), n_samples=padded.shape[-1], **how)[:, 0]
+        pairs = ChannelPairs(len(padded)) if len(padded) > 1 else None
+        mels = model.mel((padded if pairs is None else pairs.mixed(padded))[:, None])
+        chunks = model.generate_chunks(
+            [mels], batch=len(padded), items=range(len(padded)), n_samples=padded.shape[-1], pairs=pairs, **how
+        )
+        result = torch.cat(list(chunks), dim=-1)[:, 0]
     finally:
         pieces.CHUNK_SECONDS = before
     n_written = -(-audio.shape[-1] * out_rate // rate)

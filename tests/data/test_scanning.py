@@ -7,9 +7,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from audiodiff.data import Entry, describe_resampling, load_entries, scan_folder, scanning
+from audiodiff.data import CropDataset, Entry, describe_resampling, load_entries, load_whole, scan_folder, scanning
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io import audio as audio_io
+from tests import sounds
 
 RATE = 8000
 
@@ -189,3 +190,17 @@ def test_recordings_of_lower_rates_are_reported_to_lack_high_frequencies():
     assert "2 of them from less, down to 16000 Hz" in text
     assert "above 8 kHz" in text
     assert "audio.sample_rate=16000" in text
+
+
+def test_a_file_of_an_impossible_rate_is_a_bad_file(tmp_path: Path):
+    for name, rate in (("good", 22051), ("also_good", 44101), ("sensor", 500)):
+        audio_io.write(tmp_path / f"{name}.wav", sounds.white(0, seconds=0.5, rate=rate), sample_rate=rate)
+    scan = load_entries(tmp_path, on_bad="skip")
+    assert {entry.path.stem for entry in scan.entries} == {"good", "also_good"}
+    assert "has a rate of 500 Hz" in scan.skipped[0].reason
+    for entry in scan.entries:
+        crops = CropDataset([entry], sample_rate=22050, n_channels=1, crop_samples=1024, seed=0)
+        whole = load_whole(entry, sample_rate=22050, n_channels=1)
+        crop = crops[0]["audio"]
+        places = whole.unfold(-1, 1024, 1)[0]
+        assert (places - crop).abs().amax(dim=-1).min() < 1e-5  # a crop is a part of the whole, to rounding

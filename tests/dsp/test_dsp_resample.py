@@ -152,6 +152,19 @@ def test_the_package_resamples_without_torchaudio():
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "200\n"
 
 
+ODD_RATES = [(22051, 22050), (22254, 44100), (11127, 22050), (44101, 16000), (16000, 44101)]
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [*ODD_RATES, (440_999, 441_001)])
+def test_rates_that_share_no_factor_keep_a_tone(from_rate: int, to_rate: int):
+    audio = tone(1000.0, rate=from_rate, n_samples=from_rate // 4)
+    result = resample(audio, from_rate=from_rate, to_rate=to_rate)
+    truth = tone(1000.0, rate=to_rate, n_samples=math.ceil(len(audio) * to_rate / from_rate))
+    assert result.shape == truth.shape
+    inner = slice(len(truth) // 4, -len(truth) // 4)
+    assert (result - truth)[inner].abs().max() < 1e-6  # the ripple of the pass band
+
+
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(22050, 16000), (16000, 22050), (44100, 48000), (8000, 8000)])
 def test_a_resampled_tone_is_the_tone(from_rate, to_rate):
     def tone(rate):
@@ -170,7 +183,7 @@ def test_a_tone_above_half_the_new_rate_vanishes():
     assert result[:, 500:-500].abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("from_rate", "to_rate"), [(22, 16000), (16000, 0), (16000, 10_000_000), (440_999, 441_001)])
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(22, 16000), (16000, 0), (16000, 10_000_000)])
 def test_impossible_rates_are_refused(from_rate, to_rate):
     with pytest.raises(ParameterError, match="rate"):
         resample(torch.zeros(1, 100), from_rate=from_rate, to_rate=to_rate)

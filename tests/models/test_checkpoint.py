@@ -120,10 +120,9 @@ def test_a_model_is_found_by_run_by_checkpoints_and_by_step(made: Path, tmp_path
         registry.find(tmp_path)
 
 
-def test_pruning_keeps_the_newest_and_clears_what_a_kill_left(tmp_path: Path):
+def test_pruning_keeps_the_newest(tmp_path: Path):
     for step in (1, 2, 3, 4, 9):
         (tmp_path / f"step_0{step}").mkdir()
-    (tmp_path / ".0f3a.step_05").mkdir()
     registry.prune(tmp_path, newest="step_04", keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_03", "step_04", "step_09"]
 
@@ -245,3 +244,14 @@ def test_a_checkpoint_with_the_names_of_0_1_loads_with_a_warning_until_it_is_rew
     audiodiff.load(folder, device="cpu")
     assert "starts_from_mel" not in path.read_text()
     assert "audiodiff.synthesizer" not in path.read_text()
+
+
+def test_every_file_of_a_checkpoint_respects_the_umask(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        saved = tiny.save(tmp_path / "model", tiny.VOCODER)
+    finally:
+        os.umask(before)
+    files = [path for path in saved.iterdir() if path.is_file()]
+    assert {path.name for path in files} >= {checkpoint.CONFIG, checkpoint.WEIGHTS}
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o640"}

@@ -1,6 +1,5 @@
 """`audiodiff train` as a person meets it: help, sweeps, errors in words."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,6 @@ from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint, registry
 from audiodiff.training.config import config_folder, recipe_root
 from audiodiff.training.overrides import hydra_arguments
-
-
-def said(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Run the command in this process; return its exit code and all that it said."""
-    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
-    code = 0
-    try:
-        train.command(arguments)
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    return lambda *arguments: said(list(arguments), capsys, monkeypatch)
 
 
 def test_help_names_every_group_and_recipe(say):

@@ -14,6 +14,7 @@ from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.atomic import write_atomic
 from audiodiff.io.jobs import Job, check_target, find_files, make_folder, plan_jobs
+from audiodiff.io.paths import display_name, file_text, user_path
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.registry import SPEECH_PRIOR
@@ -96,7 +97,7 @@ def fit_files(
         AudiodiffError: if a file cannot be used, there are too few, or an argument is out of range.
     """
     paths = list_files(inputs)
-    where = Path(model).expanduser()
+    where = user_path(model, name="--model")
     check_target(out, inputs=[*paths, where], force=force)
     check_count(len(paths), false_alarms=false_alarms)
     short = [path for path in paths if audio_io.info(path).seconds < MIN_SECONDS]
@@ -162,7 +163,9 @@ def score_files(
         else:
             results.append(ScoredFile(job.source, verdict))
             if frames is not None:
-                title = f"{job.source.name}: score {verdict.score:.2f}, threshold {detector.threshold:.2f}"
+                title = (
+                    f"{display_name(job.source.name)}: score {verdict.score:.2f}, threshold {detector.threshold:.2f}"
+                )
                 write_atomic(job.target, _frame_table(verdict))
                 write_atomic(job.target.with_suffix(".png"), picture(audio, verdict, sample_rate=rate, title=title))
         on_progress("scoring", len(results), len(jobs))
@@ -179,7 +182,7 @@ def write_scores(path: Path, results: Sequence[ScoredFile], *, threshold: float)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(each.row(threshold=threshold) for each in results)
-    write_atomic(path, text.getvalue().encode())
+    write_atomic(path, file_text(text.getvalue()))
 
 
 def list_files(inputs: Sequence[str]) -> list[Path]:

@@ -16,6 +16,7 @@ from audiodiff.data import Entry, vocabulary
 from audiodiff.data.manifest import TEXT_FIELDS
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io.atomic import write_atomic
+from audiodiff.io.paths import file_text, user_path
 from audiodiff.tasks.features.extract import FeatureLayer
 
 SUFFIX = ".npz"
@@ -117,7 +118,7 @@ def load_features(path: str | Path) -> Features:
     Raises:
         DataError: if the file is missing, or not a feature file.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -158,7 +159,7 @@ def write_table(
     paths = [relative_path(entry.path, folder=path.absolute().parent) for entry in features.entries]
     starts = [f"{entry.start:g}" for entry in features.entries]
     writer.writerows(zip(paths, starts, *results.values(), *map(features.values, columns), strict=True))
-    write_atomic(path, text.getvalue().encode())
+    write_atomic(path, file_text(text.getvalue()))
 
 
 def relative_path(path: Path, *, folder: Path) -> str:

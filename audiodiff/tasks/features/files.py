@@ -10,6 +10,7 @@ from audiodiff.data import Entry, load_whole, read_manifest, scan, scan_folder
 from audiodiff.data.manifest import MANIFEST_NAMES
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.io.jobs import check_target, find_files, make_folder
+from audiodiff.io.paths import user_path
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.registry import SPEECH_PRIOR
@@ -39,7 +40,7 @@ def list_recordings(inputs: Sequence[str], *, split: str | None = None) -> list[
         AudioFileError: if an input is missing.
         DataError: if a file cannot be used, or there are none.
     """
-    listed = [entry for text in inputs for entry in _list_input(Path(text).expanduser())]
+    listed = [entry for text in inputs for entry in _list_input(user_path(text))]
     if split is not None:
         kept = [entry for entry in listed if entry.split == split]
         if not kept:
@@ -147,7 +148,7 @@ def check_outputs(paths: Sequence[Path], *, inputs: Sequence[str], force: bool) 
         AudioFileError: if one exists without `force`, is a folder, or its folder cannot be written to.
         ParameterError: if one is an input.
     """
-    roots = [Path(text).expanduser() for text in inputs]
+    roots = [user_path(text) for text in inputs]
     read = [path for root in roots for path in (root, *(root / name for name in MANIFEST_NAMES))]
     for path in paths:
         check_target(path, inputs=read, force=force)

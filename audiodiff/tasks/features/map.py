@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from audiodiff.data import Entry, load_whole, scan, vocabulary
 from audiodiff.errors import DataError, ParameterError, check_whole
+from audiodiff.io.paths import file_text
 from audiodiff.tasks.features.archive import Features
 from audiodiff.types import OnProgress
 
@@ -73,7 +74,7 @@ class PageAudio:
             # Link all that follow too, so that the embedded recordings are the first ones.
             self.max_bytes = 0
         self.n_linked += 1
-        link = quote(Path(os.path.relpath(entry.path, self.folder)).as_posix())
+        link = quote(file_text(Path(os.path.relpath(entry.path, self.folder)).as_posix()))
         if entry.start == 0.0 and entry.seconds is None:
             return link
         end = "" if entry.seconds is None else f",{entry.start + entry.seconds:.3f}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiodiff.io.atomic import write_atomic
+from audiodiff.io.paths import display_name
 from audiodiff.tasks.features.archive import Features, write_table
 from audiodiff.tasks.features.cluster import standardize
 from audiodiff.tasks.features.map import (
@@ -78,7 +79,7 @@ def write_map(
     notes = [title, *measures]
     text = page(features, points, columns=values, title=out.stem, notes=notes, audio=audio, on_progress=on_progress)
     image = picture(points, next(iter(values.values()), [""] * n), title=title)
-    write_atomic(out, text.encode())
+    write_atomic(out, display_name(text).encode())
     xy = {name: [f"{value:.6g}" for value in points[:, axis].tolist()] for axis, name in enumerate("xy")}
     write_table(out.with_suffix(".csv"), features, results=xy, columns=columns)
     write_atomic(out.with_suffix(".png"), image)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from audiodiff.diffusion.noise import SeedBlend
+from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import ParameterError
@@ -63,7 +64,7 @@ class Sound:
         target: the file.
         key: number that keys its noise.
         group: sounds of the same group are computed together.
-        n_channels: each is a signal of its own.
+        copied: for each channel, which of the generated ones it equals, to the bit.
         n_samples: to generate, per channel.
         n_written: to write, per channel.
         level: factor of the generated audio.
@@ -74,12 +75,17 @@ class Sound:
     target: Path
     key: int
     group: object
-    n_channels: int
+    copied: Sequence[int]
     n_samples: int
     n_written: int
     level: float = 1.0
     mels: MelReader | None = None
     spec: GenerationSpec | None = None
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels that are generated: those that differ."""
+        return max(self.copied) + 1
 
     @property
     def items(self) -> list[int]:
@@ -117,15 +123,15 @@ def generate_from_inputs(
         if source.n_channels > CHANNELS_PER_FILE:
             raise ParameterError(f"{job.source} has more than {CHANNELS_PER_FILE} channels")
         source.check(dialect)
-    n_channels = [source.n_channels for source in inputs]
     targets = [job.target for job in jobs]
-    rate = _check_targets(model, targets, n_channels, settings)
+    rate = _check_targets(model, targets, [source.n_channels for source in inputs], settings)
 
     def sound_of(job: Job, source: Input) -> Sound:
         mels = source.mels(dialect, device=model.device)
-        n_written = math.ceil(mels.n_read * rate / mels.sample_rate)
-        n = mels.n_samples
-        return Sound(job.target, job.key, n, mels.n_channels, n, n_written, mels.level, mels)
+        n, n_written = mels.n_samples, math.ceil(mels.n_read * rate / mels.sample_rate)
+        # Channels that differ are generated together, and without other files.
+        group = (n, job.key if max(mels.copied) else None)
+        return Sound(job.target, job.key, group, mels.copied, n, n_written, mels.level, mels)
 
     def chunks_of(group: Sequence[Sound]) -> Iterator[Waveform]:
         items = [item for sound in group for item in sound.items]
@@ -134,6 +140,7 @@ def generate_from_inputs(
             n_samples=group[0].n_samples,
             batch=len(items),
             at_once=settings.batch_size,
+            pairs=None if group[0].n_channels == 1 else ChannelPairs(group[0].n_channels),
             iterations=settings.iterations,
             options=settings.options,
             seed=settings.seed,
@@ -178,7 +185,7 @@ def generate_from_specs(
     if plan.overview is not None:
         plan.overview.remove()
     sounds = (
-        Sound(target, spec.item, spec.seed, 1, n_samples, math.ceil(n_samples * rate / model.sample_rate), spec=spec)
+        Sound(target, spec.item, spec.seed, [0], n_samples, math.ceil(n_samples * rate / model.sample_rate), spec=spec)
         for target, spec, n_samples in zip(plan.targets, plan.specs, lengths, strict=True)
     )
 
@@ -263,8 +270,8 @@ def _written(
             writers = [stack.enter_context(_writer(sound, model, settings)) for sound in group]
             for audio in chunks_of(group):
                 own = audio.split([sound.n_channels for sound in group])
-                for writer, signals in zip(writers, own, strict=True):
-                    writer.add(signals.flatten(0, 1))
+                for sound, writer, signals in zip(group, writers, own, strict=True):
+                    writer.add(signals.flatten(0, 1)[sound.copied])
             for sound, writer in zip(group, writers, strict=True):
                 written[sound.target] = writer.finish()
                 bar.advance()

@@ -8,7 +8,7 @@ from typing import Any
 
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.atomic import write_atomic
-from audiodiff.io.jobs import make_folder
+from audiodiff.io.jobs import check_folder_name, make_folder
 from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.noise_schedule.levels import Levels, betas_of_sigmas, format_levels
@@ -28,6 +28,7 @@ def check_out(out: Path, *, source: Path, force: bool) -> None:
     """
     if source.resolve().is_relative_to(out.resolve()):
         raise ParameterError(f"--out {out} is the model's own folder, or holds it: give another --out")
+    check_folder_name(out)
     if out.exists():
         if not force:
             raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")

@@ -34,9 +34,12 @@ class Restoring:
     is_float: bool = False
     limits: bool = False
 
-    def subtype(self, job: Job, recording: Recording) -> str | None:
-        """Return the sample format of a result."""
-        return FLOAT if self.is_float else nearest_subtype(job.target, recording.info.subtype)
+    def subtype(self, job: Job, recording: Recording, *, rate: int) -> str | None:
+        """Return the sample format of a result of that rate; None is the default of its suffix."""
+        if self.is_float:
+            return FLOAT
+        own = recording.info.subtype
+        return nearest_subtype(job.target, own, n_channels=recording.n_channels, sample_rate=rate)
 
 
 def restore_files(
@@ -81,12 +84,9 @@ def _opened(job: Job, model: Synthesizer, restoring: Restoring) -> Recording:
     recording.check_rate(model.sample_rate)
     if restoring.is_float:
         check_float(job.target)
-    check_format(
-        job.target,
-        n_channels=recording.n_channels,
-        sample_rate=restoring.repair.out_rate(recording.info.sample_rate, model_rate=model.sample_rate),
-        subtype=restoring.subtype(job, recording),
-    )
+    rate = restoring.repair.out_rate(recording.info.sample_rate, model_rate=model.sample_rate)
+    subtype = restoring.subtype(job, recording, rate=rate)
+    check_format(job.target, n_channels=recording.n_channels, sample_rate=rate, subtype=subtype)
     return recording
 
 
@@ -108,7 +108,7 @@ def _restored(
 ) -> str:
     """Write one file; return the line that reports it."""
     rate = analysis.repair.out_rate(analysis.sample_rate, model_rate=model.sample_rate)
-    subtype = restoring.subtype(job, recording)
+    subtype = restoring.subtype(job, recording, rate=rate)
     limit = 1.0 if restoring.limits and subtype not in UNLIMITED_SUBTYPES else math.inf
     windows: list[bool] = []
 
