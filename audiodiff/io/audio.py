@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -231,7 +232,7 @@ def _check_file(path: Path) -> None:
         raise AudioFileError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
-def _native(path: Path) -> str | bytes:
+def _native(path: Path) -> Any:
     """Return a path as the system has it, since soundfile encodes only names that are UTF-8."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
