@@ -1,4 +1,4 @@
-"""Everything that a network may see besides the noisy signal."""
+"""The condition of a network: all its inputs besides the noisy signal and the noise level."""
 
 from dataclasses import dataclass
 

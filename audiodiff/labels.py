@@ -1,4 +1,4 @@
-"""Labels of sounds: which kinds there are, which values each may have, and the vector that tells them to a network."""
+"""Labels of sounds: their names, their vocabularies, and their one-hot vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class LabelSet:
         return sum(len(known) for known in self.vocabularies.values())
 
     def indices(self, values: Mapping[str, str]) -> list[int]:
-        """Return the place of each label's value among those that it may have, -1 where none is given, or it is empty.
+        """Return the index of each label's value in its vocabulary, -1 if none is given or it is empty.
 
         Raises:
             ParameterError: for a label or a value that is not known, with those that are.

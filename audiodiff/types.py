@@ -13,7 +13,7 @@ Recordings: TypeAlias = Float[Tensor, "*axes time"]
 """Audio as functions take it from users: (time,), (channels, time) or (batch, channels, time)."""
 
 Signal: TypeAlias = Float[Tensor, "batch signal_channels signal_time"]
-"""What is diffused: a waveform, or the bands of a mel spectrogram as channels, at the rate of its frames."""
+"""The signal that is diffused: a waveform, or the bands of a mel spectrogram as channels at the frame rate."""
 
 Sigma: TypeAlias = Float[Tensor, "batch"]
 """Noise standard deviation per example, in x = x0 + sigma * eps."""
@@ -50,7 +50,7 @@ OnProgress: TypeAlias = Callable[[str, int | float, int], None]
 
 
 class ReceptiveField(NamedTuple):
-    """How far an output looks: what lies at most that much before or after it may change it."""
+    """Receptive field of an output: how far before and after it the input may change it."""
 
     before: int
     after: int

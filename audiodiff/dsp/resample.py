@@ -127,7 +127,7 @@ class ResampleStream:
 
     @property
     def latency_seconds(self) -> float:
-        """How far the output lags behind the input."""
+        """Delay of the output behind the input, in seconds."""
         return 0.0 if self._half_width == 0 else (self._half_width + self._period) / self._from_rate
 
     def push(self, audio: Float[Tensor, "*batch _"]) -> Float[Tensor, "*batch _"]:

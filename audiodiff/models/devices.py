@@ -1,4 +1,4 @@
-"""Where a model computes, by name."""
+"""Devices by name."""
 
 import torch
 

@@ -31,7 +31,7 @@ def training_example(
     condition = model.conditioner(audio, labels)
     if n_valid is None or bool((n_valid >= audio.shape[-1]).all()):
         return model.representation.encode(audio), condition
-    # Each by itself: at its end, an analysis is not to see the padding.
+    # One by one, so that the analysis at an end does not see the padding.
     clips = [clip[None, :, :n] for clip, n in zip(audio, n_valid.tolist(), strict=True)]
     if condition.frames is not None:
         n_frames = condition.frames.shape[-1]

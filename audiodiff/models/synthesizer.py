@@ -43,7 +43,7 @@ class Synthesizer(Vocoder):
         sample_rate: of the audio, Hz.
         dialect: of the mel spectrograms that the model takes or makes; None where it knows none.
         representation: between audio and the signal that is diffused.
-        conditioner: what the network is told.
+        conditioner: makes the network's condition.
         denoiser: the network and its preconditioning.
         sampler: solver, grid and number of steps unless a call asks for others.
         n_iterations: of the mel constraint that ends a generation; 0 leaves the network's output as it is.
@@ -74,7 +74,7 @@ class Synthesizer(Vocoder):
         if n_iterations < 0:
             raise ParameterError(f"n_iterations={n_iterations} must not be negative")
         if warm_start and not conditioner.needs_mel:
-            raise ParameterError("warm_start=true needs a model that is told a mel: choose conditioner=mel")
+            raise ParameterError("warm_start=true needs a model that is conditioned on a mel: choose conditioner=mel")
         if warm_start and n_iterations == 0:
             raise ParameterError("n_iterations=0 must be positive with warm_start=true: what it starts from")
         self.sample_rate = sample_rate
@@ -99,7 +99,7 @@ class Synthesizer(Vocoder):
 
     @property
     def labels(self) -> LabelSet | None:
-        """The labels that `generate` can be told, if any."""
+        """Labels that `generate` takes, if any."""
         return self.conditioner.labels
 
     def check_sampling(self, options: SamplingOptions = MODEL_DEFAULTS) -> None:
@@ -192,7 +192,7 @@ class Synthesizer(Vocoder):
     def lengths(
         self, labels: Sequence[Mapping[str, LabelValue]], *, seed: Seed = 0, items: Sequence[int] | None = None
     ) -> list[int]:
-        """Return the numbers of samples that `generate` gives results of these labels when it is not told how long.
+        """Return the lengths in samples that `generate` chooses for these labels when none is given.
 
         Args:
             labels: of each result.
@@ -294,7 +294,7 @@ class Synthesizer(Vocoder):
         """Return how often the mel constraint is to be applied, which is 0 where there is no mel.
 
         Raises:
-            ParameterError: if a model of mels could not be heard, or one without is to be constrained.
+            ParameterError: if a model of mels has no iterations, or a model without mels has some.
         """
         if self.vocoder is not None:
             return self.vocoder.checked_iterations(iterations)

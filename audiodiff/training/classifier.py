@@ -114,8 +114,10 @@ class ClassifierTraining:
                 f"{registry.find(run)}: use it with --classifier {run}"
             ) from error
         _save(model, config=config, run=run, steps=steps, accuracies=accuracies, n_train=len(dataset.entries))
-        for split, told in accuracies.items():
-            say(f"accuracy on {split}: " + ", ".join(f"{name} {_shown(*counts)}" for name, counts in told.items()))
+        for split, of_labels in accuracies.items():
+            say(
+                f"accuracy on {split}: " + ", ".join(f"{name} {_format(*counts)}" for name, counts in of_labels.items())
+            )
         if "test" not in accuracies:
             say("no recording is in the split test: only what was held out of training could be measured on")
         say(f"checkpoint {registry.find(run)}")
@@ -195,11 +197,11 @@ def accuracy(
             rate = model.sample_rate
             clips.append(load_whole(entry, sample_rate=rate, n_channels=1, max_seconds=_MAX_SECONDS_HEARD))
             bar.advance()
-    heard = classifier.classify(model, clips)
+    prediction = classifier.classify(model, clips)
     result: dict[str, tuple[int, int]] = {}
     for index, label in enumerate(model.labels.names):
         known = truth[:, index] >= 0
-        right = heard.log_probabilities[label].argmax(-1)[known] == truth[known, index]
+        right = prediction.log_probabilities[label].argmax(-1)[known] == truth[known, index]
         result[label] = (int(right.sum()), int(known.sum()))
     return result
 
@@ -211,9 +213,9 @@ def _loss(
     truth: Int[Tensor, "batch labels"],
 ) -> Tensor:
     """Sum the cross-entropies of the labels, each over the sounds whose value is known."""
-    heard = model(audio, n_valid)
+    prediction = model(audio, n_valid)
     losses = [
-        F.nll_loss(heard.log_probabilities[name], truth[:, index], ignore_index=-1, reduction="sum")
+        F.nll_loss(prediction.log_probabilities[name], truth[:, index], ignore_index=-1, reduction="sum")
         / (truth[:, index] >= 0).sum().clamp(min=1)
         for index, name in enumerate(model.labels.names)
     ]
@@ -244,7 +246,7 @@ def _device(config: Mapping[str, Any]) -> torch.device:
     return device_named("cpu" if config["fabric"]["accelerator"] == "cpu" else "auto")
 
 
-def _shown(n_right: int, n: int) -> str:
+def _format(n_right: int, n: int) -> str:
     """Return a share with its interval, in percent."""
     if n == 0:
         return "not known of any"
@@ -263,13 +265,13 @@ def _save(
 ) -> None:
     name = f"step_{steps:08d}"
     metrics = {
-        split: {label: {"n_right": right, "n": n} for label, (right, n) in told.items()}
-        for split, told in accuracies.items()
+        split: {label: {"n_right": right, "n": n} for label, (right, n) in of_labels.items()}
+        for split, of_labels in accuracies.items()
     }
     rows = "\n".join(
-        f"| {split} | {label} | {_shown(*counts)} |"
-        for split, told in accuracies.items()
-        for label, counts in told.items()
+        f"| {split} | {label} | {_format(*counts)} |"
+        for split, of_labels in accuracies.items()
+        for label, counts in of_labels.items()
     )
     known = "\n".join(f"- {label}: {', '.join(values)}" for label, values in model.labels.vocabularies.items())
     card = f"""# Model card

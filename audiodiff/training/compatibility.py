@@ -85,7 +85,7 @@ TARGETS = (
         "choose preconditioning=v",
     ),
 )
-"""What the network predicts, and the process that scales it."""
+"""Parameterisation and process."""
 
 OBJECTIVES = (
     Rule(

@@ -48,7 +48,7 @@ def saving_on_failure(stage: str, *, step: int, keep: Callable[[], None]) -> Ite
 
 @contextmanager
 def explaining(run: Path, *, steps: int) -> Iterator[None]:
-    """Where a stage fails, name the newest checkpoint and how to go on; the traceback goes into a file of the run.
+    """Name the newest checkpoint and how to go on if a stage fails; the traceback goes into a file of the run.
 
     Raises:
         TrainingError: for a StageError.

@@ -21,7 +21,7 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StepReport:
-    """What an optimiser step has computed.
+    """Results of an optimiser step.
 
     Args:
         loss: mean over the step's examples, of this process.

@@ -19,7 +19,7 @@ from audiodiff.training.progress import Progress
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long to train, and how often to validate, log and save.
+    """Length of training, and intervals of validation, logs and checkpoints.
 
     Args:
         steps: optimiser steps in all.
@@ -59,7 +59,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Args:
         step: optimiser steps that were made.
@@ -84,7 +84,7 @@ Save = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins.
+    """State that a run begins with.
 
     Args:
         step: optimiser steps that were made before.

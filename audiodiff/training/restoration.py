@@ -121,7 +121,7 @@ class Restoration(TrainingStep):
             x0, condition = training_example(
                 self.synthesizer, gain * batch.audio, n_valid=batch.n_valid, labels=batch.labels
             )
-            degraded = self.conditioner.told(gain * corrupted.audio, corrupted.known).signal
+            degraded = self.conditioner.observed(gain * corrupted.audio, corrupted.known).signal
             if condition.mask is not None and degraded is not None:
                 degraded = degraded * condition.mask.unsqueeze(1)
             condition = self.conditioner.dropped(replace(condition, signal=degraded), generator)

@@ -69,7 +69,7 @@ class CheckpointWriter:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card says of a run.
+    """Facts about a run for its model card.
 
     Args:
         origin: of the first weights.

@@ -185,8 +185,8 @@ def write_tables(folder: Path) -> None:
         path = folder / row["run"] / QUALITY
         if path.is_file():
             with path.open(newline="") as file:
-                told = {"run": row["run"], **{key: row["overrides"].get(key, "") for key in keys}}
-                by_steps += [{**told, **line} for line in csv.DictReader(file)]
+                cells = {"run": row["run"], **{key: row["overrides"].get(key, "") for key in keys}}
+                by_steps += [{**cells, **line} for line in csv.DictReader(file)]
     _write_csv(folder / "table.csv", table, columns=columns)
     _write_csv(folder / QUALITY, by_steps)
     (folder / "table.md").write_text(_markdown(columns, table) + _matrices(by_steps, keys=keys))
@@ -208,8 +208,8 @@ def _matrices(rows: Sequence[Quality], *, keys: Sequence[str]) -> str:
         lines: dict[tuple[str, ...], Quality] = {}
         for row in rows:
             which = (str(row["run"]), *(str(row[key]) for key in keys), str(row["solver"]))
-            told = dict(zip(("run", *keys, "solver"), which, strict=True))
-            lines.setdefault(which, {**told})[f"{row['steps']} steps"] = float(row[metric])
+            cells = dict(zip(("run", *keys, "solver"), which, strict=True))
+            lines.setdefault(which, {**cells})[f"{row['steps']} steps"] = float(row[metric])
         columns = ["run", *keys, "solver", *(f"{n} steps" for n in steps)]
         text += f"\n{metric}, by solver and number of steps:\n\n" + _markdown(columns, list(lines.values()))
     return text

@@ -23,7 +23,7 @@ N_SHOWN = 4
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What to measure.
+    """Settings of validation.
 
     Args:
         n_examples: recordings that are vocoded, or sounds that are generated.

@@ -48,14 +48,14 @@ def test_the_recording_changes_the_result():
 def test_a_recording_without_known_samples_acts_as_none():
     model = network()
     x = sound()
-    unknown = DegradedConditioner.told(torch.zeros_like(x), torch.zeros_like(x))
+    unknown = DegradedConditioner.observed(torch.zeros_like(x), torch.zeros_like(x))
     assert torch.equal(model(x, LEVEL, model.encode(unknown)), model(x, LEVEL, model.encode(Condition())))
 
 
 def test_each_example_is_conditioned_on_its_own_recording():
     model = network()
     x, recording = sound(), sound(seed=1)
-    conditional = DegradedConditioner.told(
+    conditional = DegradedConditioner.observed(
         recording * torch.tensor([1.0, 0.0])[:, None, None], torch.ones_like(recording)
     )
     both = model(x, LEVEL, model.encode(conditional))
@@ -99,7 +99,7 @@ def test_a_clip_in_a_padded_batch_is_denoised_as_alone():
     alone = denoiser(x, sigma, DegradedConditioner()(recording)).denoised
     known = torch.ones_like(recording)
     padded = [torch.nn.functional.pad(each, (0, 88)) for each in (x, recording, known)]
-    conditional = DegradedConditioner.told(*padded[1:])
+    conditional = DegradedConditioner.observed(*padded[1:])
     mask = (torch.arange(288) < 200)[None]
     batch = denoiser(padded[0], sigma, Condition(signal=conditional.signal, mask=mask)).denoised
     assert torch.allclose(batch[..., :200], alone, atol=2e-5)

@@ -1,4 +1,4 @@
-"""From a batch of training examples to what the network is told."""
+"""Conditioners: make the condition of a network from a batch of clean audio."""
 
 from abc import ABC, abstractmethod
 
@@ -15,40 +15,40 @@ class Conditioner(nn.Module, ABC):
     """Make the condition of clean audio."""
 
     labels: LabelSet | None = None
-    """The labels that can be told, if any."""
+    """Labels that the condition can contain, if any."""
 
     level: float | None = None
-    """RMS that audio is brought to before the model sees it, where it is not silent; None leaves it as it is."""
+    """RMS to which audio is scaled before it enters the model, unless it is silent; None does not scale."""
 
     @property
     @abstractmethod
     def needs_mel(self) -> bool:
-        """Whether generation has to be given a mel spectrogram."""
+        """True if generation needs a mel spectrogram."""
 
     @property
     def can_drop(self) -> bool:
-        """Whether training replaced the condition by `null` at random, so that a network knows what null means."""
+        """True if training replaces the condition by `null` at random, as classifier-free guidance needs."""
         return False
 
     @abstractmethod
     def forward(self, audio: Waveform, labels: Int[Tensor, "batch labels"] | None = None) -> Condition:
-        """Return what the network is told about each example.
+        """Return the condition of each example.
 
         Args:
             audio: the examples.
-            labels: places of their labels in the conditioner's vocabularies, -1 where one is not known.
+            labels: indices of their labels in the conditioner's vocabularies, -1 for unknown ones.
         """
 
     @abstractmethod
     def null(self, n: int) -> Condition:
-        """Return the condition that says nothing, for n examples."""
+        """Return the null condition of n examples."""
 
     def seconds(
         self, vectors: Float[Tensor, "batch features"], draws: Float[Tensor, "batch"]
     ) -> Float[Tensor, "batch"] | None:
-        """Return how long sounds of these labels are, each with its draw from N(0, 1); None where that is not known."""
+        """Return durations for labels, in seconds, each with its draw from N(0, 1); None if they are unknown."""
         return None
 
     def dropped(self, condition: Condition, generator: torch.Generator) -> Condition:
-        """Return a condition of which training leaves out parts at random; of most conditioners all of it stays."""
+        """Return the condition with parts dropped at random, as in training; most conditioners drop nothing."""
         return condition

@@ -1,4 +1,4 @@
-"""A degraded recording as what the network is told: enhancement, bandwidth extension, inpainting, declipping."""
+"""Conditioning on a degraded recording: enhancement, bandwidth extension, inpainting, declipping."""
 
 from dataclasses import replace
 
@@ -13,12 +13,12 @@ from audiodiff.types import Waveform
 
 
 class DegradedConditioner(Conditioner):
-    """Tell the network a recording, and where its samples are known; or nothing, of which all samples are unknown.
+    """Condition on a recording and a mask of its known samples; in the null condition no sample is known.
 
     Args:
-        dropout: probability in training that an example's recording is not told, so that the same network knows
-            sounds as such.
-        level: RMS that recordings are brought to where they are not silent (`audiodiff.dsp.level`).
+        dropout: probability in training that an example gets the null condition, so that the network is also an
+            unconditional model.
+        level: RMS to which recordings are scaled unless they are silent (`audiodiff.dsp.level`).
 
     Raises:
         ParameterError: if dropout is not in [0, 1), or level not positive.
@@ -49,19 +49,19 @@ class DegradedConditioner(Conditioner):
         return self.dropout > 0.0
 
     def forward(self, audio: Waveform, labels: Int[Tensor, "batch labels"] | None = None) -> Condition:
-        """Tell audio as it is, all of it known."""
-        return self.told(audio, torch.ones_like(audio))
+        """Condition on clean audio, all of it known."""
+        return self.observed(audio, torch.ones_like(audio))
 
     @staticmethod
-    def told(audio: Waveform, known: Waveform) -> Condition:
-        """Return the condition of a degraded recording: the recording, and 1 where a sample of it is known."""
+    def observed(audio: Waveform, known: Waveform) -> Condition:
+        """Return the condition of a degraded recording: the recording, and a mask that is 1 at known samples."""
         return Condition(signal=torch.cat([audio, known], dim=1))
 
     def null(self, n: int) -> Condition:
         return Condition()
 
     def dropped(self, condition: Condition, generator: torch.Generator) -> Condition:
-        """Leave out the recordings of some examples."""
+        """Give some examples the null condition."""
         if condition.signal is None:
             return condition
         kept = torch.rand(len(condition.signal), generator=generator) >= self.dropout

@@ -1,4 +1,4 @@
-"""Labels: a class, a speaker, an instrument, any set of them; and how long sounds of them are."""
+"""Conditioning on labels: a class, a speaker, an instrument, or several; and a model of durations by label."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,19 @@ from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.types import Waveform
 
 RIDGE = 1.0
-"""Sounds' worth of trust in there being no effect of a label on the duration."""
+"""Strength of the ridge penalty on effects of labels on the duration, in sounds."""
 
 
 class LabelConditioner(Conditioner):
-    """Tell the network labels as one vector, with a number for each value of each label.
+    """Condition on labels as one vector, one-hot for each label.
 
-    In training, labels are left out at random, so that the network also knows how sounds are when a label, or all of
-    them, is not told. The logarithm of a sound's duration is kept as a sum of effects of its labels and a remainder of
-    normal distribution, from which `seconds` draws.
+    Training drops labels at random, so that the network also models sounds of unknown labels. The logarithm of a
+    sound's duration is modelled as a sum of effects of its labels and a normal remainder, from which `seconds` draws.
 
     Args:
-        vocabularies: the values of each label; None, which data fills in, makes no conditioner.
-        dropout: probability that all labels of an example are left out.
-        dropout_each: probability that each label is left out by itself.
+        vocabularies: the values of each label; None is refused (training fills them in from the data).
+        dropout: probability that all labels of an example are dropped.
+        dropout_each: probability of dropping each label independently.
 
     Raises:
         ParameterError: if a probability is not in [0, 1), or there are no vocabularies.
@@ -93,23 +92,23 @@ class LabelConditioner(Conditioner):
     def fit_durations(
         self, seconds: Float[Tensor, "sounds"], labels: Int[Tensor, "sounds labels"], *, longest: float
     ) -> None:
-        """Learn how long sounds are.
+        """Fit the model of durations.
 
         Args:
             seconds: their durations.
             labels: their labels, as in `forward`.
-            longest: seconds that the model hears of a sound in training.
+            longest: longest crop in training, in seconds.
         """
-        told = torch.cat([torch.ones(len(seconds), 1), self.labels.one_hot(labels.cpu())], dim=1).double()
+        one_hot = torch.cat([torch.ones(len(seconds), 1), self.labels.one_hot(labels.cpu())], dim=1).double()
         target = seconds.double().cpu().clamp(max=longest).log()
         # The mean is free; effects of a label are known only up to a constant, which this keeps small.
-        ridge = RIDGE * torch.eye(told.shape[1], dtype=torch.float64)
+        ridge = RIDGE * torch.eye(one_hot.shape[1], dtype=torch.float64)
         ridge[0, 0] = 1e-9
-        solved = torch.linalg.solve(told.T @ told + ridge, told.T @ target)
-        remainder = (target - told @ solved).square().mean().sqrt()
+        solved = torch.linalg.solve(one_hot.T @ one_hot + ridge, one_hot.T @ target)
+        remainder = (target - one_hot @ solved).square().mean().sqrt()
         mean, effects = solved[0], solved[1:]
-        # Centred on what is heard most, so that a label that is left open adds nothing but its spread.
-        shares = told[:, 1:].mean(dim=0)
+        # Centred on the mean over the training data, so that an open label adds only its spread.
+        shares = one_hot[:, 1:].mean(dim=0)
         spreads: list[Tensor] = []
         for place in self.labels.of_each():
             share = shares[place] / shares[place].sum().clamp(min=1e-12)
@@ -123,18 +122,18 @@ class LabelConditioner(Conditioner):
     def seconds(
         self, vectors: Float[Tensor, "batch features"], draws: Float[Tensor, "batch"]
     ) -> Float[Tensor, "batch"] | None:
-        """Return how long sounds of these labels are: longer where the draw, from N(0, 1), is greater.
+        """Return durations for labels, in seconds: the quantile of each draw from N(0, 1).
 
-        A label that is left open may have any value that training heard, as often as it did. The result lies within the
-        durations in training. None where none were learnt.
+        An open label takes its values in the proportions of the training data. The result lies within the durations in
+        training. None if no durations were fitted.
         """
         if float(self.duration_range[1]) == 0.0:
             return None
         known = self.duration_effects.double()
         n_features = self.labels.n_features
         mean, effects, spreads, remainder = known.split([1, n_features, len(self.labels.names), 1])
-        told = vectors.to(known)
-        open_shares = torch.stack([1.0 - told[:, place].sum(dim=1) for place in self.labels.of_each()], dim=1)
+        one_hot = vectors.to(known)
+        open_shares = torch.stack([1.0 - one_hot[:, place].sum(dim=1) for place in self.labels.of_each()], dim=1)
         deviation = (remainder.square() + open_shares.clamp(min=0.0) @ spreads.square()).sqrt()
         shortest, longest = (math.log(float(bound)) for bound in self.duration_range)
-        return (mean + told @ effects + deviation * draws.to(known)).clamp(shortest, longest).exp()
+        return (mean + one_hot @ effects + deviation * draws.to(known)).clamp(shortest, longest).exp()

@@ -1,4 +1,4 @@
-"""The mel spectrogram of the clean audio: a vocoder."""
+"""Conditioning on the mel spectrogram of the clean audio: vocoders."""
 
 import torch
 from jaxtyping import Int
@@ -12,7 +12,7 @@ from audiodiff.types import Waveform
 
 
 class MelConditioner(Conditioner):
-    """Tell the network the mel spectrogram, in the compressed scale of its dialect."""
+    """Condition on the mel spectrogram, in the compressed scale of its dialect."""
 
     def __init__(self, *, dialect: MelDialect) -> None:
         super().__init__()

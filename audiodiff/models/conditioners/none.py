@@ -9,7 +9,7 @@ from audiodiff.types import Waveform
 
 
 class NoConditioner(Conditioner):
-    """Tell the network nothing."""
+    """Give the network no condition."""
 
     @property
     def needs_mel(self) -> bool:

@@ -1,4 +1,4 @@
-"""Between audio and the signal that is diffused."""
+"""Representations: map audio to the signal that is diffused, and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from audiodiff.types import Clip, Mel, Noise, Signal, Waveform
 class Representation(nn.Module, ABC):
     """Map audio to the signal that is diffused, and back.
 
-    A signal may fall short of audio (a mel spectrogram has no phase): `decode` then returns noise and the mel
-    that the last stage, the mel constraint, has to meet.
+    A mel spectrogram has no phase: `decode` then returns noise and the mel that mel inversion has to meet.
     """
 
     @property
@@ -24,7 +23,7 @@ class Representation(nn.Module, ABC):
     @property
     @abstractmethod
     def makes_mel(self) -> bool:
-        """Whether decoding ends at a mel, which is still to be inverted."""
+        """True if decoding gives a mel that still has to be inverted."""
 
     @property
     @abstractmethod
@@ -38,7 +37,7 @@ class Representation(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, clips: Sequence[Clip]) -> None:
-        """Take statistics from the training data, before the first step: from clips, each with its own length."""
+        """Compute statistics of the training data, from clips of any lengths, before the first step."""
 
     @abstractmethod
     def encode(self, audio: Waveform) -> Signal:
@@ -50,7 +49,7 @@ class Representation(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, signal: Signal, *, noise: Noise, n_samples: int) -> tuple[Waveform, Mel | None]:
-        """Return audio of n_samples, and the mel that it must still be brought to (None where it is finished)."""
+        """Return audio of n_samples, and the mel that still has to be inverted (None if the audio is finished)."""
 
 
 def affine(values: Float[Tensor, "channels"]) -> Float[Tensor, "1 channels 1"]:

@@ -16,7 +16,7 @@ Stretch = Float[Tensor, "channels _"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What was measured of x0, and the constraints that every estimate of x0 has to meet.
+    """Measurements of x0, and the constraints that every estimate of x0 has to meet.
 
     Args:
         measured: the degraded recording, (batch, 1, time), 0 where nothing was measured.

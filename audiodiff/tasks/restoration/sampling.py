@@ -106,7 +106,7 @@ def draw(
     gain = model.representation.encode(problem.measured.new_ones(1, 1, 1)).item()
     conditional = None
     if sampling.posterior.is_conditional:
-        conditional = model.denoiser.bind(DegradedConditioner.told(problem.measured, problem.known))
+        conditional = model.denoiser.bind(DegradedConditioner.observed(problem.measured, problem.known))
     unconditional = model.denoiser.bind(model.conditioner.null(len(problem.measured)))
     restored = draw_from(
         Denoisers(unconditional, conditional, sampling.guidance),
