@@ -41,3 +41,10 @@ def check_whole(value: object, *, name: str, least: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ParameterError(f"{name}={value} must be a whole number, at least {least}")
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the first error of a chain of causes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -22,7 +22,7 @@ from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
-from audiodiff.errors import CheckpointError, MelError, ParameterError
+from audiodiff.errors import CheckpointError, MelError, ParameterError, innermost
 from audiodiff.io.atomic import atomic_folder
 from audiodiff.models.building import Builder
 from audiodiff.models.devices import device_named
@@ -293,10 +293,3 @@ def _plain(value: MelDialect) -> dict[str, Any]:
         key: item if isinstance(item, str | int | float | bool | None) else repr(item)
         for key, item in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     }
-
-
-def innermost(error: BaseException) -> BaseException:
-    """Return what an error, through all that was raised from it, began with."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from audiodiff import compat
-from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.errors import AudiodiffError, ParameterError, innermost
 from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
-from audiodiff.models.checkpoint import innermost
 from audiodiff.training.paths import quoted, with_quoted_path
 
 T = TypeVar("T")
