@@ -38,12 +38,14 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "audiodiff")
 
 
 def recordings(folder: Path, *, n: int = 4, seconds: float = 1.0, seed: int = 0) -> Path:
-    """Write a few recordings of coloured noise."""
+    """Write a few recordings of coloured noise, in two folders by turns."""
     generator = torch.Generator().manual_seed(seed)
     for index in range(n):
         audio = 0.02 * torch.randn(1, round(22050 * seconds), generator=generator).cumsum(dim=-1)
         audio = audio - audio.roll(50, dims=-1)
-        audio_io.write(folder / f"{index}.wav", audio.clamp(-1, 1), sample_rate=22050)
+        audio_io.write(
+            folder / ("odd" if index % 2 else "even") / f"{index}.wav", audio.clamp(-1, 1), sample_rate=22050
+        )
     return folder
 
 

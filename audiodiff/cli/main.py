@@ -206,6 +206,8 @@ def _run(command: Callable[[], None]) -> NoReturn:
     # Before torch is imported: threads that spin for long while they wait gain little on an idle machine and take the
     # cores from each other on a busy one (docs/mel-inversion.md, Threads).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Pictures are files here; a notebook's shell names a backend that another environment may not have.
+    os.environ["MPLBACKEND"] = "agg"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # lines name files, whose names may not be UTF-8

@@ -19,7 +19,7 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
         columns: the column of each label, by its name (see `Entry.value`).
 
     Raises:
-        DataError: if no entry has a value in a column.
+        DataError: if no entry has a value in a column, or all are in one folder where that is to be the label.
 
     Example:
         >>> from pathlib import Path
@@ -33,7 +33,15 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
                 f"label {name!r}: column {column!r} is empty or missing in all {len(entries)} training recordings; "
                 f"columns with values: {', '.join(there)}"
             )
-    return LabelSet({name: vocabulary(entries, column) for name, column in columns.items()})
+    vocabularies = {name: vocabulary(entries, column) for name, column in columns.items()}
+    for name, column in columns.items():
+        if column == "folder" and len(vocabularies[name]) == 1:
+            raise DataError(
+                f"label {name!r} is the name of a recording's folder, and all {len(entries)} training recordings are "
+                f"in one, {vocabularies[name][0]!r}: make a folder for each {name}, or take a column of a manifest, as "
+                f"in data.labels.{name}=label"
+            )
+    return LabelSet(vocabularies)
 
 
 def label_indices(

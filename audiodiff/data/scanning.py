@@ -248,7 +248,8 @@ def _with_progress(results: Iterable[Entry | str], *, total: int) -> Iterator[En
             if bar is not None:
                 bar.update(TaskID(0), completed=n_done)
             elif time.monotonic() - started > _PROGRESS_AFTER_SECONDS:
-                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+                console = Console(stderr=True)
+                bar = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
                 bar.add_task("scanning audio files", total=total, completed=n_done)
 
 

@@ -1,6 +1,6 @@
 """Safety of checkpoints: a model node may only build parts of models that this package defines."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,26 @@ def _check_target(target: str, *, where: Path, field: str) -> None:
         ) from error
     if not callable(found) or not str(getattr(found, "__module__", "")).startswith(BUILDERS):
         raise refusal
+
+
+def foreign_targets(node: Any, *, field: str) -> Iterator[tuple[str, str]]:
+    """Yield key and `_target_` of each node, at any depth, that builds no part of a model of this package.
+
+    Targets that do not exist are left to whoever builds the node.
+    """
+    if isinstance(node, Mapping):
+        if "_target_" in node and not _is_part(str(node["_target_"])):
+            yield field, str(node["_target_"])
+        for key, value in node.items():
+            yield from foreign_targets(value, field=f"{field}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from foreign_targets(value, field=f"{field}.{index}")
+
+
+def _is_part(target: str) -> bool:
+    try:
+        found = locate(target)
+    except ParameterError:
+        return True
+    return target.startswith(BUILDERS) and str(getattr(found, "__module__", "")).startswith(BUILDERS)

@@ -16,6 +16,7 @@ from audiodiff.labels import LabelSet
 from audiodiff.models.building import Builder
 from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.models.representations.representation import Representation
+from audiodiff.models.safety import foreign_targets
 from audiodiff.networks.embedding import Embedding, StepTable
 from audiodiff.training.compatibility import check_choices
 from audiodiff.training.config import instantiate, readable
@@ -26,6 +27,12 @@ N_DRAWN = 4096
 """Noise levels that are drawn to see the range of a density."""
 FAR = 0.25
 """Share of the range of c_noise in training by which sampling may start beyond it: EDM's own 80 is 0.18 beyond."""
+HOMES = {
+    "network": "audiodiff/networks/",
+    "conditioner": "audiodiff/models/conditioners/",
+    "representation": "audiodiff/models/representations/",
+}
+"""Folders of the classes that a model is made of; all others are in audiodiff/diffusion/."""
 
 Config = Mapping[str, Any]
 
@@ -77,6 +84,8 @@ def build_training_step(config: Config) -> TrainingStep:
         if problems:
             raise ParameterError("\n".join(problems))
 
+    problems += _foreign_problems(config["model"])
+    raise_problems()
     check_whole(config["sampler"].get("n_steps", 1), name="sampler.n_steps", least=1)
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
@@ -100,6 +109,17 @@ def build_training_step(config: Config) -> TrainingStep:
     _try_grid(module, process=process)
     _try(module, n_channels=config["data"]["n_channels"], n_samples=_shortest(config, dialect=dialect))
     return module
+
+
+def _foreign_problems(model: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a message for each class of the model whose checkpoint could not be loaded again."""
+    for field, target in foreign_targets(model, field="model"):
+        key = field.removeprefix("model.").removeprefix("denoiser.")
+        place = HOMES.get(key.partition(".")[0], "audiodiff/diffusion/")
+        yield (
+            f"{key}._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: put "
+            f"the class into a module in {place} of a checkout (pip install -e .)"
+        )
 
 
 def _crop_problems(config: Config, *, dialect: MelDialect | None) -> Iterator[str]:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from audiodiff import compat
 from audiodiff.errors import AudiodiffError, ParameterError, innermost
 from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
+from audiodiff.training import suggestions
 from audiodiff.training.paths import quoted, with_quoted_path
 
 T = TypeVar("T")
@@ -103,7 +105,7 @@ def instantiate(node: Mapping[str, Any], *, name: str, build: Builder | None = N
     try:
         return (build or Builder())(node)
     except Exception as error:
-        raise _in_one_line(error, name=name) from error
+        raise _in_one_line(error, name=name, node=node) from error
 
 
 def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
@@ -147,28 +149,36 @@ def composition_message(error: Exception) -> str:
     elif isinstance(error, MissingConfigException):
         text += "; audiodiff train --help lists what there is"
     if isinstance(error, OverrideParseException):
-        text = f"{error.override}: {text}"
+        reason = "unreadable" if "LexerNoViableAlt" in text else text.partition(" See https")[0]
+        text = suggestions.unreadable(str(error.override), reason=reason)
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += f" ({str(error.__cause__).splitlines()[0]})"
+    text = suggestions.unknown_key(text, folder=config_folder()) or text
     renamed = [f"{old} is now {new}" for old, new in compat.OVERRIDES.items() if f"'{old}'" in text]
     return "; ".join([text, *renamed])
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Raise errors of a configuration library as one line."""
+def readable(name: str, *, node: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Raise errors of a configuration library as one line, for the node of that name."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         yield
     except (HydraException, OmegaConfBaseException, TypeError, ValueError) as error:
-        raise _in_one_line(error, name=name) from error
+        raise _in_one_line(error, name=name, node=node) from error
 
 
-def _in_one_line(error: Exception, *, name: str) -> ParameterError:
+def _in_one_line(error: Exception, *, name: str, node: Mapping[str, Any] = MappingProxyType({})) -> ParameterError:
     cause = innermost(error)
-    return ParameterError(f"{name}: {cause if isinstance(cause, AudiodiffError) else str(cause).partition(chr(10))[0]}")
+    if isinstance(cause, AudiodiffError):
+        return ParameterError(f"{name}: {cause}")
+    reason = str(cause).partition("\n")[0]
+    texts = [f"{name}.{key}={value}" for key, value in node.items() if isinstance(value, str) and key != "_target_"]
+    if isinstance(cause, TypeError) and texts and "'str'" in reason:
+        return ParameterError(f"{', '.join(texts)} must be a number ({reason})")
+    return ParameterError(f"{name}: {reason}")
 
 
 def absolute(path: str | os.PathLike[str], *, name: str = "a path") -> Path:

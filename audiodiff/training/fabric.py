@@ -45,7 +45,16 @@ def choose_algorithms(*, deterministic: bool) -> None:
 
 
 def with_precision(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Fabric's settings with a precision that it knows."""
+    """Return Fabric's settings with a precision that it knows.
+
+    Raises:
+        ParameterError: for a GPU where there is none, or an unknown precision.
+    """
+    if node["accelerator"] in ("gpu", "cuda") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ParameterError(
+            f"fabric.accelerator={node['accelerator']}: torch {torch.__version__} finds no GPU; choose fabric=cpu, or "
+            "install a torch and a driver for your GPU"
+        )
     return {**node, "precision": resolve_precision(node["precision"], accelerator=node["accelerator"])}
 
 

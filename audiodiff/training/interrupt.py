@@ -1,10 +1,13 @@
-"""Interruption: Ctrl-C and SIGTERM stop training after the step in progress."""
+"""Interruption: Ctrl-C, SIGTERM and a closed terminal stop training after the step in progress."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Names of the signals that ask to stop; not every system has all."""
 
 
 class Interrupt:
@@ -16,12 +19,17 @@ class Interrupt:
 
 @contextmanager
 def catch_interrupt() -> Iterator[Interrupt]:
-    """Record the first SIGINT or SIGTERM; a second one has its usual effect."""
+    """Record the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect.
+
+    What is ignored, as SIGHUP under nohup, stays ignored.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def note(number: int, frame: FrameType | None) -> None:
         interrupt.signal = signal.Signals(number).name

@@ -3,17 +3,24 @@
 from pathlib import Path
 
 from audiodiff.compat import current_override, renaming
-from audiodiff.errors import TrainingError
+from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.io.console import say
 from audiodiff.models import registry
 from audiodiff.training.config import absolute, recipe_root
 from audiodiff.training.paths import quoted, with_quoted_path
+from audiodiff.training.suggestions import unknown_option
 
 OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     "--experimental-rerun",
 )
 """Hydra's options that are followed by a value."""
+OPTIONS = (
+    *OPTIONS_WITH_VALUE,
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--shell-completion", "-sc", "--info", "-i"),
+)
+"""Hydra's options."""
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
@@ -25,6 +32,7 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     Old names of overrides are replaced, with a notice for each.
 
     Raises:
+        ParameterError: for an option that does not exist.
         TrainingError: if there is nothing where a run should be resumed from.
     """
     options, given = _split(arguments)
@@ -60,6 +68,9 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     options: list[str] = []
     overrides: list[str] = []
     for previous, argument in zip(["", *arguments], arguments, strict=False):
+        name = argument.partition("=")[0]
+        if name.startswith("-") and not any(option.startswith(name) for option in OPTIONS):
+            raise ParameterError(unknown_option(argument))
         with_value = previous in OPTIONS_WITH_VALUE or (previous in ("--info", "-i") and "=" not in argument)
         (options if with_value or argument.startswith("-") else overrides).append(argument)
     return options, overrides

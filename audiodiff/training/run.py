@@ -192,7 +192,7 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         start_from(str(init_from), synthesizer=synthesizer, model=config["model"], across=across)
     elif state is None:
         _fit_statistics(synthesizer, dataset)
-    with readable("optimizer"):
+    with readable("optimizer", node=config["optimizer"]):
         optimizer = instantiate(config["optimizer"], name="optimizer")(module.trainable())
     learner = Learner(
         module,

@@ -151,3 +151,14 @@ def test_options_of_generate_stand_in_groups(audiodiff_here: Callable[..., Answe
     titles = [line for line in help_text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == ["Arguments:", "Output:", "Model:", "Without an input:", "Sampling:", "Guidance:", "Options:"]
     assert "--between" not in help_text
+
+
+def test_pictures_are_drawn_whatever_backend_a_notebook_names(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MPLBACKEND", "module://nowhere.backend")
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    drawn = subprocess.run(
+        [sys.executable, "-c", "import matplotlib.figure"], capture_output=True, text=True, check=False
+    )
+    assert drawn.returncode == 0, drawn.stderr

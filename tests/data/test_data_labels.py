@@ -60,3 +60,10 @@ def test_a_digest_distinguishes_labels_where_they_are_used():
     assert digest(changed) == digest(ENTRIES)
     assert digest(changed, columns=["label"]) != digest(ENTRIES, columns=["label"])
     assert digest(changed, columns=["tempo"]) == digest(ENTRIES, columns=["tempo"])
+
+
+@pytest.mark.parametrize("folder", ["set", "set/kick"])
+def test_classes_by_folder_need_more_than_one_folder(folder: str):
+    flat = [Entry(Path(folder) / name) for name in ("a.wav", "b.wav")]
+    with pytest.raises(DataError, match=r"recordings are in one, .*: make a folder for each drum, or take"):
+        label_set(flat, {"drum": "folder"})

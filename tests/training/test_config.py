@@ -9,6 +9,7 @@ import torch
 
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet
+from audiodiff.networks.wavenet import WaveNet
 from audiodiff.training.building import build_training_step, with_labels
 from audiodiff.training.config import compose, config_folder, instantiate, plain, recipe_root
 from audiodiff.training.datasets import crop_samples
@@ -258,3 +259,17 @@ def test_an_untrained_model_starts_from_a_finite_loss():
     audio = 0.1 * torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
     losses, _, sigma = module(Float32Batch(audio), torch.Generator().manual_seed(0))
     assert all(math.isfinite(value) for value in [*losses.tolist(), *sigma.tolist()])
+
+
+class OutsideNetwork(WaveNet):
+    """A network as somebody writes it in a file of their own."""
+
+
+@pytest.mark.parametrize("target", [f"{__name__}.OutsideNetwork", "torch.nn.Conv1d"])
+def test_a_network_from_outside_is_refused_before_training(target: str):
+    with pytest.raises(ParameterError) as refusal:
+        build_training_step(composed("network=wavenet", f"network._target_={target}"))
+    assert str(refusal.value) == (
+        f"network._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: put "
+        "the class into a module in audiodiff/networks/ of a checkout (pip install -e .)"
+    )

@@ -26,8 +26,13 @@ def to_the_process(process: Popen[str], number: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "send", "n_workers"),
-    [(signal.SIGINT, to_the_group, 1), (signal.SIGTERM, to_the_group, 1), (signal.SIGTERM, to_the_process, 0)],
-    ids=["Ctrl-C with a worker", "SIGTERM to the group with a worker", "SIGTERM"],
+    [
+        (signal.SIGINT, to_the_group, 1),
+        (signal.SIGTERM, to_the_group, 1),
+        (signal.SIGHUP, to_the_group, 1),
+        (signal.SIGTERM, to_the_process, 0),
+    ],
+    ids=["Ctrl-C with a worker", "SIGTERM to the group with a worker", "a closed terminal with a worker", "SIGTERM"],
 )
 def test_a_signal_saves_and_exits_with_zero(
     number: signal.Signals, send: Callable[[Popen[str], int], None], n_workers: int, recordings: Path, tmp_path: Path
@@ -93,3 +98,13 @@ def test_a_second_signal_acts_as_it_would_have_done():
         assert interrupt.signal == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_hangup_that_is_ignored_as_under_nohup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -8,7 +8,7 @@ import torch
 
 import audiodiff
 from audiodiff.cli import train
-from audiodiff.errors import TrainingError
+from audiodiff.errors import ParameterError, TrainingError
 from audiodiff.models import checkpoint, registry
 from audiodiff.training.config import config_folder, recipe_root
 from audiodiff.training.overrides import hydra_arguments
@@ -35,7 +35,16 @@ def test_the_configuration_can_be_shown(say):
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("nonsense=1", "Key 'nonsense' is not in struct"),
+        ("nonsense=1", "nonsense does not exist: audiodiff train --help lists the groups, --cfg job all settings"),
+        ("train.step=5", "train.step does not exist: did you mean train.steps=5?"),
+        ("trian.steps=5", "trian.steps does not exist: did you mean train.steps=5?"),
+        ("netwrok=wavenet", "netwrok does not exist: did you mean network=wavenet?"),
+        ("recipe=folder/class", "recipe does not exist: did you mean recipes=folder/class?"),
+        ("network.chanels=4", "network.chanels does not exist: did you mean network.channels=4?"),
+        ("data.labels.a=label", "an argument of a class of your own, is added by +data.labels.a=label"),
+        ("train.steps", "train.steps has no value: give train.steps=VALUE"),
+        ("seed=é", "seed=é: unreadable; special characters need quotes, as in \"seed='é'\""),
+        ("optimizer.lr=fast", "optimizer.lr=fast must be a number ("),
         ("recipes=nonsense", "Could not find 'recipes/nonsense'; audiodiff train --help lists"),
         ("process=nonsense", "Could not find 'process/nonsense'; available options in 'process': cosine_discrete, "),
         ("process=[", "process=[: no viable alternative"),
@@ -46,7 +55,7 @@ def test_the_configuration_can_be_shown(say):
         ),
         ("sampler.n_steps=2.5", "sampler.n_steps=2.5 must be a whole number, at least 1"),
         ("hydra.verbose=${nonsense}", "Interpolation key 'nonsense' not found"),
-        ("train.stepz=1", "Key 'stepz' is not in struct"),
+        ("train.stepz=1", "train.stepz does not exist: did you mean train.steps=1?"),
         ("+train.stepz=1", "train.stepz does not exist"),
         ("data.root=/nonsense", "data.root=/nonsense does not exist"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate"),
@@ -60,6 +69,23 @@ def test_an_error_is_said_in_words(override: str, named: str, say, tmp_path: Pat
     assert text.startswith("error: ")
     assert text.count("\n") == 1
     assert named in text
+
+
+@pytest.mark.parametrize("option", ["--train.steps=5", "--trains.steps", "--multirum", "-x"])
+def test_a_setting_with_dashes_is_refused_with_the_right_form(option: str):
+    with pytest.raises(ParameterError, match="is no option: settings have no dashes, as in ") as refusal:
+        train.command([option, "5"])
+    if "=" in option:
+        assert "as in train.steps=5;" in str(refusal.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_a_gpu_where_there_is_none_is_refused_in_one_line(say, tmp_path: Path):
+    code, text = say(*runs.TINY, "fabric=gpu", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert text.startswith("error: fabric.accelerator=gpu: torch ")
+    assert text.endswith("finds no GPU; choose fabric=cpu, or install a torch and a driver for your GPU\n")
+    assert text.count("\n") == 1
 
 
 def test_a_loss_that_is_not_finite_leaves_with_an_error(say, recordings: Path, tmp_path: Path):
