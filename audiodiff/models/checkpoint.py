@@ -32,6 +32,7 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
 
 FORMAT = 1
+_PERMISSIONS = "ask its owner for the permission, chmod a+r"
 """Version of the folder's layout; a newer one is refused."""
 
 WEIGHTS, METRICS, CARD, STATE = "model.safetensors", "metrics.json", "README.md", "training_state.pt"
@@ -211,6 +212,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load((folder / CONFIG).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read ({error.strerror}): {_PERMISSIONS}") from error
     if not isinstance(config, dict) or not {"format", "model", "sample_rate"} <= set(config):
         raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
     if not isinstance(config["format"], int) or not isinstance(config["model"], dict):
@@ -294,9 +297,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         weights = compat.current_weights(load_file(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): {_PERMISSIONS}") from error
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights:
