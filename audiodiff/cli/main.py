@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from audiodiff._version import __version__
 from audiodiff.compat import current_arguments, current_command
-from audiodiff.errors import AudiodiffError, ParameterError
+from audiodiff.errors import AudiodiffError, AudioFileError, ParameterError
 from audiodiff.io.console import fail, say
-from audiodiff.io.paths import user_path
+from audiodiff.io.paths import display_name, user_path
 from audiodiff.requirements import require
 
 COMMANDS = {
@@ -208,6 +208,7 @@ def _run(command: Callable[[], None]) -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Pictures are files here; a notebook's shell names a backend that another environment may not have.
     os.environ["MPLBACKEND"] = "agg"
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # lines name files, whose names may not be UTF-8
@@ -222,7 +223,23 @@ def _run(command: Callable[[], None]) -> NoReturn:
         # The reader has read enough, as `head` does; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(AudioFileError(f"{display_name(error.filename)}: {error.strerror}; check the path and its permissions"))
     raise SystemExit(0)
+
+
+def _open_standard_streams() -> None:
+    """Open nothing in place of closed standard streams: their numbers would go to the next files that are opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # noqa: PERF203
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _interrupted() -> NoReturn:

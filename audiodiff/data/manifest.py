@@ -94,6 +94,8 @@ def read_manifest(path: Path) -> list[Entry]:
         ]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such manifest") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if not entries:
         raise DataError(f"{path}: has no rows")
     return entries

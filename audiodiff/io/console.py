@@ -10,8 +10,9 @@ from audiodiff.errors import AudiodiffError
 
 
 def say(text: str) -> None:
-    """Print a line."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line, unless standard error is closed, where print would write to standard output."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def fail(error: AudiodiffError) -> NoReturn:

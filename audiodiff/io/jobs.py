@@ -162,18 +162,41 @@ def find_files(path_or_glob: str | os.PathLike[str], *, suffixes: Sequence[str] 
         AudioFileError: if there is nothing there, or no file with such a suffix.
     """
     path = user_path(path_or_glob)
-    if path.is_file():
+    if _is_file(path):
         return [path]
     if path.is_dir():
-        candidates = [f for f in path.rglob("*") if not any(p.startswith(".") for p in f.relative_to(path).parts)]
+        candidates = list(_below(path))
     elif glob.has_magic(str(path)):
         candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
     else:
         raise AudioFileError(f"{path}: no such file or folder")
-    found = sorted(c for c in candidates if c.suffix.lower() in suffixes and c.is_file())
+    found = sorted(c for c in candidates if c.suffix.lower() in suffixes and _is_file(c))
     if not found:
         raise AudioFileError(f"{path}: no file there ends in {', '.join(suffixes)}")
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file, or may be one that cannot be opened, which its reader names."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder at any depth, without hidden ones.
+
+    Raises:
+        AudioFileError: if a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise AudioFileError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
 def _sources_and_names(

@@ -31,7 +31,7 @@ from audiodiff.models.registry import CONFIG, DEFAULT_DIALECT, find
 from audiodiff.models.safety import check_targets
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.models.weights import load_weights
+from audiodiff.models.weights import PERMISSIONS, load_weights
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -216,6 +216,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load((folder / CONFIG).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read ({error.strerror}): {PERMISSIONS}") from error
     if not isinstance(config, dict) or not {"format", "model", "sample_rate"} <= set(config):
         raise CheckpointError(f"{folder / CONFIG} must have the fields format, model and sample_rate")
     if not isinstance(config["format"], int) or not isinstance(config["model"], dict):

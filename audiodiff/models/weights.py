@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from audiodiff import compat
 from audiodiff.errors import CheckpointError
 
+PERMISSIONS = "ask its owner for the permission, chmod a+r"
+"""Remedy for a file that may not be read."""
+
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Give a model its weights from a file, whatever the precision that they are stored in.
@@ -21,9 +24,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         weights = compat.current_weights(load_file(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): {PERMISSIONS}") from error
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights:
