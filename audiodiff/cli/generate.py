@@ -33,7 +33,8 @@ from audiodiff.io.console import progress, say
 from audiodiff.io.formats import AUDIO_SUFFIXES, FLOAT
 from audiodiff.io.jobs import plan_jobs
 from audiodiff.io.mel import MEL_SUFFIXES
-from audiodiff.io.readers import Input, open_inputs
+from audiodiff.io.readers import Input, Recording, open_inputs
+from audiodiff.io.writers import WrittenFile
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import DEFAULT_MODEL, INVERSIONS
@@ -45,6 +46,7 @@ from audiodiff.tasks.generation.labels import read_seed
 from audiodiff.tasks.generation.request import GenerationRequest
 
 DEFAULT_OUT = Path("generated")
+FULL_BAND = "--dialect vocos:sample_rate={rate},n_fft=2048,win_length=2048,hop_length=512,n_mels=128"
 GUIDANCE, NO_INPUT = "Guidance", "Without an input"
 
 
@@ -229,6 +231,7 @@ def generate_command(
             written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
         report_scaled(written)
         report_written([file.path for file in written], out=out)
+        _report_lost(sources, written, model=loaded, is_chosen=model not in INVERSIONS or dialect is not None)
         return
     plan = request.plan(loaded, out=out, force=force)
     with progress("generating", total=len(plan.specs)) as bar:
@@ -256,6 +259,21 @@ def _guide(where: str, *, device: torch.device) -> Synthesizer:
     if not isinstance(guide, Synthesizer):
         raise ParameterError(f"--guide {where} is not trained, and cannot guide: give a run or a checkpoint")
     return guide
+
+
+def _report_lost(sources: Sequence[Input], written: Sequence[WrittenFile], *, model: Vocoder, is_chosen: bool) -> None:
+    """Print what lies above the band of the results, and how to keep it where an untrained model allows another."""
+    lost = [
+        (source.info.sample_rate, file)
+        for source, file in zip(sources, written, strict=True)
+        if isinstance(source, Recording) and source.info.sample_rate > model.sample_rate
+    ]
+    if not lost:
+        return
+    rate, file = lost[0]
+    which = file.path.name if len(lost) == 1 else f"{file.path.name} and {len(lost) - 1} more"
+    remedy = "" if is_chosen else f"; for the whole band: {FULL_BAND.format(rate=rate)}"
+    say(f"{which}: {rate} -> {file.sample_rate} Hz, nothing above {model.sample_rate // 2} Hz is kept{remedy}")
 
 
 def _report_dialect(sources: Sequence[Input], *, model: Vocoder) -> None:

@@ -55,7 +55,10 @@ NoisePosterior = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Steps of the solver: more take longer and, up to a point, give better results."),
+    typer.Option(
+        metavar="N",
+        help="Steps of the solver. The default measured best; more take longer and draw one possible result.",
+    ),
 ]
 Start = Annotated[
     float | None,
@@ -91,9 +94,9 @@ def enhance_command(
 ) -> None:
     """Remove noise from speech.
 
-    One step gives the mean of all possible clean recordings, more steps give one of them. A result has the length, the
-    sample rate, the channels and the sample format of its input. Frequencies above half the model's sample rate, 8 kHz,
-    are lost. Long recordings are read, computed and written in windows.
+    One step gives the mean of all possible clean recordings. More steps give one of them, farther from what was said by
+    every measure. A result has the length, the sample rate, the channels and the sample format of its input. Above half
+    the model's sample rate, 8 kHz, the recording stays, attenuated as the band just below is. Music is not preserved.
 
     \b
     Examples:
@@ -104,7 +107,8 @@ def enhance_command(
     """
     sampling = _sampling(ENHANCING, FOR_NOISE, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    _restore(loaded, jobs, Restoring(Enhance(), sampling, seed, float_))
+    repair = Enhance(loaded.sample_rate / 2, shares_gains=steps == 1)
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_))
 
 
 def inpaint_command(

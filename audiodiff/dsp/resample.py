@@ -26,6 +26,8 @@ from audiodiff.errors import ParameterError
 
 MIN_RATE = 1_000
 MAX_RATE = 768_000
+INTACT_SHARE = 0.87
+"""Share of half the lower rate below which resampling changes nothing."""
 
 _FILTER_WIDTH = 64
 _ROLLOFF = 0.9476

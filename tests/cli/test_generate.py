@@ -77,6 +77,17 @@ def test_a_stereo_image_stays(kind: str, model: str):
     stereo.check_image(audio_io.read("out.wav")[0], audio, below_hz=8000, sample_rate=22050)
 
 
+@pytest.mark.parametrize("rate", [44100, 48000])
+def test_a_rate_that_falls_is_said_with_the_line_that_keeps_the_band(rate: int):
+    source = sounds.write(Path("in.wav"), 6000, sample_rate=rate)
+    said = made(source, "-o", "out.wav", *QUICK)
+    assert f"out.wav: {rate} -> 22050 Hz, nothing above 11025 Hz is kept" in said
+    line = said.split("for the whole band: --dialect ")[1].split()[0]
+    again = made(source, "-o", "full.wav", "--dialect", line, *QUICK)
+    assert "->" not in again
+    assert audio_io.info("full.wav") == audio_io.info(source)
+
+
 def test_silence_becomes_silence():
     audio_io.write("silence.wav", torch.zeros(1, 4000), sample_rate=22050)
     made("silence.wav", "-o", "out.wav")

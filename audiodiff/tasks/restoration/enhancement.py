@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiodiff.dsp.resample import INTACT_SHARE
+from audiodiff.dsp.stft import Stft
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
@@ -25,17 +27,54 @@ More steps draw one of them, which is farther from the speech (`benchmarks.jobs.
 QUANTILE = 0.3
 QUANTILE_SECONDS = 0.032
 SMOOTHING_HZ = 500.0
+GAIN_SECONDS = 0.046
+"""Length of the frames in which several channels, and what lies above the model's band, are attenuated."""
+EDGE_SHARE = 0.7
+"""Lower end of the band just below, relative to its upper end."""
+TINY = 1e-20
+STEADY_FRAMES = 6
+"""Frames for which the peak of a spectrum stays in its bin, in a steady tone."""
+STEADY_HZ = (150.0, 4000.0)
+MUSIC_SHARE = 0.25
+"""Share of the energy in steady tones from which on a recording is taken as music. 40 utterances have at most 0.21."""
 
 
 @dataclass(frozen=True)
 class Enhance(Repair):
-    """Remove noise from speech: no sample is known exactly, so all are new."""
+    """Remove noise from speech: no sample is known exactly, so all are new.
+
+    Above the model's band the recording stays, attenuated in each frame as the band just below is. With shared gains,
+    several channels are changed by gains alone, so that none moves against another: in each band that of a channel is
+    what its own enhancement keeps, and those of channels that are coherent with it.
+
+    Args:
+        up_to: in Hz, half of the model's sample rate.
+        shares_gains: for means; a draw is new sound, no gain of the recording.
+        steady_share: share of the energy in steady tones, which speech does not have; `analyze` sets it.
+    """
+
+    up_to: float = 8000.0
+    shares_gains: bool = True
+    steady_share: float = 0.0
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Enhance":
-        return self
+        steady = total = 0.0
+        for block in blocks:
+            own, of_all = _steady_power(block, sample_rate=sample_rate)
+            steady, total = steady + own, total + of_all
+        return replace(self, steady_share=steady / max(total, TINY))
 
     def describe(self, *, sample_rate: int) -> str:
-        return ""
+        """Describe what happens above the model's band, and warn of music."""
+        parts = []
+        if self.steady_share > MUSIC_SHARE:
+            parts.append(
+                f"{self.steady_share:.0%} of its energy lies in steady tones, as in music, which enhance does not "
+                "preserve"
+            )
+        if sample_rate > 2.0 * self.up_to:
+            parts.append(f"above {self.up_to:.0f} Hz as in the recording, attenuated as the band below")
+        return ", ".join(parts)
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
         """Return 1 everywhere: all of the noisy speech was measured."""
@@ -60,10 +99,66 @@ class Enhance(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
-        return restored
+        has_more = sample_rate > 2.0 * self.up_to
+        has_gains = self.shares_gains and len(recording) > 1
+        if not has_gains and not has_more:
+            return restored
+        stft = _stft(sample_rate)
+        noisy, clean = stft.analyse(recording), stft.analyse(restored)
+        top = round(INTACT_SHARE * self.up_to * stft.n_fft / sample_rate) if has_more else stft.n_fft // 2 + 1
+        kept, of_all = _shared(noisy, clean)
+        result = noisy.clone() if has_gains else clean
+        if has_gains:
+            result[..., :top] *= _gain(kept[..., :top], of_all[..., :top])
+        if has_more:
+            below = slice(round(EDGE_SHARE * top), top)
+            gain = _gain(kept[..., below].sum(-1, keepdim=True), of_all[..., below].sum(-1, keepdim=True))
+            result[..., top:] = gain * noisy[..., top:]
+        return stft.synthesise(result, length=recording.shape[-1])
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
         return sample_rate
+
+
+def _stft(sample_rate: int) -> Stft:
+    n_fft = 4 * max(2, round(GAIN_SECONDS * sample_rate / 4))
+    return Stft(n_fft, n_fft // 4, n_fft, n_fft // 2, "reflect")
+
+
+def _shared(
+    noisy: Complex[Tensor, "channels frames bins"], clean: Complex[Tensor, "channels frames bins"]
+) -> tuple[Float[Tensor, "channels frames bins"], Float[Tensor, "channels frames bins"]]:
+    """Return the power that enhancement keeps and that of the recording, summed over coherent channels."""
+    cross = torch.einsum("itf,jtf->ijf", clean, clean.conj()).abs()
+    power = torch.einsum("iif->if", cross)
+    coherence = cross / (power[:, None] * power[None]).sqrt().clamp(min=TINY)
+    coherence = coherence.clamp(max=1.0)
+    coherence.diagonal().fill_(1.0)
+    kept, of_all = (clean * noisy.conj()).real, noisy.abs().square()
+    return (
+        torch.einsum("ijf,jtf->itf", coherence, kept),
+        torch.einsum("ijf,jtf->itf", coherence, of_all),
+    )
+
+
+def _steady_power(audio: Stretch, *, sample_rate: int) -> tuple[float, float]:
+    """Return the power of tones that keep their frequency for a quarter of a second, and that of all, to 4 kHz."""
+    n_fft = 2 * round(GAIN_SECONDS * sample_rate)
+    if audio.shape[-1] < n_fft * STEADY_FRAMES:
+        return 0.0, 0.0
+    frames = audio.unfold(-1, n_fft, n_fft // 2) * torch.hann_window(n_fft)
+    first, last = (round(frequency * n_fft / sample_rate) for frequency in STEADY_HZ)
+    power = torch.fft.rfft(frames).abs().square()[..., first:last]  # (channels, frames, bins)
+    is_peak = (power >= F.max_pool1d(power, 5, stride=1, padding=2)) & (power > 0)
+    held = is_peak.unfold(1, STEADY_FRAMES, 1).all(-1).float()
+    wide = F.max_pool2d(F.pad(held, (0, 0, STEADY_FRAMES - 1, STEADY_FRAMES - 1)), (STEADY_FRAMES, 1), stride=1)
+    near = F.max_pool1d(wide, 3, stride=1, padding=1)
+    return float((power * near).double().sum()), float(power.double().sum())
+
+
+def _gain(kept: Tensor, of_all: Tensor) -> Tensor:
+    """Return the amplitude, 0 to 1, at which a recording is nearest to its enhancement."""
+    return (kept / of_all.clamp(min=TINY)).clamp(0.0, 1.0)
 
 
 def noise_power(audio: Signal, *, sample_rate: int) -> Float[Tensor, "batch channels bins"]:
@@ -110,7 +205,7 @@ def enhance(
         model: one that takes degraded speech, `audiodiff.load("speech-prior-16k")`; with `Denoising()` any model of
             clean speech.
         audio: noisy speech, one recording or a batch, of any length, rate and number of channels. Frequencies above
-            half the model's rate are lost.
+            half the model's rate are attenuated as those just below.
         sample_rate: of the audio, in Hz.
         sampling: settings of the sampling. With `start`, a noise level, sampling starts from the noisy speech, as in
             SGMSE and FlowSE, instead of from noise alone. With `posterior=Denoising()` the network is unconditional:
@@ -123,6 +218,7 @@ def enhance(
 
     Source: Welker et al. 2022 (SGMSE); `audiodiff.diffusion.bridge` for why one denoiser serves all such processes.
     """
+    repair = Enhance(model.sample_rate / 2, shares_gains=sampling.steps == 1)
     return restore(
-        model, audio, sample_rate=sample_rate, repair=Enhance(), sampling=sampling, seed=seed, on_window=on_window
+        model, audio, sample_rate=sample_rate, repair=repair, sampling=sampling, seed=seed, on_window=on_window
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.diffusion.operators import LowPass
+from audiodiff.dsp.resample import INTACT_SHARE
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
@@ -32,8 +33,6 @@ FAR_DB = 30.0
 """Least distance of a noise floor from the spectrum's peak, and of any rise of it from the band below the cutoff."""
 INTACT_DB = 3.0
 """Attenuation, relative to the band below the cutoff, from which on a frequency lies on the filter's slope."""
-RESAMPLED_SHARE = 0.87
-"""Share of half the rate below which `audiodiff.dsp.resample` changes nothing."""
 NEARLY = 0.97
 """Share of the model's band from which on a recording lacks nothing."""
 CROSSOVER_SECONDS = 0.02
@@ -73,7 +72,7 @@ class Extend(Repair):
         nyquist = sample_rate / 2
         intact = math.inf if cutoff is None else intact_below(spectrum, cutoff)
         if nyquist < self.up_to:
-            intact = min(intact, RESAMPLED_SHARE * nyquist)
+            intact = min(intact, INTACT_SHARE * nyquist)
         return replace(self, intact=intact if intact < NEARLY * self.up_to else math.inf)
 
     def describe(self, *, sample_rate: int) -> str:

@@ -19,13 +19,14 @@ from audiodiff.diffusion.process import VE
 from audiodiff.diffusion.sampler import Sampler
 from audiodiff.diffusion.solvers import heun
 from audiodiff.dsp.level import gain_to
+from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.models.conditioners.degraded import DegradedConditioner
 from audiodiff.models.representations.waveform import WaveformRepresentation
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.network import Network
 from audiodiff.tasks.restoration import Denoising, Problem, Projection, Sampling, draw, enhance
-from audiodiff.tasks.restoration.enhancement import noise_power
+from audiodiff.tasks.restoration.enhancement import Enhance, noise_power
 from audiodiff.types import ReceptiveField
 
 RATE = 8000
@@ -206,3 +207,43 @@ def test_samples_that_are_lost_are_no_noise(model: Synthesizer):
     problem = Problem(y, torch.ones_like(y), Mask(torch.ones(y.shape[-1])))
     with pytest.raises(ParameterError, match="posterior=denoising needs a recording with noise of a known spectrum"):
         draw(model, problem, sampling=Sampling(posterior=Denoising()), noise=noise_of(0, [0]))
+
+
+def _seconds_of_noise(n_channels: int, rate: int) -> torch.Tensor:
+    return 0.1 * torch.randn(n_channels, 3 * rate, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_above_the_model_band_the_recording_is_attenuated_as_just_below(rate: int):
+    """For a restoration that is the recording at half its amplitude, below the band's edge, all of it is."""
+    audio = _seconds_of_noise(1, rate)
+    half = resample(resample(0.5 * audio, from_rate=rate, to_rate=16000), from_rate=16000, to_rate=rate)
+    result = Enhance().blend(audio, half[:, : audio.shape[-1]], torch.ones_like(audio), sample_rate=rate)
+    inner = slice(rate // 2, -rate // 2)
+    assert torch.allclose(result[:, inner], 0.5 * audio[:, inner], atol=2e-3)
+
+
+def test_channels_are_changed_by_the_same_gain_and_keep_their_image():
+    """Two coherent channels of which one alone was restored: both get the gain of their common power."""
+    audio = _seconds_of_noise(1, 16000) * torch.tensor([[1.0], [0.5]])
+    restored = audio * torch.tensor([[0.8], [0.2]])
+    result = Enhance().blend(audio, restored, torch.ones_like(audio), sample_rate=16000)
+    gain = (0.8 + 0.25 * 0.2) / 1.25
+    assert torch.allclose(result, gain * audio, atol=1e-4)
+
+
+def test_channels_without_coherence_keep_gains_of_their_own():
+    audio = _seconds_of_noise(2, 16000)
+    restored = audio * torch.tensor([[1.0], [0.0]])
+    result = Enhance().blend(audio, restored, torch.ones_like(audio), sample_rate=16000)
+    levels = result.norm(dim=-1) / audio.norm(dim=-1)
+    assert levels.tolist() == pytest.approx([1.0, 0.0], abs=0.02)
+
+
+def test_music_is_recognised_by_its_steady_tones_and_noise_is_not():
+    time = torch.arange(3 * 22050) / 22050
+    chord = sum(0.1 * torch.sin(2 * torch.pi * pitch * time) for pitch in (220.0, 277.2, 329.6))[None]
+    glide = 0.1 * torch.sin(2 * torch.pi * (200.0 * time + 100.0 * time.square()))[None]
+    for audio, is_music in ((chord, True), (glide, False), (_seconds_of_noise(1, 22050), False)):
+        found = Enhance().analyze(iter([audio]), sample_rate=22050)
+        assert ("as in music" in found.describe(sample_rate=22050)) == is_music
