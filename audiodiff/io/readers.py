@@ -26,6 +26,7 @@ from audiodiff.types import Mel
 MAX_HELD_BYTES = 2**30
 """Mel files that are held in memory from the moment they are opened; larger lists are loaded again one by one."""
 _CHUNK_FRAMES = 1024
+_LEAST_OFFSET = 0.005  # of the peak: the mean of a short sound without an offset is not zero either
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,14 @@ class Recording:
         Raises:
             AudioFileError: if the file cannot be read to its end.
         """
-        n_read, peak = 0, 0.0
+        n_read, peak, total = 0, 0.0, torch.zeros(self.n_channels, 1, dtype=torch.float64)
         equal = list(itertools.combinations(range(self.n_channels), 2))
 
         def counted() -> Iterator[Tensor]:
-            nonlocal n_read, equal
+            nonlocal n_read, equal, total
             for block in self.blocks():
                 n_read += block.shape[-1]
+                total = total + block.sum(dim=-1, keepdim=True, dtype=torch.float64)
                 equal = [(a, b) for a, b in equal if torch.equal(block[a], block[b])]
                 yield block
 
@@ -129,7 +131,10 @@ class Recording:
             if block.shape[-1]:
                 peak = max(peak, float(block.abs().max()))
         # Float samples may pass full scale, where no mel is defined: the level comes back after the synthesis.
-        level = max(1.0, peak)
+        # An offset would be generated as a hum, so it is left out.
+        offset = (total / n_read).float()
+        offset = torch.where(offset.abs() > _LEAST_OFFSET * peak, offset, 0.0)
+        level = max(1.0, peak + float(offset.abs().max()))
         n_resampled = math.ceil(n_read * dialect.sample_rate / self.info.sample_rate)
         n_samples = whole_hops(n_resampled, hop_length=dialect.hop_length)
 
@@ -138,7 +143,7 @@ class Recording:
         pairs = ChannelPairs(len(distinct))
 
         def padded() -> Iterator[Tensor]:
-            for block in resampled(block[distinct] for block in self.blocks()):
+            for block in resampled((block - offset)[distinct] for block in self.blocks()):
                 yield pairs.mixed(block.to(device) / level)
             yield torch.zeros(pairs.n_signals, n_samples - n_resampled, device=device)
 

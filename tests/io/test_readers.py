@@ -73,3 +73,18 @@ def test_a_recording_is_padded_to_whole_hops_and_normalised_by_its_peak(tmp_path
     assert reader.level == pytest.approx(4.0)
     padded = torch.nn.functional.pad(recording.read() / reader.level, (0, 72))
     assert torch.allclose(torch.cat(list(reader.chunks()), dim=-1), HIFIGAN.mel(padded), atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.2])
+def test_a_constant_offset_leaves_no_trace_in_the_mel(tmp_path: Path, offset: float):
+    hifigan = dialect("hifigan")
+    audio = 0.5 * sounds.white(0, seconds=0.5, rate=22050)
+    audio = audio - audio.mean()
+
+    def mel(name: str, samples: torch.Tensor) -> torch.Tensor:
+        sounds.save_float(tmp_path / name, samples, rate=22050)
+        reader = open_recording(tmp_path / name).mels(hifigan, device=torch.device("cpu"))
+        return torch.cat(list(reader.chunks()), dim=-1)
+
+    plain = mel("plain.wav", audio)
+    torch.testing.assert_close(mel("offset.wav", audio + offset), plain, rtol=0, atol=1e-4)
