@@ -82,7 +82,7 @@ def test_a_package_of_every_command_is_refused_in_one_line(command: tuple[str, .
 
 def test_an_evaluation_needs_the_packages_of_its_metrics_alone(tmp_path: Path, recordings_22k: Path):
     environment = broken(tmp_path / "broken", "pesq")
-    file = recordings_22k / "0.wav"
+    file = recordings_22k / "even" / "0.wav"
     ask = (runs.COMMAND, "evaluate", file, file, "--metrics")
     assert call(environment, *ask, "snr,lsd", cwd=tmp_path).returncode == 0
     assert call(environment, *ask, "pesq_wb", cwd=tmp_path).stderr.startswith("error: pesq cannot be loaded")
@@ -92,6 +92,14 @@ def test_a_broken_torchaudio_ends_nothing(tmp_path: Path, recordings_22k: Path):
     environment = broken(tmp_path / "broken", "torchaudio")
     out = tmp_path / "x.npy"
     result = call(
-        environment, runs.COMMAND, "mel", recordings_22k / "0.wav", "--dialect", "speechbrain", "-o", out, cwd=tmp_path
+        environment,
+        runs.COMMAND,
+        "mel",
+        recordings_22k / "even" / "0.wav",
+        "--dialect",
+        "speechbrain",
+        "-o",
+        out,
+        cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
