@@ -45,7 +45,12 @@ def main() -> None:
         with tarfile.open(sdist) as archive:
             archive.extractall(folder, **({"filter": "data"} if sys.version_info >= (3, 12) else {}))
         unpacked = folder / sdist.name.removesuffix(".tar.gz")
-        tests = ("tests/test_packaging.py", "tests/test_docs.py", "tests/test_recipes.py", "tests/data/test_speech.py")
+        tests = (
+            "tests/test_packaging.py",
+            "tests/test_docs.py",
+            "tests/training/test_recipes.py",
+            "tests/data/test_speech.py",
+        )
         run(sys.executable, "-m", "pytest", *tests, cwd=unpacked, OMP_NUM_THREADS="1")
 
 
