@@ -84,7 +84,7 @@ unit: install-test
 slow: install-test
 	$(PYTEST) -m 'slow or recipe'
 
-# The instruction sets of torch's own kernels, of oneDNN and of MKL; native is what each finds by itself. Two threads share
+# The instruction sets of torch's own kernels, of oneDNN and of MKL; native is what each detects. Two threads share
 # the cores with no second process, and sleep soon where they wait for each other.
 processors: install-test
 	@set -e; for threads in 1 2; do \

@@ -69,7 +69,7 @@ def pair_files(reference: Path, estimate: Path) -> tuple[list[FilePair], list[st
 
 
 def evaluate_files(pair: FilePair, *, names: Sequence[str], max_length_difference_seconds: float) -> Row:
-    """Read and score a pair of files; for one that cannot be compared, return a row with the reason."""
+    """Read and score a pair of files; a pair that cannot be compared gives a row with the reason."""
     metrics = select(names)
     try:
         reference, sample_rate = audio_io.read(pair.reference)

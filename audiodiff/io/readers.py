@@ -68,7 +68,7 @@ class Recording:
 
     @property
     def needs_dialect(self) -> bool:
-        """Whether it is a mel without its dialect: False."""
+        """False: a recording is no mel without a dialect."""
         return False
 
     @property
@@ -178,7 +178,7 @@ class MelInput:
 
     @property
     def needs_dialect(self) -> bool:
-        """Whether the file states no dialect."""
+        """True if the file states no dialect."""
         return self.dialect is None
 
     def mel(self) -> Float[Tensor, "n_mels frames"]:

@@ -89,7 +89,7 @@ class Synthesizer(Vocoder):
 
     @property
     def needs_mel(self) -> bool:
-        """Whether `generate` has to be given a mel spectrogram."""
+        """True if `generate` needs a mel spectrogram."""
         return self.conditioner.needs_mel
 
     @property

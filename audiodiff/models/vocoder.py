@@ -39,7 +39,7 @@ class Vocoder(nn.Module, ABC):
     @property
     @abstractmethod
     def needs_mel(self) -> bool:
-        """Whether a mel spectrogram is the only thing that it can make sound from."""
+        """True if `generate` needs a mel spectrogram."""
 
     @property
     @abstractmethod
