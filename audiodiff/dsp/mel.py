@@ -6,6 +6,7 @@ interchangeable only if every field except the name agrees.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,7 @@ __all__ = ["DIALECT_NAMES", "MelDialect", "dialect"]
 _RANGE_SLACK = 0.05
 # A frame is impossible if it needs more energy than audio in [-1, 1] has; 2 dB are allowed for audio above full scale.
 _ENERGY_SLACK_DB = 2.0
-_FRAMES_AT_ONCE = 4096
+_FRAMES_AT_ONCE = 4096  # of a long mel, which is checked in float64
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,11 @@ class MelDialect:
         """The mel value of silence, the smallest possible."""
         return self._value(self.amplitude_min)
 
-    @property
+    @cached_property
     def ceil(self) -> float:
         """An upper bound of the mel values of audio in [-1, 1]."""
         # Cauchy-Schwarz in each band, and Parseval: sum_k |X_k|^2 <= n_fft sum w^2 / 2 over the bins above 0 Hz.
-        energy = self.n_fft * _squared_window(self) / 2
-        amplitude = float(_filters(self).norm(dim=1).max()) * math.sqrt(energy)
+        amplitude = float(_filters(self).norm(dim=1).max()) * math.sqrt(self.n_fft * _squared_window(self) / 2)
         return self._value(max(self.amplitude_min, min(self.amplitude_max, amplitude)))
 
     def n_frames(self, n_samples: int) -> int:
@@ -207,7 +207,6 @@ class MelDialect:
         slack = _RANGE_SLACK * (self.ceil - self.floor)
         if low < self.floor - slack or high > self.ceil + slack:
             return f"its values span {low:.2f} to {high:.2f}, but audio spans {self.floor:.2f} to {self.ceil:.2f}"
-        # In float64, so a long mel is checked in parts.
         excess = max(float(self._excess(part).max()) for part in mel.split(_FRAMES_AT_ONCE, dim=-1))
         excess_db = 10 * math.log10(excess)
         if excess_db > _ENERGY_SLACK_DB:
@@ -234,14 +233,7 @@ class MelDialect:
 
     def _excess(self, mel: Tensor) -> Tensor:
         """Return the least energy that each frame needs, divided by the most that audio in [-1, 1] can have."""
-        # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.
-        filters = _filters(self)
-        norms = filters.norm(dim=1, keepdim=True)
-        unit = filters / norms
-        largest = float(torch.linalg.matrix_norm(unit @ unit.T, ord=2))
-        energy = (self.amplitude(mel.double().cpu()) / norms).square().sum(-2) / largest
-        bound = self.n_fft * _squared_window(self) / 2 + self.power_offset * (self.n_fft // 2 + 1)
-        return energy / bound
+        return _energy_weights(self) @ self.amplitude(mel.double().cpu()).square()
 
 
 def dialect(
@@ -290,6 +282,17 @@ def _filters(dialect: MelDialect) -> Tensor:
         area_normalised=dialect.area_normalised,
         gain=1 / math.sqrt(_squared_window(dialect)) if dialect.window_normalised else 1.0,
     )
+
+
+@lru_cache(maxsize=32)
+def _energy_weights(dialect: MelDialect) -> Float[Tensor, "n_mels"]:
+    """Return w, so that w @ amplitude^2 is a frame's least energy, divided by the most that audio in [-1, 1] has."""
+    # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.
+    filters = _filters(dialect)
+    norms = filters.norm(dim=1)
+    largest = torch.linalg.matrix_norm(filters / norms[:, None], ord=2).square()
+    bound = dialect.n_fft * _squared_window(dialect) / 2 + dialect.power_offset * (dialect.n_fft // 2 + 1)
+    return 1 / (norms.square() * largest * bound)
 
 
 def _squared_window(dialect: MelDialect) -> float:
