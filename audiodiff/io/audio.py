@@ -1,7 +1,6 @@
 """Audio files, read and written as float32 tensors (channels, time) through libsndfile."""
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.atomic import atomic_file
 from audiodiff.io.formats import UNLIMITED_SUBTYPES, container_and_subtype
 from audiodiff.io.lengths import cut_off, missing_samples, states_length
+from audiodiff.io.paths import check_file
 
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _COMPRESSED = ("FLAC", "OGG", "MP3")
@@ -199,7 +199,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     Raises:
         AudioFileError: with the reason and the remedy.
     """
-    _check_file(path)
+    check_file(path, kind="an audio file")
     try:
         # libsndfile looks at the content, but soundfile at the name: it wants parameters for a ".raw".
         file = soundfile.SoundFile(_native(path))
@@ -211,25 +211,6 @@ def _open(path: Path) -> soundfile.SoundFile:
         file.close()
         raise AudioFileError(f"{path}: {reason}")
     return file
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what is no file, is empty, or may not be read, which libsndfile calls a system error."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioFileError(f"{path}: is a folder, not an audio file")
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioFileError(f"{path}: is a pipe or a device; write it to a file first")
-        if status.st_size == 0:
-            raise AudioFileError(f"{path}: is empty (0 bytes); replace or remove it")
-        path.open("rb").close()
-    except AudioFileError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioFileError(f"{path}: no such file") from error
-    except OSError as error:
-        raise AudioFileError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
 def _native(path: Path) -> Any:

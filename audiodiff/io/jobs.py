@@ -13,7 +13,7 @@ from pathlib import Path
 
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.formats import AUDIO_SUFFIXES, FILE_SUFFIXES
-from audiodiff.io.paths import user_path
+from audiodiff.io.paths import check_file, user_path
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,8 @@ def find_files(path_or_glob: str | os.PathLike[str], *, suffixes: Sequence[str] 
     elif glob.has_magic(str(path)):
         candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
     else:
+        if path.exists():
+            check_file(path, kind="an audio file")
         raise AudioFileError(f"{path}: no such file or folder")
     found = sorted(c for c in candidates if c.suffix.lower() in suffixes and _is_file(c))
     if not found:

@@ -15,6 +15,7 @@ from torch import Tensor
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudioFileError, MelError, ParameterError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.paths import check_file
 
 MEL_SUFFIXES = (".npz", ".npy", ".pt")
 
@@ -60,6 +61,7 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
     source = Path(path)
     suffix = _suffix(source)
     stated: MelDialect | None = None
+    check_file(source, kind="a file of a mel")
     try:
         if suffix == ".pt":
             content = torch.load(source, map_location="cpu", weights_only=True)
@@ -74,8 +76,6 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
                 stated = _parse_dialect(str(arrays["dialect"]), source)
     except MelError:
         raise
-    except FileNotFoundError as error:
-        raise AudioFileError(f"{source} does not exist") from error
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         # For any other kind of file, numpy's message is advice to unpickle it.
         reason = "it holds no array of numbers" if "pickle" in str(error) else _first_line(error)
@@ -100,6 +100,14 @@ def _as_mel(content: Any, source: Path) -> Tensor:
         content = torch.from_numpy(content.astype(np.float32, copy=False))
     if not isinstance(content, Tensor) or content.is_complex() or content.dtype == torch.bool:
         raise MelError(f"{source} holds no tensor of real numbers")
+    for is_kind, kind, remedy in (
+        (content.is_nested, "nested", "each of its tensors in a file of its own"),
+        (content.is_quantized, "quantised", "mel.dequantize()"),
+        (content.is_meta, "meta", "one with values"),
+        (content.layout != torch.strided, "sparse", "mel.to_dense()"),
+    ):
+        if is_kind:
+            raise MelError(f"{source} holds a {kind} tensor; a mel is a plain tensor: save {remedy}")
     mel = content.detach().to(torch.float32)
     if mel.ndim == 3 and mel.shape[0] == 1:
         mel = mel[0]

@@ -1,9 +1,10 @@
 """Paths as users write them, and as text."""
 
 import os
+import stat
 from pathlib import Path
 
-from audiodiff.errors import ParameterError
+from audiodiff.errors import AudioFileError, ParameterError
 
 
 def user_path(text: str | os.PathLike[str], *, name: str = "a path") -> Path:
@@ -45,3 +46,30 @@ def display_name(path: str | os.PathLike[str]) -> str:
         'lat�in.wav'
     """
     return file_text(os.fspath(path)).decode("utf-8", "replace")
+
+
+def check_file(path: Path, *, kind: str) -> None:
+    """Refuse what is no file, is empty, or may not be read; a pipe is not opened, which would wait for its writer.
+
+    Args:
+        path: to be read.
+        kind: of the file, as in "an audio file".
+
+    Raises:
+        AudioFileError: with the reason and the remedy.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioFileError(f"{path}: is a folder, not {kind}")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"{path}: is a pipe or a device; write it to a file first")
+        if status.st_size == 0:
+            raise AudioFileError(f"{path}: is empty (0 bytes); replace or remove it")
+        path.open("rb").close()
+    except AudioFileError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioFileError(f"{path}: no such file") from error
+    except OSError as error:
+        raise AudioFileError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error

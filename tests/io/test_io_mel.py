@@ -1,5 +1,6 @@
 """Files of mels: what is written comes back, and what is not a mel is refused."""
 
+import os
 import re
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.errors import AudioFileError, MelError, ParameterError
+from audiodiff.io.jobs import find_files
 from audiodiff.io.mel import load_mel, save_mel
+from audiodiff.io.readers import open_inputs
 
 pytestmark = pytest.mark.numeric
 
@@ -44,6 +47,38 @@ def test_leading_ones_and_dictionaries_are_read(tmp_path):
         loaded, stated = load_mel(tmp_path / name)
         assert torch.equal(loaded, mel)
         assert stated is None
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*nested:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize:UserWarning", "ignore:TypedStorage:UserWarning")
+@pytest.mark.parametrize(
+    ("kind", "make", "remedy"),
+    [
+        ("sparse", torch.Tensor.to_sparse, "mel.to_dense()"),
+        ("sparse", torch.Tensor.to_sparse_csr, "mel.to_dense()"),
+        ("quantised", lambda mel: torch.quantize_per_tensor(mel, 0.1, 0, torch.qint8), "mel.dequantize()"),
+        ("nested", lambda mel: torch.nested.nested_tensor([mel, mel]), "a file of its own"),
+        ("nested", lambda mel: torch.nested.nested_tensor([mel.mT], layout=torch.jagged), "a file of its own"),
+        ("meta", lambda mel: mel.to("meta"), "with values"),
+    ],
+    ids=["sparse", "sparse rows", "quantised", "nested", "jagged", "meta"],
+)
+def test_a_tensor_of_another_kind_is_refused_with_what_to_save(tmp_path, kind, make, remedy):
+    mel = dialect("hifigan").mel(SOUND)
+    for content in (make(mel), {"mel": make(mel)}):
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(MelError, match=f"a.pt holds a {kind} tensor") as refused:
+            load_mel(tmp_path / "a.pt")
+        assert remedy in str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.pt", "a.wav"])
+def test_a_pipe_is_refused_at_once(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for read in (lambda path: open_inputs([path]), find_files):
+        with pytest.raises(AudioFileError, match="is a pipe or a device; write it to a file first"):
+            read(tmp_path / name)
 
 
 def test_files_that_are_not_mels_are_refused_by_name(tmp_path):

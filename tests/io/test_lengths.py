@@ -1,5 +1,6 @@
 """Audio files that end before the length that their headers state, or whose headers state none."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ DATA_SIZE = slice(40, 44)
 def written(path: Path) -> bytearray:
     audio.write(path, sounds.white(0, seconds=N_SAMPLES / RATE, rate=RATE), sample_rate=RATE)
     return bytearray(path.read_bytes())
+
+
+def without_length(content: bytes) -> bytes:
+    """Return an MP3 file from the frame after the one that states its length."""
+    return content[content.find(content[:2], 100) :]
 
 
 def refusals(path: Path) -> set[str]:
@@ -49,6 +55,38 @@ def test_a_stream_that_is_cut_off_is_refused(tmp_path: Path, suffix: str):
         assert "damaged" in refusal
 
 
+@pytest.mark.parametrize("suffix", [".ogg", ".opus"])
+@pytest.mark.parametrize("damage", ["cut", "hole", "length"])
+def test_an_ogg_file_whose_last_page_is_damaged_is_refused(tmp_path: Path, suffix: str, damage: str):
+    path = tmp_path / f"a{suffix}"
+    content = written(path)
+    last = content.rfind(b"OggS")
+    if damage == "cut":
+        del content[-50:]
+    elif damage == "hole":
+        content[last + 100 : last + 130] = bytes(30)
+    else:
+        content[last + 6 : last + 14] = bytes(8)  # the samples up to the end of the page
+    path.write_bytes(content)
+    (refusal,) = refusals(path)
+    assert f"its last page, up to {N_SAMPLES if damage != 'length' else 0}" in refusal or suffix == ".opus"
+    assert "can be decoded" in refusal
+
+
+def test_an_mp3_of_variable_bit_rate_without_a_length_is_not_shortened(tmp_path: Path):
+    path = tmp_path / "a.mp3"
+    loud = sounds.white(0, seconds=N_SAMPLES / RATE, rate=RATE)
+    audio.write(path, torch.cat([loud, torch.zeros_like(loud)], dim=-1), sample_rate=RATE)
+    assert audio.count_samples(path) == 2 * N_SAMPLES
+    path.write_bytes(without_length(path.read_bytes()))
+    (refusal,) = refusals(path)
+    assert "its header states no length" in refusal
+    assert "ffmpeg -i FILE -c copy NEW.mp3" in refusal
+    estimated, held = (int(number) for number in re.findall(r"\d+", refusal.removeprefix(str(path)))[:2])
+    # The encoder adds silence at both ends, to whole frames of 576 samples.
+    assert estimated < 2 * N_SAMPLES <= held < 2 * N_SAMPLES + 4 * 576
+
+
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg"])
 def test_a_file_with_a_hole_is_refused_with_both_counts(tmp_path: Path, suffix: str):
     path = tmp_path / f"a{suffix}"
@@ -70,15 +108,12 @@ def test_a_whole_file_has_its_samples(tmp_path: Path, suffix: str):
 
 def test_an_mp3_whose_length_is_only_estimated_is_read_to_its_end(tmp_path: Path):
     path = tmp_path / "a.mp3"
-    content = written(path)
-    first = content.find(content[:2], 100)  # the frame after the one that states the length
+    audio.write(path, torch.zeros(1, N_SAMPLES), sample_rate=RATE)  # all frames have one size
     tag = b"ID3\x03\x00\x00\x00\x00\x10\x00" + bytes(2048)
-    path.write_bytes(tag + content[first:])
-    estimated = audio.info(path).n_samples
-    assert audio.count_samples(path) != estimated or estimated <= N_SAMPLES
-    for entry in load_entries(path).entries:
-        last = audio.read(path, start=entry.first_sample + entry.n_samples - 10, n_samples=10)[0]
-        assert last.shape[-1] == 10
+    path.write_bytes(tag + without_length(path.read_bytes()))
+    n_samples = audio.count_samples(path)
+    assert N_SAMPLES <= n_samples < N_SAMPLES + 4 * 576
+    assert audio.read(path, start=n_samples - 10, n_samples=10)[0].shape[-1] == 10
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF - 36, 0x80000000])
