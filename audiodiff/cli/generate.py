@@ -16,6 +16,7 @@ from audiodiff.cli.options import (
     Force,
     GeneratorModel,
     Iterations,
+    Key,
     NoiseLevels,
     Out,
     OutputRate,
@@ -27,12 +28,14 @@ from audiodiff.cli.options import (
     check_sampling,
     read_solver,
 )
-from audiodiff.cli.report import report_scaled, report_written
+from audiodiff.cli.report import report_mels, report_scaled, report_written
+from audiodiff.dsp.dialect_text import with_named_log
+from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.io.console import progress, say
 from audiodiff.io.formats import AUDIO_SUFFIXES, FLOAT
 from audiodiff.io.jobs import plan_jobs
-from audiodiff.io.mel import MEL_SUFFIXES
+from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES
 from audiodiff.io.readers import Input, Recording, open_inputs
 from audiodiff.io.writers import WrittenFile
 from audiodiff.models import checkpoint
@@ -67,6 +70,7 @@ def generate_command(
     model: GeneratorModel = DEFAULT_MODEL,
     vocoder: SecondStage = None,
     dialect: Dialect = None,
+    key: Key = MEL_KEY,
     device: Device = "auto",
     batch_size: Annotated[
         int, typer.Option(metavar="N", help="Signals of equal length to compute together.", rich_help_panel=MODEL)
@@ -201,9 +205,10 @@ def generate_command(
         if inputs
         else []
     )
-    sources = open_inputs(job.source for job in jobs)
-    wanted = dialect
-    if dialect is None and model in INVERSIONS:
+    given = None if dialect is None else dialect_named(dialect)
+    sources = open_inputs((job.source for job in jobs), dialect=given, key=key)
+    wanted = None if given is None else with_named_log(given)
+    if wanted is None and model in INVERSIONS:
         wanted = next((source.dialect for source in sources if source.dialect is not None), None)
     loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
     if loaded.dialect is None and dialect is not None:
@@ -225,8 +230,7 @@ def generate_command(
         subtype=FLOAT if float_ else None,
     )
     if inputs:
-        if dialect is None:
-            _report_dialect(sources, model=loaded)
+        report_mels(sources, loaded, is_given=dialect is not None)
         with progress("generating", total=len(jobs)) as bar:
             written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
         report_scaled(written)
@@ -274,11 +278,3 @@ def _report_lost(sources: Sequence[Input], written: Sequence[WrittenFile], *, mo
     which = file.path.name if len(lost) == 1 else f"{file.path.name} and {len(lost) - 1} more"
     remedy = "" if is_chosen else f"; for the whole band: {FULL_BAND.format(rate=rate)}"
     say(f"{which}: {rate} -> {file.sample_rate} Hz, nothing above {model.sample_rate // 2} Hz is kept{remedy}")
-
-
-def _report_dialect(sources: Sequence[Input], *, model: Vocoder) -> None:
-    """Print which dialect is assumed for mel files that state none."""
-    bare = [source.path for source in sources if source.needs_dialect]
-    if bare and model.dialect is not None:
-        which = bare[0].name if len(bare) == 1 else f"{bare[0].name} and {len(bare) - 1} more"
-        say(f"no dialect is stated by {which}: taken as {model.dialect.name} (see --dialect and audiodiff mel --check)")

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Force
+from audiodiff.cli.options import Force, Key
 from audiodiff.cli.report import report_written
 from audiodiff.dsp.dialect_checks import ensure_same, explain
-from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
+from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import progress
 from audiodiff.io.jobs import make_folder, plan_jobs
-from audiodiff.io.mel import MEL_SUFFIXES, load_mel, save_mel
+from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES, load_mel, save_mel
 from audiodiff.io.readers import open_recording
 from audiodiff.models.registry import DEFAULT_DIALECT
 
@@ -38,12 +38,14 @@ def mel_command(
         str,
         typer.Option(
             metavar="DIALECT",
-            help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}.",
+            help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}. "
+            "log=e, 10, db or none is the logarithm of the values, as in hifigan:log=10.",
         ),
     ] = DEFAULT_DIALECT,
     check: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Print which dialects the mel in this file can be.")
     ] = None,
+    key: Key = MEL_KEY,
     force: Force = False,
 ) -> None:
     """Compute mel spectrograms of recordings, arrays of (n_mels, frames), or check a file of one.
@@ -59,11 +61,11 @@ def mel_command(
     if check is not None:
         if inputs or out is not None:
             raise ParameterError("--check FILE takes no INPUT and no --out")
-        print(describe(check))
+        print(describe(check, key=key))
         return
     if not inputs or out is None:
         raise ParameterError("give an INPUT and --out, as in: audiodiff mel speech.wav -o speech.npz; or --check FILE")
-    report_written(make_mels(inputs, out=out, dialect=parse_dialect(dialect), force=force), out=out)
+    report_written(make_mels(inputs, out=out, dialect=dialect_named(dialect), force=force), out=out)
 
 
 def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: bool) -> list[Path]:
@@ -95,20 +97,20 @@ def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: b
     return [job.target for job in jobs]
 
 
-def describe(path: Path) -> str:
+def describe(path: Path, *, key: str = MEL_KEY) -> str:
     """Describe a mel file: its shape, its stated dialect, or the dialects that it can and cannot be.
 
     Raises:
         MelError: if the array is not a mel of the dialect that the file states.
     """
-    mel, stated = load_mel(path)
+    mel, stated = load_mel(path, key=key)
     lines = [f"{path}: {mel.shape[0]} bands, {mel.shape[1]} frames, values {mel.min():.3f} to {mel.max():.3f}"]
     if stated is not None:
         stated.check(mel[None], name=str(path))
         lines.append(
             f"states dialect {stated.name}: {stated.sample_rate} Hz, hop {stated.hop_length}; its values agree"
         )
-        named = parse_dialect(stated.name)
+        named = dialect_named(stated.name)
         try:
             ensure_same(stated, named, name=str(path))
         except ValueError:

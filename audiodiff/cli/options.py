@@ -66,8 +66,18 @@ Dialect = Annotated[
     typer.Option(
         metavar="DIALECT",
         help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}. A trained model "
-        "refuses a dialect other than its own.",
+        "refuses a dialect other than its own. log=e, 10, db or none is the logarithm of the given mels, as in "
+        "hifigan:log=10.",
         show_default="that of the first .npz, or hifigan",
+        rich_help_panel=MODEL,
+    ),
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        metavar="NAME",
+        help="Name of the mel in .npz and .pt files that hold several arrays.",
         rich_help_panel=MODEL,
     ),
 ]

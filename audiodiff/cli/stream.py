@@ -22,6 +22,8 @@ from audiodiff.cli.options import (
     check_sampling,
     read_solver,
 )
+from audiodiff.dsp.dialect_text import with_named_log
+from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say
 from audiodiff.models import checkpoint
@@ -105,7 +107,9 @@ def stream_command(
     if in_rate is not None and kind != "pcm":
         raise ParameterError(f"--input-rate {in_rate} has no meaning with --input {kind}")
     sampling = SamplingOptions(steps=steps, solver=read_solver(sampler, sampler_option), grid=grid)
-    loaded = checkpoint.load(model, device=device_named(device), dialect=dialect, vocoder=vocoder)
+    given = None if dialect is None else dialect_named(dialect)
+    wanted = None if given is None else with_named_log(given)
+    loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
     if loaded.dialect is None:
         raise ParameterError(f"model {model!r} knows no mel spectrogram and takes no input: give another --model")
     loaded.check_sampling(sampling)
@@ -122,6 +126,7 @@ def stream_command(
             kind=cast(LiveInput, kind),
             in_rate=loaded.sample_rate if in_rate is None else in_rate,
             out_rate=loaded.sample_rate if rate is None else rate,
+            input_dialect=given,
             report=say,
         )
     except BrokenPipeError:

@@ -1,6 +1,6 @@
 """Checks of mel dialects: which ones an array fits, and whether two are the same."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,11 @@ def explain(mel: Float[Tensor, "*batch bands frames"]) -> dict[str, str | None]:
         ['diffwave']
     """
     return {name: dialect(name).objection(mel) for name in DIALECT_NAMES}
+
+
+def with_log_of(of: MelDialect, other: MelDialect) -> MelDialect:
+    """Return a dialect with the logarithm of another, to which its mels can be converted without loss."""
+    return replace(of, log_gain=other.log_gain, log_offset=other.log_offset)
 
 
 def ensure_same(

@@ -1,39 +1,39 @@
-"""Mel dialects as text, for command-line options: NAME or NAME:field=value,field=value."""
+"""Mel dialects as text, for options and advice: NAME or NAME:field=value,field=value, which `mel.dialect` reads."""
 
+from dataclasses import replace
+
+from audiodiff.dsp.dialect_checks import with_log_of
+from audiodiff.dsp.dialects import LOGARITHMS, NUMBERS
 from audiodiff.dsp.mel import MelDialect, dialect
-from audiodiff.errors import ParameterError
-
-_NUMBERS = {
-    "sample_rate": int,
-    "n_fft": int,
-    "hop_length": int,
-    "win_length": int,
-    "n_mels": int,
-    "f_min": float,
-    "f_max": float,
-}
 
 
-def parse_dialect(text: str) -> MelDialect:
-    """Read `NAME` or `NAME:field=value,field=value`.
+def with_log(of: MelDialect, log_gain: float) -> MelDialect:
+    """Return a dialect with a plain logarithm, without an offset; see `dialects.LOGARITHMS`."""
+    return replace(of, log_gain=log_gain, log_offset=0.0)
 
-    Raises:
-        ParameterError: if the name, a field or a value is unknown, or they do not fit together.
+
+def with_named_log(of: MelDialect) -> MelDialect:
+    """Return a dialect with the logarithm of the one that its name stands for.
 
     Example:
-        >>> parse_dialect("hifigan:sample_rate=16000,hop_length=200").hop_length
-        200
+        >>> with_named_log(dialect("hifigan:log=10")) == dialect("hifigan")
+        True
     """
-    name, _, rest = text.partition(":")
-    fields: dict[str, int | float] = {}
-    for part in filter(None, rest.split(",")):
-        field, _, value = part.partition("=")
-        if field not in _NUMBERS:
-            raise ParameterError(
-                f"{text!r}: {field!r} is not a field of a dialect; the fields are {', '.join(_NUMBERS)}"
-            )
-        try:
-            fields[field] = _NUMBERS[field](value)
-        except ValueError:
-            raise ParameterError(f"{text!r}: {field}={value!r} must be a number") from None
-    return dialect(name, **fields)  # pyright: ignore[reportArgumentType]
+    return with_log_of(of, dialect(of.name))
+
+
+def format_dialect(of: MelDialect) -> str:
+    """Return the text of a dialect, which `mel.dialect` reads.
+
+    Example:
+        >>> format_dialect(dialect("rfwave:hop_length=300,log=db"))
+        'rfwave:hop_length=300,log=db'
+    """
+    named = dialect(of.name)
+    changes = {field: getattr(of, field) for field in NUMBERS if getattr(of, field) != getattr(named, field)}
+    if named.f_max == named.sample_rate / 2 and of.f_max == of.sample_rate / 2:
+        changes.pop("f_max", None)
+    texts = [f"{field}={value:g}" for field, value in changes.items()]
+    if (of.log_gain, of.log_offset) != (named.log_gain, named.log_offset):
+        texts.append("log=" + next(log for log, gain in LOGARITHMS.items() if gain == of.log_gain))
+    return ":".join(filter(None, [of.name, ",".join(texts)]))

@@ -75,13 +75,50 @@ DIALECTS: dict[str, dict[str, Any]] = {
 }
 
 DIALECT_NAMES: tuple[str, ...] = tuple(DIALECTS)
+NUMBERS = {
+    "sample_rate": int,
+    "n_fft": int,
+    "hop_length": int,
+    "win_length": int,
+    "n_mels": int,
+    "f_min": float,
+    "f_max": float,
+}
+"""Fields that a dialect can be derived with, and their types."""
+LOGARITHMS = {"e": 1.0, "10": 1 / math.log(10), "db": 20 / math.log(10), "none": 0.0}
+"""Values of `log`, and the log_gain of each: natural, to base 10, in decibels of amplitude, none."""
 
 
-def dialect_fields(name: str, changes: Mapping[str, int | float]) -> dict[str, Any]:
+def read_dialect(text: str) -> tuple[str, dict[str, int | float | str]]:
+    """Read `NAME` or `NAME:field=value,field=value` into the name and the changed fields.
+
+    Raises:
+        ParameterError: if a field is unknown, or a value is no number.
+
+    Example:
+        >>> read_dialect("hifigan:hop_length=200,log=10")
+        ('hifigan', {'hop_length': 200, 'log': '10'})
+    """
+    name, _, rest = text.partition(":")
+    changes: dict[str, int | float | str] = {}
+    for part in filter(None, rest.split(",")):
+        field, _, value = part.partition("=")
+        if field != "log" and field not in NUMBERS:
+            raise ParameterError(
+                f"{text!r}: {field!r} is not a field of a dialect; the fields are {', '.join(NUMBERS)}, log"
+            )
+        try:
+            changes[field] = value.lower() if field == "log" else NUMBERS[field](value)
+        except ValueError:
+            raise ParameterError(f"{text!r}: {field}={value!r} must be a number") from None
+    return name, changes
+
+
+def dialect_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a dialect with changes, from which dependent fields follow as `mel.dialect` describes.
 
     Raises:
-        ParameterError: if the name is unknown.
+        ParameterError: if the name or the logarithm is unknown.
     """
     if name not in DIALECTS:
         raise ParameterError(f"dialect {name!r} is unknown; there are {', '.join(DIALECT_NAMES)}")
@@ -99,6 +136,11 @@ def dialect_fields(name: str, changes: Mapping[str, int | float]) -> dict[str, A
         values["n_fft"] = base["n_fft"] if win_length <= base["n_fft"] else _power_of_two(int(win_length))
     if values["f_max"] is None:
         values["f_max"] = values["sample_rate"] / 2
+    log = values.pop("log", None)
+    if log is not None:
+        if str(log) not in LOGARITHMS:
+            raise ParameterError(f"log={log} of dialect {name} must be one of {', '.join(LOGARITHMS)}")
+        values |= {"log_gain": LOGARITHMS[str(log)], "log_offset": 0.0}
     return values | {"f_min": float(values["f_min"]), "f_max": float(values["f_max"])}
 
 

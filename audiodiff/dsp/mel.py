@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.dsp.dialects import DIALECT_NAMES, dialect_fields
+from audiodiff.dsp.dialects import DIALECT_NAMES, dialect_fields, read_dialect
 from audiodiff.dsp.filters import MelScale, mel_filters
 from audiodiff.dsp.stft import PadMode, Stft
 from audiodiff.errors import MelError, ParameterError
@@ -45,7 +45,7 @@ class MelDialect:
         pad_mode: content of the padding, see `Stft`.
         power_offset: added to |STFT|^2 before the square root.
         amplitude_min, amplitude_max: range that band amplitudes are clipped to before the logarithm.
-        log_gain, log_offset: of the compression; 1 and 0 are the natural logarithm.
+        log_gain, log_offset: of the compression; 1 and 0 are the natural logarithm, a log_gain of 0 is none.
 
     Raises:
         ParameterError: if the fields do not fit together.
@@ -131,12 +131,13 @@ class MelDialect:
     def compress(self, amplitude: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Convert band amplitudes to mel values."""
         clipped = amplitude.clamp(self.amplitude_min, self.amplitude_max)
+        values = clipped.log() * self.log_gain + self.log_offset if self.log_gain else clipped
         # Clamped again, since rounding can leave the range.
-        return (clipped.log() * self.log_gain + self.log_offset).clamp(self.floor, self._value(self.amplitude_max))
+        return values.clamp(self.floor, self._value(self.amplitude_max))
 
     def amplitude(self, mel: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Convert mel values to band amplitudes, within the range that the dialect clips to."""
-        amplitude = ((mel - self.log_offset) / self.log_gain).exp()
+        amplitude = ((mel - self.log_offset) / self.log_gain).exp() if self.log_gain else mel
         return amplitude.clamp(self.amplitude_min, self.amplitude_max)
 
     @property
@@ -176,10 +177,7 @@ class MelDialect:
         return n_samples if self.n_frames(n_samples) == n_frames else n_samples - 1
 
     def check(self, mel: Float[Tensor, "*batch bands frames"], *, name: str) -> None:
-        """Refuse an array that cannot be a mel of this dialect.
-
-        Args:
-            name: of the array in the message: a file, an argument.
+        """Refuse an array that cannot be a mel of this dialect; name is that of the array in the message.
 
         Raises:
             MelError: with the field that does not fit, and the remedy.
@@ -229,7 +227,7 @@ class MelDialect:
 
     def _value(self, amplitude: float) -> float:
         # Rounded, so that the floor of a dialect on [0, 1] is 0 and not 1e-16.
-        return round(self.log_gain * math.log(amplitude) + self.log_offset, 9)
+        return round(self.log_gain * math.log(amplitude) + self.log_offset, 9) if self.log_gain else amplitude
 
     def _excess(self, mel: Tensor) -> Tensor:
         """Return the least energy that each frame needs, divided by the most that audio in [-1, 1] can have."""
@@ -246,27 +244,28 @@ def dialect(
     n_mels: int | None = None,
     f_min: float | None = None,
     f_max: float | None = None,
+    log: int | str | None = None,
 ) -> MelDialect:
     """Return a dialect by name, or derive it at another rate, hop or size; None keeps the value of the name.
 
-    Dependent values follow: an f_max of half the rate follows the rate, a window as long as the frame follows n_fft,
-    and a hop too long for the frame (over half a window) gives a frame of at least four hops.
+    Fields may be in the name: "hifigan:hop_length=200,log=10". The logarithm is "e" (natural), 10, "db" (20 log10)
+    or "none" (the values are amplitudes). Dependent values follow: an f_max of half the rate follows the rate, a window
+    as long as the frame follows n_fft, and a hop of over half a window gives a frame of at least four hops.
 
     Raises:
         ParameterError: if the name is unknown, or the values do not fit together.
 
     Example:
-        >>> dialect("hifigan").f_max
-        8000.0
-        >>> dialect("diffwave", sample_rate=44100).f_max
-        22050.0
         >>> dialect("vocos", sample_rate=16000, hop_length=1000).win_length
         4096
+        >>> dialect("hifigan:log=10").floor
+        -5.0
     """
-    changes: dict[str, int | float | None] = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
-    changes |= {"sample_rate": sample_rate, "n_mels": n_mels, "f_min": f_min, "f_max": f_max}
-    values = dialect_fields(name, {key: value for key, value in changes.items() if value is not None})
-    result = MelDialect(name=name, **values)
+    name, fields = read_dialect(name)
+    given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
+    given |= {"n_mels": n_mels, "f_min": f_min, "f_max": f_max, "log": log}
+    fields |= {key: value for key, value in given.items() if value is not None}
+    result = MelDialect(name=name, **dialect_fields(name, fields))
     _filters(result)  # refuses filters without a bin
     return result
 
@@ -284,7 +283,7 @@ def _filters(dialect: MelDialect) -> Tensor:
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _energy_weights(dialect: MelDialect) -> Float[Tensor, "n_mels"]:
     """Return w, so that w @ amplitude^2 is a frame's least energy, divided by the most that audio in [-1, 1] has."""
     # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.

@@ -18,6 +18,8 @@ from audiodiff.io.atomic import atomic_file
 from audiodiff.io.paths import check_file
 
 MEL_SUFFIXES = (".npz", ".npy", ".pt")
+MEL_KEY = "mel"
+"""Name of the array in an .npz, or in a dictionary in a .pt."""
 
 
 def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], dialect: MelDialect) -> None:
@@ -47,11 +49,17 @@ def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], 
         raise AudioFileError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
-def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames"], MelDialect | None]:
+def load_mel(
+    path: str | os.PathLike[str], *, key: str = MEL_KEY
+) -> tuple[Float[Tensor, "n_mels frames"], MelDialect | None]:
     """Read a mel and the dialect that the file states, None for a bare array.
 
     Nothing is unpickled: .npy and .npz are read with allow_pickle=False, .pt with weights_only=True (a tensor, or a
-    dictionary with one under "mel"). One leading dimension of 1 is dropped.
+    dictionary of them). One leading dimension of 1 is dropped.
+
+    Args:
+        path: the file.
+        key: name of the array, in a file that holds several by name.
 
     Raises:
         ParameterError: if the suffix is none of .npz, .npy, .pt.
@@ -70,10 +78,10 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
             content = np.load(source, allow_pickle=False, mmap_mode="c")
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
-                arrays = {key: content[key] for key in content.files if key in ("mel", "dialect")}
-            content = arrays
-            if "dialect" in arrays:
-                stated = _parse_dialect(str(arrays["dialect"]), source)
+                if "dialect" in content.files:
+                    stated = _parse_dialect(str(content["dialect"]), source)
+                # The others are not read.
+                content = {name: content[name] if name == key else None for name in content.files}
     except MelError:
         raise
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
@@ -82,18 +90,19 @@ def load_mel(path: str | os.PathLike[str]) -> tuple[Float[Tensor, "n_mels frames
         raise AudioFileError(f"{source} cannot be read as a mel: {reason}") from error
     except Exception as error:  # torch.load refuses pickled objects with errors of several kinds
         raise AudioFileError(f"{source} cannot be read safely as a mel: {_first_line(error)}") from error
-    mel = _as_mel(content, source)
+    mel = _as_mel(content, source, key=key)
     if stated is not None:
         stated.check(mel, name=str(source))
     return mel, stated
 
 
-def _as_mel(content: Any, source: Path) -> Tensor:
+def _as_mel(content: Any, source: Path, *, key: str) -> Tensor:
     if isinstance(content, dict):
-        if "mel" not in content:
-            names = ", ".join(map(str, content)) or "nothing"
-            raise MelError(f"{source} holds no array under the name 'mel', but {names}")
-        content = content["mel"]
+        if key not in content:
+            names = [str(name) for name in content if name != "dialect"]
+            remedy = f"but {', '.join(names)}: name the mel, as in --key {names[0]}" if names else "and no other"
+            raise MelError(f"{source} holds no array under the name {key!r}, {remedy}")
+        content = content[key]
     if isinstance(content, np.ndarray):
         if content.dtype.kind not in "fiu":
             raise MelError(f"{source} holds values of type {content.dtype}; a mel is floating point")

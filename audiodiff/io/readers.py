@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.channel_pairs import ChannelPairs
-from audiodiff.dsp.dialect_checks import ensure_same
+from audiodiff.dsp.dialect_checks import ensure_same, with_log_of
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import ParameterError
 from audiodiff.io.audio import AudioInfo, blocks, info, read
-from audiodiff.io.mel import MEL_SUFFIXES, load_mel
+from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES, load_mel
 from audiodiff.types import Mel
 
 MAX_HELD_BYTES = 2**30
@@ -163,13 +163,17 @@ class MelInput:
 
     Args:
         path: the file.
-        dialect: that it states; None for a bare array.
+        dialect: that it states, or that a bare array is read as; None where that is the model's.
         held: the mel; None to load it again when it is used.
+        key: name of the array in the file.
+        is_bare: the file states no dialect.
     """
 
     path: Path
     dialect: MelDialect | None
     held: Float[Tensor, "n_mels frames"] | None
+    key: str = MEL_KEY
+    is_bare: bool = False
 
     @property
     def n_channels(self) -> int:
@@ -179,25 +183,27 @@ class MelInput:
     @property
     def needs_dialect(self) -> bool:
         """True if the file states no dialect."""
-        return self.dialect is None
+        return self.is_bare
 
     def mel(self) -> Float[Tensor, "n_mels frames"]:
         """Return the mel."""
-        return load_mel(self.path)[0] if self.held is None else self.held
+        return load_mel(self.path, key=self.key)[0] if self.held is None else self.held
 
     def check(self, dialect: MelDialect) -> None:
-        """Refuse a mel of another dialect.
+        """Refuse a mel of another dialect; another logarithm is converted.
 
         Raises:
             MelError: naming the file, and the field that differs.
         """
-        if self.dialect is not None:
-            ensure_same(self.dialect, dialect, name=str(self.path))
-        dialect.check(self.mel(), name=str(self.path))
+        own = self.dialect or dialect
+        ensure_same(with_log_of(own, dialect), dialect, name=str(self.path))
+        own.check(self.mel(), name=str(self.path))
 
     def mels(self, dialect: MelDialect, *, device: torch.device) -> MelReader:
         """Return a reader of its mel, as that of a recording."""
         mel = self.mel()[None]
+        if self.dialect is not None and self.dialect != with_log_of(self.dialect, dialect):
+            mel = dialect.compress(self.dialect.amplitude(mel))
         n_samples = dialect.natural_n_samples(mel.shape[-1])
         chunks = mel.split(_CHUNK_FRAMES, dim=-1)
         return MelReader([0], n_samples, n_samples, dialect.sample_rate, 1.0, lambda: iter(chunks))
@@ -216,8 +222,13 @@ def open_recording(path: Path) -> Recording:
     return Recording(path, info(path))
 
 
-def open_inputs(paths: Iterable[Path]) -> list[Input]:
+def open_inputs(paths: Iterable[Path], *, dialect: MelDialect | None = None, key: str = MEL_KEY) -> list[Input]:
     """Open recordings and files of mel spectrograms, which their suffixes tell apart.
+
+    Args:
+        paths: the files.
+        dialect: that bare arrays are read as; None is the model's.
+        key: name of the array in a file that holds several by name.
 
     Raises:
         AudioFileError: if one cannot be read.
@@ -229,9 +240,9 @@ def open_inputs(paths: Iterable[Path]) -> list[Input]:
         if path.suffix.lower() not in MEL_SUFFIXES:
             opened.append(open_recording(path))
             continue
-        mel, dialect = load_mel(path)
+        mel, stated = load_mel(path, key=key)
         room -= path.stat().st_size
-        opened.append(MelInput(path, dialect, mel if room >= 0 else None))
+        opened.append(MelInput(path, stated or dialect, mel if room >= 0 else None, key, is_bare=stated is None))
     return opened
 
 

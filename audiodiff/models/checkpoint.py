@@ -19,7 +19,6 @@ from torch import Tensor
 from audiodiff import compat
 from audiodiff._version import __version__
 from audiodiff.dsp.dialect_checks import ensure_same
-from audiodiff.dsp.dialect_text import parse_dialect
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, MelError, ParameterError, innermost
@@ -133,7 +132,7 @@ def load(
         >>> load("mel-inversion", dialect="tacotron2").sample_rate
         22050
     """
-    wanted = parse_dialect(dialect) if isinstance(dialect, str) else dialect
+    wanted = dialect_named(dialect) if isinstance(dialect, str) else dialect
     target = device_named(device)
     if (inversion := INVERSIONS.get(str(where))) is not None:
         if vocoder is not None:

@@ -1,5 +1,6 @@
 """`audiodiff generate`: inputs, results, refusals, and files after a failure."""
 
+import math
 import os
 import signal
 import subprocess
@@ -179,6 +180,19 @@ def test_a_bare_array_out_of_range_is_refused_with_what_it_could_be():
     message = refusal("mel.npy", "-o", "out.wav")
     assert "n_mels=100" in message
     assert "vocos" in message
+
+
+@pytest.mark.parametrize("log", ["10", "db", "none"])
+def test_a_mel_of_another_logarithm_sounds_as_that_of_the_models(log: str, vocoder: Path):
+    mel = dialect("hifigan").mel(sounds.tones(256 * 12, sample_rate=22050)[0])
+    values = {"10": mel / math.log(10), "db": 20 * mel / math.log(10), "none": mel.exp()}[log]
+    np.save("own.npy", mel.numpy())
+    np.savez("others.npz", other=values.numpy(), unused=np.zeros(3))
+    for model in ("mel-inversion", vocoder):
+        options = ("--float", "--force", "--model", model, *QUICK)
+        made("own.npy", "-o", "own.wav", *options)
+        made("others.npz", "-o", "out.wav", "--key", "other", "--dialect", f"hifigan:log={log}", *options)
+        assert torch.allclose(audio_io.read("out.wav")[0], audio_io.read("own.wav")[0], atol=1e-3)
 
 
 def test_only_an_unconditional_model_generates_without_an_input(unconditional: Path, log_mel: Path, vocoder: Path):

@@ -51,6 +51,19 @@ def test_the_command_writes_samples_and_nothing_else(vocoder: Path):
     assert "input s16le mono at 22050 Hz; output s16le mono at 16000 Hz" in done.stderr
 
 
+def test_frames_of_another_logarithm_sound_as_those_of_the_models(vocoder: Path):
+    mel = audiodiff.dialect("hifigan").mel(pcm(256 * 12)[0][0])
+    frames = {"hifigan": mel, "hifigan:log=10": mel / math.log(10), "hifigan:log=none": mel.exp()}
+    sounds_of = []
+    for dialect, values in frames.items():
+        data = values.T.contiguous().numpy().astype("<f4").tobytes()
+        done = run("--model", str(vocoder), "--input", "mel", "--dialect", dialect, "--chunk-frames", "4", data=data)
+        assert done.exit_code == 0, done.exception
+        sounds_of.append(np.frombuffer(done.stdout_bytes, "<i2").astype(np.float32) / 32768)
+    for other in sounds_of[1:]:
+        assert np.abs(other - sounds_of[0]).max() < 2 * PCM
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

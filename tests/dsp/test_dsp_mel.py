@@ -11,6 +11,7 @@ import torch
 from peers import torchaudio
 
 from audiodiff.dsp.dialect_checks import ensure_same, explain
+from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.errors import MelError, ParameterError
 
@@ -247,3 +248,29 @@ def test_a_limited_mel_fits_and_a_mel_of_audio_is_unchanged(name: str) -> None:
     mel = target.mel(0.1 * torch.randn(2, 20 * target.hop_length, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(target.limited(mel), mel, atol=1e-4, rtol=0)
     target.check(target.limited(torch.full_like(mel, target.ceil)), name="mel")
+
+
+@pytest.mark.parametrize("name", ["hifigan", "diffwave", "vocos:sample_rate=16000"])
+@pytest.mark.parametrize("log", ["e", "10", "db", "none"])
+def test_a_dialect_says_its_logarithm_by_text_and_by_argument(name: str, log: str):
+    own = dialect(f"{name}{',' if ':' in name else ':'}log={log}")
+    assert own == dialect(name, log=log)
+    assert dialect(format_dialect(own)) == own
+    amplitude = torch.rand(own.n_mels, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.01
+    values = {"e": amplitude.log(), "10": amplitude.log10(), "db": 20 * amplitude.log10(), "none": amplitude}[log]
+    torch.testing.assert_close(own.compress(amplitude), values)
+    torch.testing.assert_close(own.amplitude(values), amplitude)
+    assert own.objection(own.mel(sound()[: own.sample_rate // 4])) is None
+
+
+@pytest.mark.parametrize("text", ["tacotron2", "hifigan:log=10", "diffwave:log=db", "vocos:sample_rate=16000,log=none"])
+def test_a_dialect_is_written_as_the_text_it_is_read_from(text: str):
+    assert format_dialect(dialect(text)) == text
+
+
+@pytest.mark.parametrize("text", ["hifigan:log=2", "hifigan:log="])
+def test_an_unknown_logarithm_is_refused_with_the_known_ones(text: str):
+    with pytest.raises(ParameterError, match="must be one of e, 10, db, none"):
+        dialect(text)
+    with pytest.raises(ParameterError, match=r"log=2 .* must be one of e, 10, db, none"):
+        dialect("hifigan", log=2)

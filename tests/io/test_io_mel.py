@@ -81,6 +81,21 @@ def test_a_pipe_is_refused_at_once(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_the_mel_of_several_arrays_is_taken_by_its_name(tmp_path, suffix):
+    mel = dialect("hifigan").mel(SOUND)
+    path = tmp_path / f"two{suffix}"
+    if suffix == ".npz":
+        np.savez(path, a=mel.numpy(), b=np.zeros(3))
+    else:
+        torch.save({"a": mel, "b": torch.zeros(3)}, path)
+    assert torch.equal(load_mel(path, key="a")[0], mel)
+    with pytest.raises(MelError, match=f"two{suffix} holds no array under the name 'mel', but a, b: .* --key a"):
+        load_mel(path)
+    with pytest.raises(MelError, match=r"shape \(3,\); give \(n_mels, frames\)"):
+        load_mel(path, key="b")
+
+
 def test_files_that_are_not_mels_are_refused_by_name(tmp_path):
     np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     torch.save(re.compile("pickled"), tmp_path / "object.pt")

@@ -25,7 +25,7 @@ def mel_file(path: Path, n_frames: int = 20) -> Path:
 def test_a_mel_file_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str):
     calls = []
     load = readers.load_mel
-    monkeypatch.setattr(readers, "load_mel", lambda path: calls.append(path) or load(path))
+    monkeypatch.setattr(readers, "load_mel", lambda path, **key: calls.append(path) or load(path, **key))
     path = mel_file(tmp_path / f"a{suffix}")
     (opened,) = open_inputs([path])
     opened.check(HIFIGAN)

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
@@ -47,6 +48,7 @@ def run_live(
     kind: LiveInput,
     in_rate: int,
     out_rate: int,
+    input_dialect: MelDialect | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Generate 16-bit little-endian mono samples until the input ends.
@@ -59,6 +61,7 @@ def run_live(
         kind: of the input.
         in_rate: of input samples, Hz.
         out_rate: of the audio, Hz.
+        input_dialect: of mel frames on the input, which may have another logarithm; None is that of the stream.
         report: called with a line about the formats and the delay at the start, and one about clipping at the end.
 
     Raises:
@@ -67,7 +70,7 @@ def run_live(
         MelError: if frames break the contract of the dialect.
     """
     rate, hop = dialect.sample_rate, dialect.hop_length
-    pcm = kind == "pcm"
+    pcm, given = kind == "pcm", input_dialect or dialect
     incoming = _Input(source, item_bytes=2 if pcm else 4 * dialect.n_mels, name="sample" if pcm else "frame")
     resampler = ResampleStream(from_rate=in_rate, to_rate=rate)
     output = _Output(target, from_rate=rate, to_rate=out_rate)
@@ -76,13 +79,13 @@ def run_live(
         stft = dialect.stft
         latency += (stft.n_fft - stft.padding - hop) / rate + resampler.latency_seconds
     input_format = (
-        f"s16le mono at {in_rate} Hz" if pcm else f"float32 frames of {dialect.n_mels} bands ({dialect.name})"
+        f"s16le mono at {in_rate} Hz" if pcm else f"float32 frames of {dialect.n_mels} bands ({format_dialect(given)})"
     )
     report(
         f"input {input_format}; output s16le mono at {out_rate} Hz, {1000.0 * latency:.0f} ms later (chunks of "
         f"{stream.chunk_frames} frames, {stream.ahead_frames} ahead) and the time to compute a chunk"
     )
-    mels = _mels_of_samples(incoming, dialect, resampler) if pcm else _mels_of_frames(incoming, dialect)
+    mels = _mels_of_samples(incoming, dialect, resampler) if pcm else _mels_of_frames(incoming, dialect, given)
     for mel in mels:
         # One chunk at a time, so that each is written before the next is computed.
         for frames in mel.split(stream.chunk_frames, dim=-1):
@@ -103,10 +106,14 @@ def run_live(
     incoming.check_end()
 
 
-def _mels_of_frames(incoming: "_Input", dialect: MelDialect) -> Iterator[MelStretch]:
+def _mels_of_frames(incoming: "_Input", dialect: MelDialect, given: MelDialect) -> Iterator[MelStretch]:
     for data in incoming:
         frames = np.frombuffer(data, "<f4").astype(np.float32)
-        yield torch.from_numpy(frames).unflatten(0, (-1, dialect.n_mels)).T[None]
+        mel = torch.from_numpy(frames).unflatten(0, (-1, dialect.n_mels)).T[None]
+        if given != dialect:
+            given.check(mel, name="mel")
+            mel = dialect.compress(given.amplitude(mel))
+        yield mel
 
 
 def _mels_of_samples(incoming: "_Input", dialect: MelDialect, resampler: ResampleStream) -> Iterator[MelStretch]:
