@@ -12,16 +12,19 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from audiodiff.errors import AudiodiffError, ParameterError
-from audiodiff.io.console import fail
+from audiodiff.errors import AudiodiffError, ParameterError, TrainingError
+from audiodiff.io.console import fail, recorded
 from audiodiff.training.config import composition_message, config_folder, instantiate, plain
-from audiodiff.training.overrides import hydra_arguments
+from audiodiff.training.overrides import hydra_arguments, kept_for_resume
 from audiodiff.training.sweep import has_table, record_refusal
+
+LOG = "train.log"
+"""File of a run that holds what was said, and a line for each `train.log_every` steps."""
 
 
 def command(arguments: list[str]) -> None:
     """Run `audiodiff train` with these arguments: Hydra's overrides and options."""
-    given = list(sys.argv)
+    given, stopped = list(sys.argv), []
 
     @hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
     def task(config: Any) -> None:
@@ -29,18 +32,25 @@ def command(arguments: list[str]) -> None:
         sys.argv = given
         hydra_config = HydraConfig.get()
         run = Path(hydra_config.runtime.output_dir)
-        try:
-            resolved = plain(config)
-            if hydra_config.mode == RunMode.MULTIRUN and _n_processes(resolved) > 1:
-                raise ParameterError(
-                    f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by the "
-                    "command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
-                )
-            instantiate(resolved["task"], name="task")(resolved, run=run)
-        except AudiodiffError as error:
-            if not has_table(hydra_config):
-                fail(error)
-            record_refusal(run, error)
+        sweeps = hydra_config.mode == RunMode.MULTIRUN
+        with recorded(run / LOG):
+            try:
+                if stopped:
+                    raise TrainingError(f"not run, since the sweep was stopped by {stopped[0]}")
+                resolved = plain(config)
+                if sweeps and _n_processes(resolved) > 1:
+                    raise ParameterError(
+                        f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by "
+                        "the command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
+                    )
+                with kept_for_resume(run, map(str, hydra_config.overrides.task)):
+                    outcome = instantiate(resolved["task"], name="task")(resolved, run=run)
+                if sweeps and outcome.signal is not None:
+                    stopped.append(outcome.signal)
+            except AudiodiffError as error:
+                if not has_table(hydra_config):
+                    fail(error)
+                record_refusal(run, error)
 
     sys.argv = [given[0], *hydra_arguments(arguments)]
     # Hydra then raises its errors, instead of printing a screenful.

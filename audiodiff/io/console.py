@@ -1,22 +1,34 @@
-"""Console: lines, errors and progress bars of the command line, on standard error."""
+"""Console: lines, errors and progress bars of the command line, on standard error.
 
+`recorded` writes lines and errors into a file as well, as `audiodiff train` does into the run's train.log.
+"""
+
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from audiodiff.errors import AudiodiffError
 
+LOGGER = logging.getLogger("audiodiff.console")
+LOGGER.setLevel(logging.INFO)
+LOGGER.propagate = False  # what is printed already is not to be printed again
+LOGGER.addHandler(logging.NullHandler())
+
 
 def say(text: str) -> None:
     """Print a line, unless standard error is closed, where print would write to standard output."""
+    LOGGER.info(text)
     if sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
 
 
 def fail(error: AudiodiffError) -> NoReturn:
     """Print an error without a traceback, and exit with 2."""
+    LOGGER.info("error: %s", error)
     try:
         from rich.console import Console
         from rich.text import Text
@@ -25,6 +37,19 @@ def fail(error: AudiodiffError) -> NoReturn:
         raise SystemExit(2) from None
     Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
     raise SystemExit(2)
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """Append what is said within a block to a file, each line after its time."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,12 @@ class Outcome:
     Args:
         step: optimiser steps that were made.
         accuracies: by split and label, the numbers of recognised and of all recordings.
+        signal: None, since this training is not stopped by signals.
     """
 
     step: int
     accuracies: Mapping[str, Mapping[str, tuple[int, int]]]
+    signal: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Logs of training: TensorBoard, or none."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -111,3 +111,30 @@ class NoiseLevels:
         means = {f"loss_by_sigma/1e{decade}": total / n for decade, (total, n) in sorted(self._sums.items())}
         self._sums = {}
         return means
+
+
+class Speed:
+    """Optimiser steps and seconds of training audio per second, without validation and saving.
+
+    Args:
+        sample_rate: of the audio, Hz.
+        world_size: number of processes, which are taken to be equally fast.
+    """
+
+    def __init__(self, *, sample_rate: int, world_size: int) -> None:
+        self._sample_rate, self._world_size = sample_rate, world_size
+        self._steps, self._samples, self._seconds = 0, 0, 0.0
+
+    def add(self, batches: Sequence[Mapping[str, Any]], *, seconds: float) -> None:
+        """Count a step with its batches, and the time that it took."""
+        self._steps += 1
+        self._samples += self._world_size * sum(int(batch["n_valid"].sum()) for batch in batches)
+        self._seconds += seconds
+
+    def take(self) -> dict[str, float]:
+        """Return both since the last call, by name."""
+        seconds = max(self._seconds, 1e-9)
+        audio = self._samples / self._sample_rate
+        taken = {"steps_per_second": self._steps / seconds, "audio_seconds_per_second": audio / seconds}
+        self._steps, self._samples, self._seconds = 0, 0, 0.0
+        return {f"speed/{name}": value for name, value in taken.items()}

@@ -10,10 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from audiodiff.errors import ParameterError, check_whole
+from audiodiff.io.console import LOGGER
 from audiodiff.training.failure import saving_on_failure
 from audiodiff.training.interrupt import catch_interrupt
 from audiodiff.training.learner import Batch, Learner
-from audiodiff.training.log import Log, NoiseLevels
+from audiodiff.training.log import Log, NoiseLevels, Speed
 from audiodiff.training.progress import Progress
 
 
@@ -113,6 +114,7 @@ def fit(
     """
     fabric, metrics = learner.fabric, start.metrics
     levels = NoiseLevels()
+    speed = Speed(sample_rate=learner.module.synthesizer.sample_rate, world_size=fabric.world_size)
     waited, began, step, saved = 0.0, time.perf_counter(), start.step, start.step
 
     def keep() -> None:
@@ -135,6 +137,7 @@ def fit(
             waited += time.perf_counter() - asked
             report = learner.step(step, drawn)
             levels.add(report.losses, report.sigma)
+            speed.add(drawn, seconds=time.perf_counter() - asked)
             step += 1
 
             progress.advance(loss=report.loss, rate=report.lr)
@@ -145,12 +148,20 @@ def fit(
                 with saving_on_failure("validation", step=step, keep=keep):
                     metrics = validate(step, log)
                     log.scalars({f"validation/{name}": value for name, value in metrics.items()}, step=step)
+                progress.report(metrics)
                 stopped = _agree(fabric, interrupt.signal is not None)
             if _due(step, settings.log_every) or complete or stopped:
                 shown = {"loss": report.loss, "gradient_norm": report.gradient_norm, "lr": report.lr}
                 shown |= learner.module.logged()
+                shown = {f"train/{name}": value for name, value in shown.items()} | levels.take() | speed.take()
                 with saving_on_failure("writing curves", step=step, keep=keep):
-                    log.scalars({f"train/{name}": value for name, value in shown.items()} | levels.take(), step=step)
+                    log.scalars(shown, step=step)
+                if fabric.is_global_zero:
+                    LOGGER.info(
+                        "step %d/%d  loss %.4g  gradient norm %.3g  lr %.3g  %.3g steps/s",
+                        *(step, settings.steps, report.loss, report.gradient_norm, report.lr),
+                        shown["speed/steps_per_second"],
+                    )
             if _due(step, settings.save_every) or complete or stopped:
                 progress.say("saving")
                 keep()

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from audiodiff.errors import ParameterError
+from audiodiff.errors import ParameterError, check_whole
 
 
 class LrSchedule(ABC):
@@ -45,24 +45,32 @@ class Cosine(LrSchedule):
         total_steps: step at which `final` is reached.
         warmup_steps: length of a linear rise before it.
         final: factor at the end.
+        first_step: step at which the curve begins, with its warm-up: 0, or that of a run that is resumed with a new
+            curve (`exactness` in `training/state.py`). Earlier steps have the factor of this one.
     """
 
     total_steps: int
     warmup_steps: int = 0
     final: float = 0.0
+    first_step: int = 0
 
     def __post_init__(self) -> None:
         _check_warmup(self.warmup_steps)
+        check_whole(self.first_step, name="first_step", least=0)
         if not 0.0 <= self.final <= 1.0:
             raise ParameterError(f"final={self.final} must lie in [0, 1]")
-        if self.total_steps < 1:
-            raise ParameterError(f"total_steps={self.total_steps} must be at least 1")
+        if self.total_steps <= self.first_step:
+            raise ParameterError(
+                f"total_steps={self.total_steps} must be greater than first_step={self.first_step}: it is the step at "
+                "which the curve ends, train.steps unless given"
+            )
 
     def __call__(self, step: int) -> float:
-        after = max(0, step - self.warmup_steps)
-        progress = min(1.0, after / max(1, self.total_steps - self.warmup_steps))
+        made = max(0, step - self.first_step)
+        after = max(0, made - self.warmup_steps)
+        progress = min(1.0, after / max(1, self.total_steps - self.first_step - self.warmup_steps))
         fall = self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
-        return warm_up(step, warmup_steps=self.warmup_steps) * fall
+        return warm_up(made, warmup_steps=self.warmup_steps) * fall
 
 
 def _check_warmup(warmup_steps: int) -> None:

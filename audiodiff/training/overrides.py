@@ -1,5 +1,7 @@
 """Arguments of `audiodiff train`, completed for Hydra."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from audiodiff.compat import current_override, renaming
@@ -96,6 +98,38 @@ def _saved_config_folders(run: Path) -> list[str]:
     )
     folders = [source["path"] for source in sources if source["provider"] == "command-line"]
     return [folder for folder in folders if Path(folder).is_dir()]
+
+
+@contextmanager
+def kept_for_resume(run: Path, overrides: Iterable[str]) -> Iterator[None]:
+    """Write the overrides of a resumed run over those of its start, so that the next resume goes on with them.
+
+    They are put back if the block raises an error before it has saved a checkpoint: the resume was refused.
+
+    Args:
+        run: the folder; one without checkpoints stays as Hydra left it.
+        overrides: as composed.
+    """
+    path, newest = run / ".hydra" / "overrides.yaml", _newest(run)
+    if newest is None or not path.is_file():
+        yield
+        return
+    import yaml
+
+    before = path.read_bytes()
+    kept = [override for override in overrides if _key(override) not in ("train.resume", "resume.exact")]
+    path.write_text(yaml.safe_dump(kept, allow_unicode=True), encoding="utf-8")
+    try:
+        yield
+    except BaseException:
+        if _newest(run) == newest:
+            path.write_bytes(before)
+        raise
+
+
+def _newest(run: Path) -> str | None:
+    """Return the name of a run's newest checkpoint, None if it has none."""
+    return (run / "checkpoints" / registry.LATEST).read_text() if is_used(run) else None
 
 
 def _key(argument: str) -> str:

@@ -1,11 +1,14 @@
 """Progress of a training run: a bar on a terminal, lines at intervals in a file."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from audiodiff.io.console import LOGGER
 
 LINE_EVERY_SECONDS = 15.0
 
@@ -25,15 +28,15 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}  lr {task.fields[rate]:.2g}"),
+            TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not shown or not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=total, completed=first, loss=float("nan"), rate=0.0)
-        self._lines = shown and not self._console.is_terminal
+        self._task = self._bar.add_task("training", total=total, completed=first, numbers="")
+        self._shown, self._lines = shown, shown and not self._console.is_terminal
         self._step, self._total = first, total
         self._loss: float | None = None
         self._printed = time.monotonic()
@@ -51,12 +54,19 @@ class Progress:
         """Count a step, and show the smoothed loss."""
         self._step += 1
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
-        self._bar.update(self._task, advance=1, loss=self._loss, rate=rate, description="training")
+        numbers = f"loss {self._loss:.4g}  lr {rate:.2g}"
+        self._bar.update(self._task, advance=1, numbers=numbers, description="training")
         if self._lines and (self._step == self._total or time.monotonic() - self._printed > LINE_EVERY_SECONDS):
-            self._console.print(
-                f"step {self._step}/{self._total}  loss {self._loss:.4g}  lr {rate:.2g}", highlight=False
-            )
+            self._console.print(f"step {self._step}/{self._total}  {numbers}", highlight=False)
             self._printed = time.monotonic()
+
+    def report(self, values: Mapping[str, float]) -> None:
+        """Print the results of a validation, above the bar."""
+        if not self._shown:
+            return
+        line = f"step {self._step}: validation " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        LOGGER.info(line)
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def say(self, what: str) -> None:
         """Show another activity than training."""

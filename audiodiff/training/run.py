@@ -31,7 +31,7 @@ from audiodiff.training.learner import Learner
 from audiodiff.training.log import Log, NoLog
 from audiodiff.training.overrides import is_used
 from audiodiff.training.saving import CardFacts, CheckpointWriter
-from audiodiff.training.state import digest, exactness, read_state
+from audiodiff.training.state import check_curve, check_unfinished, digest, exactness, read_state
 
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
@@ -126,8 +126,6 @@ class TrainingRun:
     def _report(self, outcome: loop.Outcome) -> None:
         checkpoints = self.folder / "checkpoints"
         newest = checkpoints / (checkpoints / registry.LATEST).read_text().strip()
-        if outcome.metrics:
-            say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items()))
         say(f"waited for data {100 * outcome.data_wait:.1f} % of the time; checkpoint {newest}")
         if outcome.signal is not None and outcome.step < self.settings.steps:
             say(
@@ -183,11 +181,9 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         method=module.dependencies(),
     )
     state = None if resume is None else read_state(str(resume), wanted=wanted, exact=config["resume"]["exact"])
-    if state is not None and state["step"] >= train_settings.steps:
-        raise TrainingError(
-            f"train.steps={train_settings.steps} are made already: {resume} holds step {state['step']}; to go on, "
-            "raise it"
-        )
+    if state is not None:
+        check_unfinished(state, run=str(resume), steps=train_settings.steps, wanted=wanted)
+    check_curve(wanted, step=0 if state is None else state["step"])
     if state is None and init_from is not None:
         start_from(str(init_from), synthesizer=synthesizer, model=config["model"], across=across)
     elif state is None:

@@ -33,6 +33,11 @@ FREE = (
 )
 """Settings, and whole groups of them, that a run's continuation may change without changing a single weight."""
 
+FIRST_STEP = "lr_schedule.first_step"
+"""Step at which the curve of the learning rate begins, for schedules that have one."""
+CURVE = ("lr_schedule", "optimizer.lr")
+"""Settings of the learning rate, which a continuation with a new curve from its first step on may change."""
+
 
 def flatten(node: Any, prefix: str = "") -> dict[str, str]:
     """Return the leaves of a nested configuration by their dotted names."""
@@ -57,11 +62,7 @@ def exactness(
         device: as torch names it.
         method: what else the method depends on, by name, as its teacher's weights.
     """
-    kept = {
-        name: value
-        for name, value in flatten(config).items()
-        if not any(name == free or name.startswith(f"{free}.") for free in FREE)
-    }
+    kept = {name: value for name, value in flatten(config).items() if not _is_among(name, FREE)}
     machine = {
         "data": data,
         "world_size": str(world_size),
@@ -105,7 +106,8 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
     Args:
         run: the run folder, or one of its checkpoints.
         wanted: `exactness` of the run that goes on.
-        exact: refuse a resume that could not give the weights of a run that was never stopped.
+        exact: refuse a resume that could not give the weights of a run that was never stopped. The learning rate may
+            differ if its curve begins (`lr_schedule.first_step`) at the step of the checkpoint.
 
     Raises:
         TrainingError: if there is no state, or an exact resume is impossible, with each field that differs.
@@ -124,15 +126,58 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
     if not {"step", "model", "ema", "optimizer", "optimizer_kind", "density", "metrics", "exactness"} <= state.keys():
         raise TrainingError(f"train.resume={run}: {path} is of another version of audiodiff")
     saved = compat.current_values(state["exactness"])
-    differing = [
-        f"{name} was {saved.get(name, 'absent')}, is {wanted.get(name, 'absent')}"
+    if FIRST_STEP in wanted:
+        saved = {FIRST_STEP: "0"} | saved  # checkpoints of audiodiff 0.1 have none
+    differing = {
+        name: f"{name} was {saved.get(name, 'absent')}, is {wanted.get(name, 'absent')}"
         for name in sorted(saved.keys() | wanted.keys())
         if saved.get(name) != wanted.get(name)
-    ]
+    }
+    if wanted.get(FIRST_STEP) == str(state["step"]) != "0":
+        differing = {name: said for name, said in differing.items() if not _is_among(name, CURVE)}
     if differing and exact:
-        shown = "\n  ".join(differing[:20])
+        shown = "\n  ".join(list(differing.values())[:20])
+        curve = ""
+        if FIRST_STEP in wanted and all(_is_among(name, CURVE) for name in differing):
+            curve = f" begin a new curve of the learning rate with {FIRST_STEP}={state['step']},"
         raise TrainingError(
             f"train.resume={run} cannot be exact; what differs:\n  {shown}\n"
-            "Undo the change, or go on inexactly with resume.exact=false"
+            f"Undo the change,{curve} or go on inexactly with resume.exact=false"
         )
     return state
+
+
+def check_unfinished(state: Mapping[str, Any], *, run: str, steps: int, wanted: Mapping[str, str]) -> None:
+    """Refuse to resume a run that has made all its steps, with the command that makes more.
+
+    Raises:
+        TrainingError: if there are no steps to make.
+    """
+    made = state["step"]
+    if made < steps:
+        return
+    curve = f" {FIRST_STEP}={made}" if FIRST_STEP in wanted else ""
+    raise TrainingError(
+        f"train.steps={steps} are made already: {run} holds step {made}; to make as many again"
+        f"{', with a new curve of the learning rate from here' if curve else ''}: audiodiff train train.resume={run} "
+        f"train.steps={made + steps}{curve}"
+    )
+
+
+def check_curve(wanted: Mapping[str, str], *, step: int) -> None:
+    """Refuse a curve of the learning rate that begins after the first step that is to be made.
+
+    Raises:
+        TrainingError: naming that step.
+    """
+    first = wanted.get(FIRST_STEP, "0")
+    if int(first) > step:
+        raise TrainingError(
+            f"{FIRST_STEP}={first} begins a new curve of the learning rate at that step of a resumed run, and this run "
+            f"begins at step {step}: leave it out, or set it to {step}"
+        )
+
+
+def _is_among(name: str, settings: Collection[str]) -> bool:
+    """Return whether a dotted name is one of the settings, or within a group among them."""
+    return any(name == each or name.startswith(f"{each}.") for each in settings)

@@ -1,7 +1,7 @@
-"""Table of a sweep: choices and results of every run, and the quality of its model by solver and steps.
+"""Table of a sweep: overrides and results of every run, and the quality of its model by solver and steps.
 
-Hydra calls `SweepTable` (`hydra.callbacks.table`, as in the recipe techniques/sweep). A combination that is refused, or
-a training that fails, is a row with the reason, and the sweep goes on.
+Hydra calls `SweepTable` (`hydra.callbacks.table`). A combination that is refused, or a training that fails, is a row
+with the reason, and the sweep goes on. The recipe techniques/sweep also measures the models by solver and steps.
 """
 
 import csv
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 
 from audiodiff.data.dataset import load_whole
 from audiodiff.data.manifest import Entry
@@ -30,8 +31,6 @@ Quality = dict[str, str | int | float]
 
 def has_table(hydra_config: Any) -> bool:
     """Return whether this run belongs to a sweep whose table has a row for refusals."""
-    from hydra.types import RunMode
-
     return hydra_config.mode == RunMode.MULTIRUN and "table" in (hydra_config.callbacks or {})
 
 
@@ -42,7 +41,7 @@ def record_refusal(run: Path, error: AudiodiffError) -> None:
 
 
 class SweepTable(Callback):
-    """Measure every model of a sweep, and write table.md, table.csv and quality.csv into the sweep's folder.
+    """Write table.md and table.csv into the sweep's folder, and, where models are measured, quality.csv.
 
     Args:
         solvers: names of solvers to sample every model with; none for the validation's metrics alone.
@@ -86,26 +85,34 @@ class SweepTable(Callback):
         self._began = time.perf_counter()
 
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
-        """Record the results of a run, and measure its model."""
+        """Record the results of a run of a sweep, and measure its model."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
         run, seconds = Path(config.hydra.runtime.output_dir), time.perf_counter() - self._began
         chosen = dict(_parted(override) for override in config.hydra.overrides.task)
         row: dict[str, Any] = {"run": run.name, "overrides": chosen, "seconds": round(seconds, 1)}
         if (run / REFUSAL).is_file():
             row["refused"] = " ".join((run / REFUSAL).read_text().split())
         elif (run / "checkpoints" / registry.LATEST).is_file():
-            row["validation"] = json.loads((registry.find(run) / checkpoint.METRICS).read_text())["validation"]
+            row |= _results(json.loads((registry.find(run) / checkpoint.METRICS).read_text()))
             self._measure(run, config=plain(config))
         (run / ROW).write_text(json.dumps(row, indent=2) + "\n")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
-        """Write the tables."""
+        """Write the tables, print that of the runs, and exit with 2 if no run has a result."""
         folder = absolute(config.hydra.sweep.dir)
-        write_tables(folder)
-        say(f"table of the sweep: {folder / 'table.md'}")
+        table = write_tables(folder)
+        shown = [name for name in table[0] if any(row[name] != "" for row in table)]
+        say(_markdown(shown, [{name: _shortened(row[name]) for name in shown} for row in table]).rstrip())
+        say(f"table of the sweep: {folder / 'table.csv'}, {folder / 'table.md'}")
+        if all(row["refused"] for row in table):
+            raise SystemExit(2)  # Hydra catches every exception but this.
 
     def _measure(self, run: Path, *, config: Mapping[str, Any]) -> None:
+        if not (self._solvers and self._steps):
+            return
         model = checkpoint.load(run, device="cpu")
-        if not (self._solvers and self._steps and isinstance(model, Synthesizer) and model.needs_mel):
+        if not (isinstance(model, Synthesizer) and model.needs_mel):
             return
         rows = quality(
             model,
@@ -164,16 +171,17 @@ def _row(
     return row | {metric: _mean_of_numbers(values) for metric, values in found.items()}
 
 
-def write_tables(folder: Path) -> None:
-    """Collect the results of a sweep's runs in table.csv, table.md and quality.csv."""
+def write_tables(folder: Path) -> list[dict[str, Any]]:
+    """Collect the results of a sweep's runs in table.csv, table.md and quality.csv; return the rows of the first."""
     rows = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{ROW}"), key=_number)]
     keys = _varied(rows)
     metrics = list(dict.fromkeys(name for row in rows for name in row.get("validation", {})))
-    columns = ["run", *keys, *metrics, "seconds", "refused"]
+    columns = ["run", *keys, "step", *metrics, "seconds", "refused"]
     table = [
         {
             "run": row["run"],
             **{key: row["overrides"].get(key, "") for key in keys},
+            "step": row.get("step", ""),
             **{name: row.get("validation", {}).get(name, "") for name in metrics},
             "seconds": row["seconds"],
             "refused": row.get("refused", ""),
@@ -188,8 +196,10 @@ def write_tables(folder: Path) -> None:
                 cells = {"run": row["run"], **{key: row["overrides"].get(key, "") for key in keys}}
                 by_steps += [{**cells, **line} for line in csv.DictReader(file)]
     _write_csv(folder / "table.csv", table, columns=columns)
-    _write_csv(folder / QUALITY, by_steps)
+    if by_steps:
+        _write_csv(folder / QUALITY, by_steps)
     (folder / "table.md").write_text(_markdown(columns, table) + _matrices(by_steps, keys=keys))
+    return table
 
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -216,11 +226,27 @@ def _matrices(rows: Sequence[Quality], *, keys: Sequence[str]) -> str:
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = (_cell(row.get(column, "")) for column in columns)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    lines = [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(columns, *lines, strict=True)]
+    lines = [list(columns), ["-" * width for width in widths], *lines]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "".join("| " + " | ".join(line) + " |\n" for line in padded)
+
+
+def _shortened(value: Any) -> Any:
+    """Return a value for the console, where the reason of a refusal would fill several lines."""
+    return f"{value[:57]}..." if isinstance(value, str) and len(value) > 60 else value
+
+
+def _results(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return step and validation of a model's metrics.json; a classifier's are its accuracies by split and label."""
+    accuracies = {
+        f"{split} {label}": counts["n_right"] / counts["n"]
+        for split, of_labels in measured.get("accuracy", {}).items()
+        for label, counts in of_labels.items()
+        if counts["n"]
+    }
+    return {"step": measured["step"], "validation": measured.get("validation", accuracies)}
 
 
 def _cell(value: Any) -> str:

@@ -85,6 +85,12 @@ def test_cosine_is_its_closed_form():
     assert schedule(4) == pytest.approx(5 / 11)
 
 
+def test_a_new_cosine_is_the_first_one_later():
+    first, again = Cosine(total_steps=60, warmup_steps=10, final=0.1), Cosine(160, 10, 0.1, first_step=100)
+    for step in range(70):
+        assert again(100 + step) == first(step)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -92,6 +98,8 @@ def test_cosine_is_its_closed_form():
         lambda: Cosine(total_steps=5, warmup_steps=-1),
         lambda: Cosine(total_steps=0),
         lambda: Cosine(total_steps=5, final=1.5),
+        lambda: Cosine(total_steps=5, first_step=5),
+        lambda: Cosine(total_steps=5, first_step=-1),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(make):

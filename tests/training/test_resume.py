@@ -1,5 +1,6 @@
 """A run that was stopped and resumed is the run that was never stopped."""
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from audiodiff.errors import CheckpointError, TrainingError
 from audiodiff.models import checkpoint, registry
+from audiodiff.training.learner import Learner
 from audiodiff.training.step import seed_step
 
 WAYS = {
@@ -189,9 +191,70 @@ def test_an_inexact_resume_of_another_network_names_what_does_not_fit(run: Path,
         runs.resumed(recordings, run, *SAME, "network.channels=9", "resume.exact=false")
 
 
-def test_a_finished_run_says_so(run: Path, recordings: Path):
-    with pytest.raises(TrainingError, match=r"train\.steps=3 are made already"):
-        runs.resumed(recordings, run, "train.steps=3", "lr_schedule=cosine")
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        ("cosine", "with a new curve of the learning rate from here: audiodiff train train.resume=RUN train.steps=6 "
+        "lr_schedule.first_step=3"),
+        ("constant", "to make as many again: audiodiff train train.resume=RUN train.steps=6"),
+    ],
+)  # fmt: skip
+def test_a_finished_run_gives_the_line_that_makes_more_steps(
+    schedule: str, line: str, recordings: Path, tmp_path: Path
+):
+    run, same = tmp_path / "run", f"lr_schedule={schedule}"
+    runs.trained(recordings, run, same, "train.steps=3")
+    with pytest.raises(TrainingError) as refused:
+        runs.resumed(recordings, run, same, "train.steps=3")
+    assert str(refused.value).endswith(line.replace("RUN", str(run)))
+    overrides = str(refused.value).partition(f"train.resume={run} ")[2].split()
+    assert runs.resumed(recordings, run, same, *overrides).step == 6
+
+
+def test_more_steps_under_the_cosine_are_refused_with_the_new_curve(run: Path, recordings: Path):
+    with pytest.raises(TrainingError, match=r"begin a new curve of the learning rate with lr_schedule\.first_step=3,"):
+        runs.resumed(recordings, run, "lr_schedule=cosine", "train.steps=9")
+    with pytest.raises(TrainingError, match=r"first_step=3,"):
+        runs.resumed(recordings, run, "lr_schedule=cosine", "train.steps=9", "lr_schedule.first_step=2")
+    with pytest.raises(TrainingError) as refused:
+        runs.resumed(recordings, run, "lr_schedule=cosine", "train.steps=9", "seed=1")
+    assert "first_step" not in str(refused.value)
+
+
+def test_the_rates_of_a_new_curve_are_their_closed_form(recordings: Path, tmp_path: Path, monkeypatch):
+    found: list[float] = []
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda *args: (report := step(*args), found.append(report.lr))[0])
+    warm = ("lr_schedule=cosine", "lr_schedule.warmup_steps=1", "lr_schedule.final=0.1")
+    runs.trained(recordings, tmp_path / "run", *warm, "train.steps=4", "optimizer.lr=0.001")
+    again = ("train.steps=10", "lr_schedule.first_step=4", "optimizer.lr=0.0005")
+    runs.resumed(recordings, tmp_path / "run", *warm, *again)
+
+    def curve(n: int) -> list[float]:
+        """Half of the peak at step 0, which warms up, then half a cosine from 1 to 0.1 that would end at step n."""
+        fall = [0.1 + 0.9 * math.cos(math.pi / 2 * (step - 1) / (n - 1)) ** 2 for step in range(1, n)]
+        return [0.5, *fall]
+
+    assert found == pytest.approx([0.001 * f for f in curve(4)] + [0.0005 * f for f in curve(6)], rel=1e-12)
+
+
+def test_a_new_curve_stopped_and_resumed_is_the_one_that_never_stopped(run: Path, recordings: Path, tmp_path: Path):
+    again = ("lr_schedule=cosine", "train.steps=7", "lr_schedule.first_step=3")
+    whole = shutil.copytree(run, tmp_path / "whole")
+    runs.resumed(recordings, whole, *again)
+    runs.resumed(recordings, run, *again, "train.save_every=5")
+    shutil.rmtree(run / "checkpoints" / "step_00000007")
+    (run / "checkpoints" / "latest").write_text("step_00000005")
+    runs.resumed(recordings, run, *again)
+    runs.assert_same(runs.state(run), runs.state(whole))
+
+
+def test_a_curve_that_begins_after_the_run_is_refused(run: Path, recordings: Path, tmp_path: Path):
+    late = ("lr_schedule=cosine", "train.steps=9", "lr_schedule.first_step=5")
+    with pytest.raises(TrainingError, match=r"this run begins at step 0: leave it out"):
+        runs.trained(recordings, tmp_path / "new", *late)
+    with pytest.raises(TrainingError, match=r"this run begins at step 3: leave it out, or set it to 3"):
+        runs.resumed(recordings, run, *late, "resume.exact=false")
 
 
 def test_a_used_folder_is_refused_before_the_recordings_are_looked_for(run: Path, tmp_path: Path):

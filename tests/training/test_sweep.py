@@ -1,6 +1,8 @@
 """A sweep leaves a table: what every run reached, why one was refused, how good each model is by solver and steps."""
 
 import csv
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import runs
 from audiodiff.cli import train
 from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import ParameterError
+from audiodiff.models import checkpoint, registry
+from audiodiff.training import loop
 from audiodiff.training.sweep import SweepTable
 
 TABLE = (
-    "+hydra.callbacks.table._target_=audiodiff.training.sweep.SweepTable",
     "+hydra.callbacks.table.solvers=[euler,heun]",
     "+hydra.callbacks.table.steps=[1,2]",
     "+hydra.callbacks.table.metrics=[lsd]",
@@ -73,3 +76,53 @@ def test_a_sweep_continues_after_a_refusal_and_lists_it_in_its_table(
 def test_what_a_table_cannot_hold_is_refused(arguments: dict, named: str):
     with pytest.raises(ParameterError, match=named):
         SweepTable(**arguments)
+
+
+def test_a_multirun_ends_with_a_table_of_overrides_and_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    root, sweep = runs.recordings(tmp_path / "recordings"), tmp_path / "sweep"
+    matrix = ("--multirun", "seed=0,1", "optimizer.lr=1e-3,fast", f"hydra.sweep.dir={sweep}")
+    arguments = [*runs.TINY, f"data.root={root}", "train.steps=2", *matrix]
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    train.command(arguments)
+    table = _rows(sweep / "table.csv")
+    assert [(row["seed"], row["optimizer.lr"]) for row in table] == [
+        (seed, lr) for seed in "01" for lr in ("0.001", "fast")
+    ]
+    for row in table[::2]:
+        written = json.loads((registry.find(sweep / row["run"]) / checkpoint.METRICS).read_text())
+        assert row["step"] == "2"
+        assert {name: float(row[name]) for name in ("loss", "lsd")} == pytest.approx(written["validation"])
+    assert all("optimizer.lr=fast must be a number" in row["refused"] for row in table[1::2])
+    said = capsys.readouterr().err
+    shown = [line for line in said.splitlines() if line.startswith("| ")]
+    assert len(shown) == 2 + len(table)
+    assert len({len(line) for line in shown}) == 1
+    for row, line in zip(table, shown[2:], strict=True):
+        assert [row["run"], row["seed"], row["optimizer.lr"]] == [cell.strip() for cell in line.split("|")[1:4]]
+        assert row["loss"] == "" or f"{float(row['loss']):.4g}" in line
+    assert str(sweep / "table.csv") in said
+
+
+def test_a_signal_ends_the_whole_sweep_with_a_table(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fit = loop.fit
+
+    def interrupted(*arguments, **options):
+        (tmp_path / "began").touch(exist_ok=False)  # by one run only
+        return dataclasses.replace(fit(*arguments, **options), signal="SIGINT")
+
+    monkeypatch.setattr(loop, "fit", interrupted)
+    sweep = tmp_path / "sweep"
+    arguments = [*runs.TINY, f"data.root={recordings}", "train.steps=1", "--multirun", "seed=0,1,2"]
+    arguments.append(f"hydra.sweep.dir={sweep}")
+    monkeypatch.setattr(sys, "argv", ["audiodiff", "train", *arguments])
+    train.command(arguments)
+    table = _rows(sweep / "table.csv")
+    assert [row["step"] for row in table] == ["1", "", ""]
+    assert all(row["refused"] == "not run, since the sweep was stopped by SIGINT" for row in table[1:])
+
+
+def test_a_single_run_has_no_row_of_a_table(say, recordings: Path, tmp_path: Path):
+    assert say(*runs.TINY, f"data.root={recordings}", "train.steps=1", f"hydra.run.dir={tmp_path / 'run'}")[0] == 0
+    assert not (tmp_path / "run" / "row.json").exists()

@@ -104,17 +104,30 @@ def test_a_resume_needs_nothing_but_the_run(say, recordings: Path, tmp_path: Pat
     escaped = str(run).replace("'", "\\'")
     begun = [*runs.TINY, f"data.root={recordings}", "train.steps=2", f"hydra.run.dir='{escaped}'"]
     assert say(*begun)[0] == 0
-    overrides = (run / ".hydra" / "overrides.yaml").read_text()
-
     monkeypatch.chdir(run.parent)
     code, text = say(f"train.resume='{escaped}'", "train.steps=3")
     assert code == 0, text
     assert runs.newest(run) == "step_00000003"
+    overrides = (run / ".hydra" / "overrides.yaml").read_text()
 
     code, text = say("seed=1", f"hydra.run.dir='{escaped}'")
     assert code == 2
     assert "holds the checkpoints of an earlier run" in text
     assert (run / ".hydra" / "overrides.yaml").read_text() == overrides
+
+
+def test_a_resume_goes_on_with_the_settings_of_the_resume_before(say, recordings: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    begun = (*runs.TINY, f"data.root={recordings}", "lr_schedule=cosine", f"hydra.run.dir={run}")
+    assert say(*begun, "train.steps=2")[0] == 0
+    assert say(f"train.resume={run}", "train.steps=4", "seed=1")[0] == 2
+    code, text = say(f"train.resume={run}", "train.steps=4", "lr_schedule.first_step=2", "train.save_every=3")
+    assert code == 0, text
+    (run / "checkpoints" / "latest").write_text("step_00000003")
+    code, text = say(f"train.resume={run}")
+    assert code == 0, text
+    assert runs.newest(run) == "step_00000004"
+    assert runs.state(run)["exactness"]["lr_schedule.first_step"] == "2"
 
 
 def test_a_resume_finds_the_recipe_of_ones_own(say, recordings: Path, tmp_path: Path):
