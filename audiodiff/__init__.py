@@ -19,6 +19,7 @@ from audiodiff._version import __version__
 
 if TYPE_CHECKING:
     from audiodiff import errors, metrics
+    from audiodiff.dsp.loudness import normalize
     from audiodiff.dsp.mel import MelDialect, dialect
     from audiodiff.errors import AudiodiffError
     from audiodiff.io.audio import read, write
@@ -52,6 +53,7 @@ __all__ = [
     "inpaint",
     "load",
     "metrics",
+    "normalize",
     "read",
     "write",
 ]
@@ -76,6 +78,7 @@ _HOMES = {
     "extend": "audiodiff.tasks.restoration",
     "inpaint": "audiodiff.tasks.restoration",
     "load": "audiodiff.models.checkpoint",
+    "normalize": "audiodiff.dsp.loudness",
     "read": "audiodiff.io.audio",
     "write": "audiodiff.io.audio",
 }

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Device, Float, Force, LabelGuidance, Model, StepsAtAnyStrength
+from audiodiff.cli.options import (
+    Device,
+    Float,
+    Force,
+    LabelGuidance,
+    Model,
+    Normalize,
+    StepsAtAnyStrength,
+    read_normalize,
+)
+from audiodiff.cli.report import report_levels
 from audiodiff.data import Entry, label_indices, read_manifest, scan, scan_folder, write_manifest
 from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.io import audio as audio_io
@@ -17,7 +27,7 @@ from audiodiff.io.console import progress, say
 from audiodiff.io.formats import FLOAT
 from audiodiff.io.jobs import check_folder_name, check_target, make_folder
 from audiodiff.io.paths import display_name
-from audiodiff.io.writers import open_writer
+from audiodiff.io.writers import WrittenFile, open_writer
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import device_named
@@ -73,6 +83,7 @@ def augment_command(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same copies.")] = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Make varied copies of recordings, as training data for other models.
@@ -91,6 +102,7 @@ def augment_command(
     check_strength(strength)
     if steps is not None:
         check_whole(steps, name="--steps", least=1)
+    normalization = read_normalize(normalize)
     folder = root if root.is_dir() else root.parent
     everything = read_manifest(root) if root.suffix.lower() in (".csv", ".jsonl") else scan_folder(root)
     everything = _outside(everything, folder=folder, out=out)
@@ -106,7 +118,7 @@ def augment_command(
     make_folder(out / MANIFEST)
     (out / MANIFEST).unlink(missing_ok=True)
     made: list[Entry] = []
-    n_scaled = 0
+    written: list[WrittenFile] = []
     with progress("augmenting", total=len(usable)) as bar:
         for index, (entry, row, own) in enumerate(zip(usable, rows, targets, strict=True)):
             audio, sample_rate = audio_io.read(entry.path, start=entry.first_sample, n_samples=entry.n_samples)
@@ -129,15 +141,15 @@ def augment_command(
                     n_samples=copy.shape[-1],
                     sample_rate=sample_rate,
                     subtype=FLOAT if float_ else None,
+                    normalization=normalization,
                 ) as writer:
                     writer.add(copy)
-                    n_scaled += writer.finish().is_scaled
+                    written.append(writer.finish())
                 extra = (*entry.extra, (SOURCE, display_name(entry.path.resolve())))
                 made.append(replace(entry, path=target, start=0.0, seconds=None, extra=extra))
             bar.advance()
     write_manifest([*(everything if with_originals else []), *made], out / MANIFEST)
-    if n_scaled:
-        say(f"{n_scaled} of {len(made)} copies were above full scale and scaled down to fit (--float keeps the level)")
+    report_levels(written, normalization, names=("copy", "copies"))
     say(f"wrote {len(made)} copies of {len(usable)} recordings to {out}, and {MANIFEST} beside them")
 
 

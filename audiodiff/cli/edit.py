@@ -6,8 +6,18 @@ from typing import Annotated
 
 import typer
 
-from audiodiff.cli.options import Device, Float, Force, LabelGuidance, Out, Recordings, StepsAtAnyStrength
-from audiodiff.cli.report import report_scaled, report_written
+from audiodiff.cli.options import (
+    Device,
+    Float,
+    Force,
+    LabelGuidance,
+    Normalize,
+    Out,
+    Recordings,
+    StepsAtAnyStrength,
+    read_normalize,
+)
+from audiodiff.cli.report import report_levels, report_written
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.io.console import progress
 from audiodiff.io.formats import FLOAT, check_float
@@ -89,6 +99,7 @@ def edit_command(
     ] = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Change the speaker, the class, or vary a recording.
@@ -116,6 +127,7 @@ def edit_command(
         check_whole(steps, name="--steps", least=1)
     if algorithm == "inversion" and not label:
         raise ParameterError("--algorithm inversion needs --label with the new labels: without, nothing would change")
+    normalization = read_normalize(normalize)
     jobs = plan_jobs(inputs, out=out, force=force, new_suffix=".wav")
     if float_:
         for job in jobs:
@@ -151,9 +163,10 @@ def edit_command(
                 n_samples=audio.shape[-1],
                 sample_rate=sample_rate,
                 subtype=FLOAT if float_ else None,
+                normalization=normalization,
             ) as writer:
                 writer.add(made)
                 written.append(writer.finish())
             bar.advance()
-    report_scaled(written)
+    report_levels(written, normalization)
     report_written([file.path for file in written], out=out)

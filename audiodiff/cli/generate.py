@@ -18,6 +18,7 @@ from audiodiff.cli.options import (
     Iterations,
     Key,
     NoiseLevels,
+    Normalize,
     Out,
     OutputRate,
     Sampler,
@@ -26,9 +27,10 @@ from audiodiff.cli.options import (
     Steps,
     check_least,
     check_sampling,
+    read_normalize,
     read_solver,
 )
-from audiodiff.cli.report import report_mels, report_scaled, report_written
+from audiodiff.cli.report import report_levels, report_mels, report_written
 from audiodiff.dsp.dialect_text import with_named_log
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, ParameterError
@@ -66,6 +68,7 @@ def generate_command(
     out: Out = DEFAULT_OUT,
     rate: OutputRate = None,
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
     model: GeneratorModel = DEFAULT_MODEL,
     vocoder: SecondStage = None,
@@ -196,6 +199,7 @@ def generate_command(
     check_least("--rate", rate, 1)
     if guide is not None and guidance is None:
         raise ParameterError(f"--guide {guide} needs --guidance, its strength, for example --guidance 2")
+    normalization = read_normalize(normalize)
     request = GenerationRequest(label or [], read_seed(seed), interpolate, count, has_sheet=not no_sheet)
     if inputs:
         _refuse_with_input([*request.given, *([] if seconds is None else [f"--seconds {seconds}"])])
@@ -228,12 +232,13 @@ def generate_command(
         batch_size=batch_size,
         rate=rate,
         subtype=FLOAT if float_ else None,
+        normalization=normalization,
     )
     if inputs:
         report_mels(sources, loaded, is_given=dialect is not None)
         with progress("generating", total=len(jobs)) as bar:
             written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
-        report_scaled(written)
+        report_levels(written, normalization)
         report_written([file.path for file in written], out=out)
         _report_lost(sources, written, model=loaded, is_chosen=model not in INVERSIONS or dialect is not None)
         return
@@ -245,7 +250,7 @@ def generate_command(
         with progress("contact sheet", total=plan.overview.n_panels) as bar:
             plan.overview.write(plan.specs, written, on_panel=bar.advance)
         beside = f", and {' and '.join(path.name for path in plan.overview.targets)} beside them"
-    report_scaled(written)
+    report_levels(written, normalization)
     report_written(plan.targets, out=out, beside=beside)
 
 

@@ -10,6 +10,7 @@ from audiodiff.diffusion.grid import GRIDS
 from audiodiff.diffusion.solvers import REGISTRY as SOLVERS
 from audiodiff.diffusion.solvers import Solver
 from audiodiff.diffusion.solvers import solver as solver_named
+from audiodiff.dsp.loudness import Normalization, read_normalization
 from audiodiff.dsp.mel import DIALECT_NAMES
 from audiodiff.errors import ParameterError
 from audiodiff.models.sampling import solver_options
@@ -40,6 +41,17 @@ Device = Annotated[
 Float = Annotated[
     bool,
     typer.Option("--float", help="Write 32-bit float samples and never lower the level.", rich_help_panel=OUTPUT),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        metavar="LEVEL",
+        help="Bring each file to a loudness, -16LUFS (ITU-R BS.1770-4), or to a peak, -1dB below full scale; all its "
+        "channels by one gain.",
+        show_default="the level stays",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=OUTPUT)]
 
@@ -159,6 +171,15 @@ FeatureModel = Annotated[
     str,
     typer.Option(metavar="MODEL", help="Model that extracts the features of recordings.", rich_help_panel=MODEL),
 ]
+
+
+def read_normalize(text: str | None) -> Normalization | None:
+    """Read the level of `--normalize`; None leaves the level.
+
+    Raises:
+        ParameterError: if it cannot be read.
+    """
+    return None if text is None else read_normalization(text)
 
 
 def check_least(name: str, value: int | None, least: int) -> None:

@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
-from audiodiff.cli.options import Device, Float, Force, Model, Out, Recordings
+from audiodiff.cli.options import Device, Float, Force, Model, Normalize, Out, Recordings, read_normalize
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io import audio as audio_io
 from audiodiff.io.console import say, stage_progress
@@ -90,6 +90,7 @@ def enhance_command(
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Remove noise from speech.
@@ -108,7 +109,7 @@ def enhance_command(
     sampling = _sampling(ENHANCING, FOR_NOISE, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
     repair = Enhance(loaded.sample_rate / 2, shares_gains=steps == 1)
-    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_))
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_, False, read_normalize(normalize)))
 
 
 def inpaint_command(
@@ -138,6 +139,7 @@ def inpaint_command(
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Fill gaps: lost packets, dropouts, deleted words.
@@ -155,7 +157,7 @@ def inpaint_command(
     repair = Inpaint(gaps=gaps, mask=None if mask is None else _mask(mask))
     sampling = _sampling(INPAINTING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_, limits=True))
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_, True, read_normalize(normalize)))
 
 
 def extend_command(
@@ -177,6 +179,7 @@ def extend_command(
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Add the missing high frequencies to narrow-band recordings.
@@ -191,7 +194,13 @@ def extend_command(
     """
     sampling = _sampling(EXTENDING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    _restore(loaded, jobs, Restoring(Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_))
+    _restore(
+        loaded,
+        jobs,
+        Restoring(
+            Extend(cutoff, up_to=loaded.sample_rate / 2), sampling, seed, float_, False, read_normalize(normalize)
+        ),
+    )
 
 
 def declip_command(
@@ -213,6 +222,7 @@ def declip_command(
     seed: Seed = 0,
     device: Device = "auto",
     float_: Float = False,
+    normalize: Normalize = None,
     force: Force = False,
 ) -> None:
     """Restore clipped peaks.
@@ -228,7 +238,7 @@ def declip_command(
     repair = Declip(threshold)
     sampling = _sampling(DECLIPPING, FOR_LOSS, posterior, steps=steps, start=start, temperature=temperature)
     jobs, loaded = _prepared(inputs, sampling, out=out, model=model, device=device, force=force)
-    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_))
+    _restore(loaded, jobs, Restoring(repair, sampling, seed, float_, False, read_normalize(normalize)))
 
 
 def _sampling(

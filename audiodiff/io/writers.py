@@ -4,6 +4,7 @@ The audio is kept on disk until its peak is known, which decides the level in th
 """
 
 import contextlib
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.loudness import Normalization, measure
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import AudioFileError, ParameterError
 from audiodiff.io.atomic import atomic_file
@@ -22,6 +24,7 @@ from audiodiff.io.audio import write_blocks
 from audiodiff.io.formats import UNLIMITED_SUBTYPES
 
 _BLOCK_SAMPLES = 65536
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,10 @@ class WrittenFile:
         sample_rate: in Hz.
         n_channels: of the audio.
         n_samples: per channel.
-        peak: of the audio before it was scaled to fit the file; 1 is full scale.
-        is_scaled: whether the level was lowered to fit.
+        peak: of the audio before its level was changed; 1 is full scale.
+        is_scaled: whether the level was lowered to fit, below what was asked for.
+        level_db: of the file, relative to the level that was asked for, or else to that of the audio.
+        is_unmeasured: whether the audio is too quiet for the level that was asked for.
     """
 
     path: Path
@@ -43,6 +48,8 @@ class WrittenFile:
     n_samples: int
     peak: float
     is_scaled: bool
+    level_db: float = 0.0
+    is_unmeasured: bool = False
 
 
 @contextlib.contextmanager
@@ -54,6 +61,7 @@ def open_writer(
     from_rate: int | None = None,
     level: float = 1.0,
     subtype: str | None = None,
+    normalization: Normalization | None = None,
 ) -> Iterator["AudioWriter"]:
     """Open a writer of audio that comes in blocks; the file appears when `finish` is called.
 
@@ -64,6 +72,7 @@ def open_writer(
         from_rate: of the blocks, Hz; None is that of the file.
         level: factor of the blocks.
         subtype: of the samples, as soundfile names it; None is the default of the suffix.
+        normalization: level that the whole is brought to; None leaves it.
 
     Raises:
         AudioFileError: if the folder cannot be written to.
@@ -76,7 +85,14 @@ def open_writer(
             raise _refused(target, error) from error
         resampler = ResampleStream(from_rate=sample_rate if from_rate is None else from_rate, to_rate=sample_rate)
         yield AudioWriter(
-            target, spool, resampler, n_samples=n_samples, sample_rate=sample_rate, level=level, subtype=subtype
+            target,
+            spool,
+            resampler,
+            n_samples=n_samples,
+            sample_rate=sample_rate,
+            level=level,
+            subtype=subtype,
+            normalization=normalization,
         )
 
 
@@ -91,6 +107,7 @@ class AudioWriter:
         sample_rate: of the file, Hz.
         level: factor of the blocks.
         subtype: of the samples, as soundfile names it.
+        normalization: level that the whole is brought to.
     """
 
     def __init__(
@@ -103,6 +120,7 @@ class AudioWriter:
         sample_rate: int,
         level: float,
         subtype: str | None,
+        normalization: Normalization | None,
     ) -> None:
         self._target = target
         self._spool = spool
@@ -111,6 +129,7 @@ class AudioWriter:
         self._sample_rate = sample_rate
         self._level = level
         self._subtype = subtype
+        self._normalization = normalization
         self._n_channels = 1
         self._peak = 0.0
 
@@ -136,15 +155,32 @@ class AudioWriter:
         if rest is not None:
             self._keep(rest)
         self._keep(torch.zeros(self._n_channels, self._n_left))
-        is_scaled = self._subtype not in UNLIMITED_SUBTYPES and self._peak > 1.0
+        found = 1.0 if self._normalization is None else self._normalizing_gain(self._normalization)
+        wanted = 1.0 if found is None else found
+        limit = math.inf if self._subtype in UNLIMITED_SUBTYPES else 1.0
+        is_scaled = wanted * self._peak > limit * (1.0 + _ROUNDING)
+        gain = (1 - 2**-15) / self._peak if is_scaled else wanted
         write_blocks(
             self._target,
-            (block / self._peak * (1 - 2**-15) if is_scaled else block for block in self._kept()),
+            (block if gain == 1.0 else (gain * block).clamp(-limit, limit) for block in self._kept()),
             n_channels=self._n_channels,
             sample_rate=self._sample_rate,
             subtype=self._subtype,
         )
-        return WrittenFile(self._target, self._sample_rate, self._n_channels, self._n_samples, self._peak, is_scaled)
+        return WrittenFile(
+            self._target,
+            self._sample_rate,
+            self._n_channels,
+            self._n_samples,
+            self._peak,
+            is_scaled,
+            20.0 * math.log10(gain / wanted),
+            is_unmeasured=found is None,
+        )
+
+    def _normalizing_gain(self, normalization: Normalization) -> float | None:
+        level = measure(self._kept(), sample_rate=self._sample_rate) if normalization.is_loudness else -math.inf
+        return normalization.gain(loudness=level, peak=self._peak)
 
     def _keep(self, audio: Float[Tensor, "channels _"]) -> None:
         audio = self._level * audio[:, : self._n_left]

@@ -10,6 +10,7 @@ import torch
 
 from audiodiff.diffusion.noise import SeedBlend
 from audiodiff.dsp.channel_pairs import ChannelPairs
+from audiodiff.dsp.loudness import Normalization
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.resample import ResampleStream
 from audiodiff.errors import ParameterError
@@ -46,6 +47,7 @@ class GenerationSettings:
         batch_size: signals that are computed together.
         rate: of the files that are written, Hz; None is the model's.
         subtype: of the samples that are written, as soundfile names it; None is the default of the suffix.
+        normalization: level that each file is brought to; None leaves it.
     """
 
     options: SamplingOptions = MODEL_DEFAULTS
@@ -54,6 +56,7 @@ class GenerationSettings:
     batch_size: int = 1
     rate: int | None = None
     subtype: str | None = None
+    normalization: Normalization | None = None
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,7 @@ def _writer(
         from_rate=model.sample_rate,
         level=sound.level,
         subtype=settings.subtype,
+        normalization=settings.normalization,
     )
 
 

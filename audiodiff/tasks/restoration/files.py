@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from audiodiff.dsp.loudness import Normalization
 from audiodiff.errors import ParameterError
 from audiodiff.io.formats import FLOAT, UNLIMITED_SUBTYPES, check_float, check_format, nearest_subtype
 from audiodiff.io.jobs import Job, make_folder
 from audiodiff.io.readers import Recording, open_recording
-from audiodiff.io.writers import copy_file, open_writer
+from audiodiff.io.writers import WrittenFile, copy_file, open_writer
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration import Repair, Sampling
 from audiodiff.tasks.restoration.windows import Analysis, analyze, restore_blocks
@@ -26,6 +27,7 @@ class Restoring:
         is_float: write 32-bit float samples, without changing the level.
         limits: clip the restored samples to full scale where the format asks for it; otherwise the whole result is
             scaled down to fit.
+        normalization: level that each file is brought to; None leaves it.
     """
 
     repair: Repair
@@ -33,6 +35,7 @@ class Restoring:
     seed: int = 0
     is_float: bool = False
     limits: bool = False
+    normalization: Normalization | None = None
 
     def subtype(self, job: Job, recording: Recording, *, rate: int) -> str | None:
         """Return the sample format of a result of that rate; None is the default of its suffix."""
@@ -117,7 +120,9 @@ def _restored(
         on_window(len(windows))
 
     n_samples = -(-analysis.n_samples * rate // analysis.sample_rate)
-    with open_writer(job.target, n_samples=n_samples, sample_rate=rate, subtype=subtype) as writer:
+    with open_writer(
+        job.target, n_samples=n_samples, sample_rate=rate, subtype=subtype, normalization=restoring.normalization
+    ) as writer:
         for stretch in restore_blocks(
             model,
             recording.blocks(),
@@ -129,14 +134,24 @@ def _restored(
         ):
             writer.add(stretch.clamp(-limit, limit))
         is_kept = rate == analysis.sample_rate and job.target.suffix.lower() == job.source.suffix.lower()
-        is_copy = is_kept and not any(windows) and not restoring.is_float
-        is_scaled = False
+        is_copy = is_kept and not any(windows) and not restoring.is_float and restoring.normalization is None
+        level = ""
         if is_copy:
             copy_file(job.source, job.target)
         else:
-            is_scaled = writer.finish().is_scaled
+            level = _level(writer.finish(), restoring.normalization)
     damage = analysis.repair.describe(sample_rate=analysis.sample_rate)
     what = ", ".join(part for part in (damage, "" if any(windows) else "nothing to restore") if part)
     fate = "copied to" if is_copy else "restored as" if any(windows) else "written as"
-    scaled = ", scaled down to fit full scale (--float keeps the level)" if is_scaled else ""
-    return f"{job.source.name}: {what + '; ' if what else ''}{fate} {job.target}{scaled}"
+    return f"{job.source.name}: {what + '; ' if what else ''}{fate} {job.target}{level}"
+
+
+def _level(file: WrittenFile, normalization: Normalization | None) -> str:
+    """Return what the line of a file says about its level."""
+    if normalization is None:
+        return ", scaled down to fit full scale (--float keeps the level)" if file.is_scaled else ""
+    if file.is_unmeasured:
+        return ", too quiet to measure, level unchanged"
+    if file.is_scaled:
+        return f", {-file.level_db:.1f} dB below {normalization}, where it would clip (--float reaches the level)"
+    return f", at {normalization}"
