@@ -1,4 +1,4 @@
-"""The number of threads, and tiny checkpoints that several files of tests share."""
+"""The number of threads, the seed, and tiny checkpoints that several files of tests share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +19,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(request.config.getoption("--threads"))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed what gives networks their first weights, so that a test computes the same alone and after others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

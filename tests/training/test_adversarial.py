@@ -181,7 +181,7 @@ def test_one_adversarial_step_learns_the_power_that_regression_loses():
 
     def trained(**settings: float) -> float:
         module = step(
-            sign, n_steps=[1], discriminators=Discriminators(periods=[2], resolutions=[], channels=2), **settings
+            sign, n_steps=[1], discriminators=Discriminators(periods=[2], resolutions=[], channels=8), **settings
         )
         optimizer = torch.optim.Adam(module.trainable(), lr=2e-2, betas=(0.5, 0.9))
         weights = []
