@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from audiodiff.cli.options import Force
-from audiodiff.errors import AudioFileError, ParameterError
+from audiodiff.errors import ParameterError
 from audiodiff.io.console import say
-from audiodiff.io.jobs import check_folder_name
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.weights import compact
 
 PRECISIONS = ("float32", "bfloat16")
-_FILES = {checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.METRICS, checkpoint.CARD}
 
 
 def join_command(
@@ -78,7 +76,7 @@ def join_command(
         metrics=metrics,
         card=_card(sources, command=command),
     )
-    n_bytes = (out / checkpoint.WEIGHTS).stat().st_size
+    n_bytes = (out / registry.WEIGHTS).stat().st_size
     say(f"wrote {out}: {len(sources)} stage{'s' * (len(sources) > 1)}, {n_bytes / 1e6:.1f} MB of weights")
 
 
@@ -94,14 +92,7 @@ def _check_out(out: Path, *, sources: list[Path], force: bool) -> None:
     for source in sources:
         if source.resolve().is_relative_to(out.resolve()):
             raise ParameterError(f"--out {out} is the folder of a stage, or holds it: give another --out")
-    check_folder_name(out)
-    if not out.exists():
-        return
-    if not force:
-        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
-    others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else [out.name]
-    if others:
-        raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another --out")
+    registry.check_new_checkpoint(out, force=force)
 
 
 def _node(folder: Path) -> dict[str, Any]:
@@ -109,13 +100,13 @@ def _node(folder: Path) -> dict[str, Any]:
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    path = folder / checkpoint.METRICS
+    path = folder / registry.METRICS
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _card(sources: list[Path], *, command: str) -> str:
     """Return the model cards of both stages under one heading, or that of a single stage."""
-    cards = [path.read_text() if (path := folder / checkpoint.CARD).is_file() else "" for folder in sources]
+    cards = [path.read_text() if (path := folder / registry.CARD).is_file() else "" for folder in sources]
     if len(cards) == 1:
         return cards[0]
     stages = "\n".join(

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +36,7 @@ COMMANDS = {
     "features": "Extract feature vectors from recordings.",
     "cluster": "Cluster recordings by how they sound.",
     "map": "Map recordings by how they sound, on a page that plays them.",
+    "import": "Import a checkpoint of another project: DiffWave, Vocos, HiFi-GAN, BigVGAN.",
     "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
     "demo": "Try all of it on embedded speech, in minutes.",
 }
@@ -55,6 +57,7 @@ MODULES = {
     "features": "audiodiff.cli.features",
     "cluster": "audiodiff.cli.cluster",
     "map": "audiodiff.cli.map",
+    "import": "audiodiff.cli.import_checkpoint",
     "join": "audiodiff.cli.join",
     "demo": "audiodiff.cli.demo",
 }
@@ -208,6 +211,7 @@ def _run(command: Callable[[], None]) -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Pictures are files here; a notebook's shell names a backend that another environment may not have.
     os.environ["MPLBACKEND"] = "agg"
+    warnings.showwarning = _show_warning
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -228,6 +232,11 @@ def _run(command: Callable[[], None]) -> NoReturn:
             raise
         fail(AudioFileError(f"{display_name(error.filename)}: {error.strerror}; check the path and its permissions"))
     raise SystemExit(0)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as a line, without the place in the code."""
+    say(f"warning: {message}")
 
 
 def _open_standard_streams() -> None:

@@ -6,7 +6,6 @@ A node in config.yaml describes the model; names of audiodiff 0.1 in it are read
 import dataclasses
 import json
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -23,10 +22,12 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, MelError, ParameterError, innermost
 from audiodiff.io.atomic import atomic_folder
+from audiodiff.io.paths import user_path
 from audiodiff.models.building import Builder
+from audiodiff.models.card import licence_of
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
-from audiodiff.models.registry import CONFIG, DEFAULT_DIALECT, find
+from audiodiff.models.registry import CARD, CONFIG, DEFAULT_DIALECT, METRICS, WEIGHTS, find
 from audiodiff.models.safety import check_targets
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
@@ -35,7 +36,7 @@ from audiodiff.models.weights import PERMISSIONS, load_weights
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
 
-WEIGHTS, METRICS, CARD, STATE = "model.safetensors", "metrics.json", "README.md", "training_state.pt"
+STATE = "training_state.pt"
 
 Place = str | os.PathLike[str]
 """A checkpoint, a run folder, or the name of a model."""
@@ -114,9 +115,9 @@ def load(
     """Load a model for use.
 
     Args:
-        where: a checkpoint, a run folder, or a name. `mel-inversion`, also called `none`, and `griffin-lim` give a
-            `MelInverter`, which needs no training; every other name or path gives a `Synthesizer`, which is also what
-            type checkers see where the name is computed.
+        where: a checkpoint, a run folder, the checkpoint file of another project (docs/import.md), or a name.
+            `mel-inversion`, also called `none`, and `griffin-lim` give a `MelInverter`, which needs no training; every
+            other name or path gives a `Synthesizer`, which is also what type checkers see where the name is computed.
         device: as torch names it, or "auto": the GPU if there is one.
         dialect: of the mels that will be given: the one to invert (hifigan unless given), or the one that a trained
             model is checked against.
@@ -138,17 +139,13 @@ def load(
         if vocoder is not None:
             raise ParameterError(f"vocoder={str(vocoder)!r} has no meaning for model {str(where)!r}, which takes mels")
         return MelInverter(dialect=wanted or dialect_named(DEFAULT_DIALECT), inversion=inversion).to(target)
-    folder = find(where)
-    config = read_config(folder)
-    model = build(config["model"], where=folder)
-    if config["sample_rate"] != model.sample_rate:
-        raise CheckpointError(
-            f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
-        )
-    check_dialect(model.dialect, config, folder)
-    load_weights(model, folder / WEIGHTS)
-    if (folder / CARD).is_file():
-        model.licence = licence_of((folder / CARD).read_text())
+    path = user_path(where, name="the name of the model")
+    if path.is_file():
+        from audiodiff.models.importers.registry import load_foreign
+
+        model = load_foreign(path)
+    else:
+        model = _load_folder(find(where))
     if wanted is not None and model.dialect is not None:
         ensure_same(
             model.dialect,
@@ -161,16 +158,19 @@ def load(
     return model.to(target).eval()
 
 
-def licence_of(card: str) -> str | None:
-    """Return the licence of the weights that a model card names, in its text or as a field, None where it names none.
-
-    Example:
-        >>> licence_of("The weights are passed on under the same terms, CC BY-SA 4.0."), licence_of("license: mit")
-        ('CC BY-SA 4.0', 'mit')
-    """
-    found = re.search(r"weights are passed on under [^.]*?\b((?:CC0|CC BY\S*|MIT|Apache)(?: \d\.\d)?)", card)
-    found = found or re.search(r"^(?:- )?licen[cs]e: *(\S.*)$", card, re.MULTILINE)
-    return found and found.group(1)
+def _load_folder(folder: Path) -> Synthesizer:
+    """Load a checkpoint of ours."""
+    config = read_config(folder)
+    model = build(config["model"], where=folder)
+    if config["sample_rate"] != model.sample_rate:
+        raise CheckpointError(
+            f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
+        )
+    check_dialect(model.dialect, config, folder)
+    load_weights(model, folder / WEIGHTS)
+    if (folder / CARD).is_file():
+        model.licence = licence_of((folder / CARD).read_text())
+    return model
 
 
 def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:

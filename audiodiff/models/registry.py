@@ -5,13 +5,16 @@ import re
 import shutil
 from pathlib import Path
 
-from audiodiff.errors import CheckpointError
+from audiodiff.errors import AudioFileError, CheckpointError
 from audiodiff.io.atomic import atomic_file
+from audiodiff.io.jobs import check_folder_name
 from audiodiff.io.paths import user_path
 from audiodiff.models.mel_inverter import INVERSIONS
 
-CONFIG = "config.yaml"
-"""The file that makes a folder a checkpoint."""
+CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
+"""Files of a checkpoint; the first makes a folder one."""
+FILES = frozenset({CONFIG, WEIGHTS, METRICS, CARD})
+"""What a checkpoint to be given away holds."""
 LATEST = "latest"
 """The file beside the checkpoints of a run that names the newest."""
 SPEECH_PRIOR = "speech-prior-16k"
@@ -55,6 +58,23 @@ def find(where: str | os.PathLike[str]) -> Path:
             f"({', '.join(names())})"
         )
     return path
+
+
+def check_new_checkpoint(out: Path, *, force: bool) -> None:
+    """Refuse a folder to write a checkpoint into that holds anything else, or a checkpoint without --force.
+
+    Raises:
+        ParameterError: if it is named as a file.
+        AudioFileError: with the remedy.
+    """
+    check_folder_name(out)
+    if not out.exists():
+        return
+    if not force:
+        raise AudioFileError(f"--out: {out} exists: give --force to replace it, or another --out")
+    others = sorted({path.name for path in out.iterdir()} - FILES) if out.is_dir() else [out.name]
+    if others:
+        raise AudioFileError(f"--out: {out} holds {others[0]}, which this command does not write: give another --out")
 
 
 def point_latest(checkpoints: Path, name: str) -> None:

@@ -1,5 +1,6 @@
 """Weights of a model: reading them from a file, and a compact form to give away."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -30,15 +31,24 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): {PERMISSIONS}") from error
+    assign_weights(model, weights, where=path)
+
+
+def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:
+    """Give a model weights, of exactly its names and shapes.
+
+    Raises:
+        CheckpointError: if a weight is missing, unknown or of another shape.
+    """
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights:
-            raise CheckpointError(f"{path}: the weight {name} of the model is missing")
+            raise CheckpointError(f"{where}: the weight {name} of the model is missing")
         if name not in own:
-            raise CheckpointError(f"{path}: the weight {name} is not one of the model's")
+            raise CheckpointError(f"{where}: the weight {name} is not one of the model's")
         if own[name].shape != weights[name].shape:
             raise CheckpointError(
-                f"{path}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
+                f"{where}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(own[name].shape)}"
             )
     model.load_state_dict(weights)
 

@@ -55,6 +55,33 @@ class StepTable(Embedding):
         return first + (second - first) * (c_noise - low).unsqueeze(1)
 
 
+class StepSinusoid(Embedding):
+    """Embed a step t as sin and cos of t * 10^(-4 k / (n - 1)), k = 0 to n - 1, of fractional steps as of whole ones.
+
+    Args:
+        n_features: number of features, even; half are sines.
+
+    Example:
+        >>> StepSinusoid()(torch.tensor([0.0, 48.5])).shape
+        torch.Size([2, 128])
+
+    Source: Vaswani et al. 2017, section 3.5; the sign of the exponent is that of the implementations of DiffWave by
+        Kong et al. (philsyn), against eq. 8 of their paper.
+    """
+
+    def __init__(self, n_features: int = 128) -> None:
+        super().__init__()
+        if n_features < 4 or n_features % 2:
+            raise ParameterError(f"n_features={n_features} must be even and at least 4")
+        self.n_features = n_features
+
+    def forward(self, c_noise: Float[Tensor, "batch"]) -> Float[Tensor, "batch features"]:
+        n = self.n_features // 2
+        places = torch.arange(n, device=c_noise.device, dtype=c_noise.dtype)
+        arguments = c_noise.unsqueeze(1) * torch.exp(places * (-math.log(10000.0) / (n - 1)))
+        return torch.cat([arguments.sin(), arguments.cos()], dim=1)
+
+
 class Sinusoidal(Embedding):
     """Embed a continuous clock c as sin and cos of 2 pi f c, with f spaced geometrically from f_lowest to f_highest.
 

@@ -1,7 +1,8 @@
 """The dilated gated residual stack of WaveNet and DiffWave, at any rate: of samples or frames."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +13,13 @@ from audiodiff.types import ReceptiveField
 
 
 def kaiming_conv1d(
-    in_channels: int, out_channels: int, kernel_size: int = 1, *, dilation: int = 1, look_ahead: int | None = None
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    *,
+    dilation: int = 1,
+    look_ahead: int | None = None,
+    reflect: bool = False,
 ) -> nn.Conv1d:
     """Make a convolution with He et al.'s normal initialisation, as in all of DiffWave.
 
@@ -24,11 +31,15 @@ def kaiming_conv1d(
         kernel_size: odd.
         dilation: between the taps.
         look_ahead: samples after it that an output depends on, at most as many as before it; None is that many.
+        reflect: what lies outside the signal is its reflection; else zeros.
     """
     padding = dilation * (kernel_size // 2)
     if look_ahead is not None:
         padding = 2 * padding - look_ahead
-    conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
+    padding_mode = "reflect" if reflect else "zeros"
+    conv = nn.Conv1d(
+        in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, padding_mode=padding_mode
+    )
     nn.init.kaiming_normal_(conv.weight)
     return conv
 
@@ -57,7 +68,8 @@ def shared_look_ahead(look_ahead: int | None, symmetric: Sequence[int]) -> list[
 class ResidualBlock(nn.Module):
     """Add a gated dilated convolution of x + step to x, and return a skip signal beside it.
 
-    The step is added before the convolution, not in the residual path. Conditions are added inside the gate.
+    The step is added before the convolution, and to the residual path on request only. Conditions are added inside the
+    gate.
 
     Args:
         channels: width of x and of the skip signal.
@@ -67,6 +79,8 @@ class ResidualBlock(nn.Module):
         condition_channels: channels of the local condition; None without one.
         vector_features: width of the global condition; None without one.
         look_ahead: samples after it that an output depends on; None is as many as before it.
+        reflect: the dilated convolution sees the reflected signal outside it; else zeros.
+        step_in_residual: also add the step to the residual path.
 
     Source: Kong et al. 2021 (DiffWave), figure 2; van den Oord et al. 2016 (WaveNet), eq. 2 and section 2.5.
     """
@@ -80,13 +94,21 @@ class ResidualBlock(nn.Module):
         condition_channels: int | None,
         vector_features: int | None,
         look_ahead: int | None = None,
+        reflect: bool = False,
+        step_in_residual: bool = False,
     ) -> None:
         super().__init__()
+        self.step_in_residual = step_in_residual
         symmetric = dilation * (kernel_size // 2)
         after = symmetric if look_ahead is None else look_ahead
         self.receptive_field = ReceptiveField(before=2 * symmetric - after, after=after)
         self.dilated_conv = kaiming_conv1d(
-            channels, 2 * channels, kernel_size, dilation=dilation, look_ahead=look_ahead
+            channels,
+            2 * channels,
+            kernel_size,
+            dilation=dilation,
+            look_ahead=look_ahead,
+            reflect=reflect,
         )
         self.step_projection = nn.Linear(step_features, channels)
         self.condition_projection = (
@@ -113,7 +135,7 @@ class ResidualBlock(nn.Module):
             y = y + self.vector_projection(vector).unsqueeze(-1)
         gate, content = y.chunk(2, dim=1)
         residual, skip = self.output_projection(torch.sigmoid(gate) * torch.tanh(content)).chunk(2, dim=1)
-        return (x + residual) / math.sqrt(2.0), skip
+        return ((stepped if self.step_in_residual else x) + residual) / math.sqrt(2.0), skip
 
 
 class ResidualStack(nn.Module):
@@ -129,6 +151,8 @@ class ResidualStack(nn.Module):
         vector_features: width of the global condition; None without one.
         look_ahead: samples after it that an output depends on at most, used up by the first blocks; None is as many as
             before it.
+        reflect: the dilated convolutions see the reflected signal outside it; else zeros.
+        step_in_residual: also add the step to the residual path.
 
     Example:
         >>> stack = ResidualStack(8, n_layers=4, dilation_cycle=2, step_features=16, condition_channels=3)
@@ -149,6 +173,8 @@ class ResidualStack(nn.Module):
         condition_channels: int | None = None,
         vector_features: int | None = None,
         look_ahead: int | None = None,
+        reflect: bool = False,
+        step_in_residual: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("n_layers", n_layers), ("dilation_cycle", dilation_cycle)):
@@ -160,8 +186,20 @@ class ResidualStack(nn.Module):
         self.condition_channels = condition_channels
         self.vector_features = vector_features
         ahead = shared_look_ahead(look_ahead, [dilation * (kernel_size // 2) for dilation in dilations])
+        self.step_in_residual = step_in_residual
+        self.reflected = max(dilations) * (kernel_size // 2) if reflect else 0
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels, kernel_size, dilation, step_features, condition_channels, vector_features, after)
+            ResidualBlock(
+                channels,
+                kernel_size,
+                dilation,
+                step_features,
+                condition_channels,
+                vector_features,
+                after,
+                reflect,
+                step_in_residual,
+            )
             for dilation, after in zip(dilations, ahead, strict=True)
         )
 
@@ -180,7 +218,7 @@ class ResidualStack(nn.Module):
         self,
         hidden: Float[Tensor, "batch channels time"],
         step: Float[Tensor, "batch step_features"],
-        local: Float[Tensor, "batch bands time"] | None = None,
+        local: Float[Tensor, "batch bands time"] | Iterable[Float[Tensor, "batch bands time"]] | None = None,
         vector: Float[Tensor, "batch features"] | None = None,
         mask: Bool[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch channels time"]:
@@ -189,7 +227,7 @@ class ResidualStack(nn.Module):
         Args:
             hidden: input of the first block.
             step: the encoded noise level.
-            local: the local condition.
+            local: the local condition, or one for each block.
             vector: the global condition.
             mask: False where hidden is padding, which then acts as the end of the signal does; None without padding.
 
@@ -199,12 +237,13 @@ class ResidualStack(nn.Module):
         self.check(local, vector)
         total = torch.zeros_like(hidden)
         inside = None if mask is None else mask.unsqueeze(1)
-        for block in self.blocks:
-            hidden, skip = block(hidden, step, local, vector, inside)
+        each = repeat(local) if local is None or isinstance(local, Tensor) else local
+        for block, own in zip(self.blocks, each, strict=False):
+            hidden, skip = block(hidden, step, own, vector, inside)
             total = total + skip
         return total / math.sqrt(len(self.blocks))
 
-    def check(self, local: Tensor | None, vector: Tensor | None) -> None:
+    def check(self, local: Tensor | Iterable[Tensor] | None, vector: Tensor | None) -> None:
         """Check that exactly the conditions of the stack are given."""
         if (local is None) != (self.condition_channels is None):
             raise ParameterError(

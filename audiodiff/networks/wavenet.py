@@ -1,5 +1,7 @@
 """WaveNet: a dilated gated residual stack at the rate of the signal, as in DiffWave."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,6 +40,11 @@ class WaveNet(Network):
         out_channels: channels of the result; None is in_channels; a learned variance needs twice as many.
         look_ahead: samples of x after it that an output depends on at most; 0 is causal, None symmetric. The frames
             that the upsampler mixes add to it.
+        upsample_per_block: give each block an upsampler of its own, in the place of one for all.
+        reflect: the dilated convolutions see the reflected signal outside it; else zeros.
+        step_in_residual: add the encoded noise level to the residual path too.
+
+    The last three are those of public implementations whose checkpoints `audiodiff import` reads.
 
     Example:
         >>> from audiodiff.networks.embedding import StepTable
@@ -66,6 +73,9 @@ class WaveNet(Network):
         vector_features: int | None = None,
         out_channels: int | None = None,
         look_ahead: int | None = None,
+        upsample_per_block: bool = False,
+        reflect: bool = False,
+        step_in_residual: bool = False,
     ) -> None:
         super().__init__()
         if out_channels is not None and out_channels < 1:
@@ -75,9 +85,14 @@ class WaveNet(Network):
         self.frame_bands = frame_bands
         self.signal_channels = signal_channels
         self.vector_features = vector_features
-        self.upsample = None
-        if frame_bands is not None:
+        self.upsample = self.upsamplers = None
+        if frame_bands is not None and upsample_per_block:
+            if upsample is not None or signal_channels is not None:
+                raise ParameterError("upsample_per_block=true takes neither upsample nor signal_channels")
+            self.upsamplers = nn.ModuleList(Upsampler(hop_length) for _ in range(n_layers))
+        elif frame_bands is not None:
             self.upsample = Upsampler(hop_length) if upsample is None else upsample
+        self.hop_length = 1 if frame_bands is None else hop_length
         self.step_encoder = StepEncoder(embedding, step_features)
         self.input_projection = kaiming_conv1d(in_channels, channels)
         self.stack = ResidualStack(
@@ -89,6 +104,8 @@ class WaveNet(Network):
             condition_channels=(frame_bands or 0) + (signal_channels or 0) or None,
             vector_features=vector_features,
             look_ahead=look_ahead,
+            reflect=reflect,
+            step_in_residual=step_in_residual,
         )
         self.skip_projection = kaiming_conv1d(channels, channels)
         self.output_projection = kaiming_conv1d(channels, in_channels if out_channels is None else out_channels)
@@ -96,26 +113,32 @@ class WaveNet(Network):
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        mixed = 0 if self.upsample is None else self.upsample.receptive_field
+        upsample = self.upsample if self.upsamplers is None else self.upsamplers[0]
+        mixed = upsample.receptive_field if isinstance(upsample, Upsampler) else 0
         return ReceptiveField(self.stack.receptive_field.before + mixed, self.stack.receptive_field.after + mixed)
 
     @property
     def alignment(self) -> int:
-        return 1 if self.upsample is None else self.upsample.hop_length
+        return self.hop_length
 
     def encode(self, condition: Condition) -> Condition:
-        """Upsample the frames; signal of the result is the whole local condition."""
+        """Upsample the frames; signal of the result is the whole local condition.
+
+        With an upsampler in each block, the frames stay as they are: upsampled for all blocks, they would fill the
+        memory.
+        """
         parts: list[Tensor] = []
         if self.upsample is not None:
             frames = _required(condition.frames, "frames", self.frame_bands)
             parts.append(self.upsample(frames))
+        frames = None if self.upsamplers is None else _required(condition.frames, "frames", self.frame_bands)
         if self.signal_channels is not None:
             parts.append(_required(condition.signal, "signal", self.signal_channels))
         vector = None
         if self.vector_features is not None:
             vector = _required(condition.vector, "vector", self.vector_features)
         if not parts:
-            return Condition(vector=vector)
+            return Condition(frames=frames, vector=vector)
         length = min(part.shape[-1] for part in parts)
         return Condition(vector=vector, signal=torch.cat([part[..., :length] for part in parts], dim=1))
 
@@ -125,18 +148,15 @@ class WaveNet(Network):
         """Predict F.
 
         Raises:
-            ParameterError: if the local condition ends before x does.
+            ParameterError: if the local condition ends before x does, or x is too short to be reflected.
         """
-        local = condition.signal
-        if local is not None:
-            if local.shape[-1] < x.shape[-1]:
-                raise ParameterError(
-                    f"the condition covers {local.shape[-1]} samples and x has {x.shape[-1]}: "
-                    "give more frames or a shorter x"
-                )
-            local = local[..., : x.shape[-1]]
+        if x.shape[-1] <= self.stack.reflected:
+            raise ParameterError(
+                f"x has {x.shape[-1]} samples: this network reflects {self.stack.reflected} at each end, so give more"
+            )
+        local = self._local(condition, x.shape[-1])
         step = self.step_encoder(c_noise)
-        if condition.mask is None and self._can_run_in_blocks(x):
+        if not isinstance(local, Iterator) and condition.mask is None and self._can_run_in_blocks(x):
             self.stack.check(local, condition.vector)
             return torch.stack(
                 [
@@ -157,12 +177,30 @@ class WaveNet(Network):
         hidden = self.stack(hidden, step, local, condition.vector, condition.mask)
         return self.output_projection(F.relu(self.skip_projection(hidden)))
 
+    def _local(self, condition: Condition, n_samples: int) -> Tensor | Iterator[Tensor] | None:
+        """Return the local condition of n samples, or an iterator over those of all blocks."""
+        local, frames, upsamplers = condition.signal, condition.frames, self.upsamplers
+        covered = n_samples
+        if local is not None:
+            covered = local.shape[-1]
+        elif upsamplers is not None:
+            covered = 0 if frames is None else frames.shape[-1] * self.hop_length
+        if covered < n_samples:
+            raise ParameterError(
+                f"the condition covers {covered} samples and x has {n_samples}: give more frames or a shorter x"
+            )
+        if upsamplers is not None:
+            return (upsample(frames)[..., :n_samples] for upsample in upsamplers)
+        return None if local is None else local[..., :n_samples]
+
     def _can_run_in_blocks(self, x: Signal) -> bool:
         """Whether the faster blockwise evaluation is possible: on a CPU in float32, without gradients and hooks."""
         return (
             x.device.type == "cpu"
             and x.dtype == torch.float32
             and x.shape[-1] > BLOCK_SAMPLES // 2
+            and self.stack.reflected == 0
+            and not self.stack.step_in_residual
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
             and not any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
