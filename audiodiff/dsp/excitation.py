@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.pitch import CONTEXT_FRAMES, LOWEST_HZ, track_pitch
@@ -15,8 +16,10 @@ _UNVOICED, _VOICED = 0.25, 0.45  # salience at which there are no harmonics, and
 _BREATH = 0.2  # noise beside harmonics, in amplitude
 _TOP_HZ = 4000.0  # of the harmonics
 _BLOCK_SECONDS = 0.18  # after which the phase restarts, which bounds the receptive field
-_CYCLE = 1 << 40  # of the phase, in integers so that sums do not round
-_N_PHASES = 1 << 12  # of the table of harmonics, in a period
+_CYCLE_BITS = 40
+_CYCLE = 1 << _CYCLE_BITS  # of the phase, in integers so that sums do not round
+_PHASE_BITS = 12
+_N_PHASES = 1 << _PHASE_BITS  # of the table of harmonics, in a period
 _SPREAD = 15.0  # of the harmonics' phases: N in Schroeder's -pi k^2 / N
 
 
@@ -54,26 +57,37 @@ def excite(
     voiced = ((pitch.salience - _UNVOICED) / (_VOICED - _UNVOICED)).clamp(0.0, 1.0)
     voiced = (voiced * 2.0**10).round() * 2.0**-10
 
-    # Distance of sample i from the centre of the first frame, in half samples.
-    position = 2 * torch.arange(n_samples, device=mel.device) + 1 - 2 * (dialect.n_fft // 2 - dialect.stft.padding)
-    position = position.clamp(0, 2 * hop * (n_frames - 1))
-    low, fraction = position.div(2 * hop, rounding_mode="floor"), (position % (2 * hop)) / (2.0 * hop)
-    high = (low + 1).clamp(max=n_frames - 1)
-    is_jump = (cycles[:, high] / cycles[:, low]).log2().abs() > 0.25
-    weight = torch.where(is_jump, fraction.round(), fraction.double())
-    frequency = torch.lerp(cycles[:, low], cycles[:, high], weight)  # in cycles per sample
-    phase = (frequency * _CYCLE).round().long().cumsum(dim=-1)
+    # Segments of a hop reach from the centre of one frame to that of the next; before the first and after the last
+    # the values stay.
+    skipped = hop - (dialect.n_fft // 2 - dialect.stft.padding)  # of the first segment, before the first sample
+    n_after = -(-(skipped + n_samples) // hop) - n_frames
+    fraction = (torch.arange(hop, dtype=torch.float64, device=mel.device) + 0.5) / hop
+
+    def segments(values: Tensor) -> tuple[Tensor, Tensor]:
+        ends = torch.cat([values[:, :1], values, values[:, -1:].expand(-1, n_after)], dim=1)[..., None]
+        return ends[:, :-1], ends[:, 1:]
+
+    def samples(segments: Tensor) -> Tensor:
+        return segments.flatten(1)[:, skipped : skipped + n_samples]
+
+    low, high = segments(cycles)
+    is_jump = (high / low).log2().abs() > 0.25
+    frequency = samples(torch.lerp(low, high, torch.where(is_jump, fraction.round(), fraction)))  # cycles per sample
     # Blocks are those of the whole signal, so that in a window the phase restarts at the same samples.
     n_block = hop * _block_frames(dialect)
-    skipped = first_frame * hop % n_block
-    restart = (torch.arange(n_samples, device=mel.device) + skipped) // n_block * n_block - skipped
-    entry = ((phase - phase[:, restart.clamp(min=0)]) % _CYCLE) // (_CYCLE // _N_PHASES)
+    n_before = first_frame * hop % n_block
+    steps = (frequency * _CYCLE).round().long()
+    steps[:, 0] = 0
+    blocks = pad(steps, (n_before, -(n_before + n_samples) % n_block)).unflatten(1, (-1, n_block))
+    blocks[..., 0] = 0
+    phase = blocks.cumsum(dim=-1).flatten(1)[:, n_before : n_before + n_samples]
+    entry = (phase & _CYCLE - 1) >> _CYCLE_BITS - _PHASE_BITS
 
     top = min(_TOP_HZ, dialect.sample_rate / 2.0)
     n_harmonics = (top / dialect.sample_rate / frequency).long().clamp(min=1)
     # Harmonics f apart, of power 2 f / (rate / 2) / 2 each, have the spectral density of white noise of variance 1.
     voice = 2.0 * frequency.sqrt() * _harmonics(math.ceil(top / LOWEST_HZ), mel.device)[n_harmonics, entry]
-    share = torch.lerp(voiced[:, low], voiced[:, high], fraction.double())
+    share = samples(torch.lerp(*segments(voiced), fraction))
     return torch.lerp(noise, voice.to(noise) + _BREATH * noise, share.to(noise))
 
 

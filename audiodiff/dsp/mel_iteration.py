@@ -1,6 +1,6 @@
 """Iterations of the mel constraint, on signals that are tied together: see `audiodiff.dsp.mel_constraint`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
 from audiodiff.dsp.channel_pairs import ChannelPairs
+from audiodiff.dsp.low_band import LowBandSignal
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.dsp.mel_bands import EDGE_BANDS, MelBands, full_bands
-
-# Bounds of one iteration's change of a band's amplitude.
-_RATIO_MIN = 0.05
-_RATIO_MAX = 20.0
+from audiodiff.dsp.mel_bands import EDGE_BANDS, MelBands, full_bands, power
 
 # Frames on either side over which the level of the first guess is set.
 _LEVEL_CONTEXT = 4
@@ -28,7 +25,7 @@ _LOW_OVERLAP = 2  # uppermost bins of the low band that are left as they were: b
 class TiedSignals:
     """Iterate on the signals of one recording: its channels, and the sums and differences of their pairs."""
 
-    def __init__(self, states: list["_Signal"], pairs: ChannelPairs) -> None:
+    def __init__(self, states: list["BandSignal"], pairs: ChannelPairs) -> None:
         self._states = states
         self._pairs = pairs
 
@@ -38,41 +35,58 @@ class TiedSignals:
     def match_level(self) -> None:
         for state in self._states:
             state.match_level()
-        self._agree()
+        self._agree(self._states)
 
     def iterate(self, *, momentum: float, exponent: float) -> None:
         for state in self._states:
             state.iterate(momentum=momentum, exponent=exponent)
-        self._agree()
+        self._agree(self._states)
 
     def iterate_low_band(
         self, low: MelBands, n_iterations: int, *, momentum: float, exponent: float, first_bin: int = 0
     ) -> None:
         """Iterate on the lowest bins alone, for about the time of n_iterations of all, and restart the momentum."""
-        factor = self._states[0].factor_to(low)
-        lower = TiedSignals([state.lowered(low) for state in self._states], self._pairs)
-        for _ in range(min(factor * n_iterations, _MAX_LOW_ITERATIONS)):
-            lower.iterate(momentum=momentum, exponent=exponent)
-        for state, own in zip(self._states, lower._states, strict=True):
-            state.replace_low_band(own, first_bin=first_bin)
-        self._agree()
+        lowered = [state.lowered(low) for state in self._states]
+        for _ in range(n_low_iterations(self._states[0].factor_to(low), n_iterations)):
+            for signal in lowered:
+                signal.iterate(momentum=momentum, exponent=exponent)
+            self._agree(lowered)
+        for state, signal in zip(self._states, lowered, strict=True):
+            state.replace_low_band(signal, first_bin=first_bin)
+        self._agree(self._states)
 
-    def _agree(self) -> None:
+    def _agree(self, states: "Sequence[BandSignal] | Sequence[LowBandSignal]") -> None:
         """Replace all signals by those of the channels that fit them best."""
-        if len(self._states) > 1:
-            signals = self._pairs.mixed(self._pairs.unmixed(torch.stack([state.signal for state in self._states])))
-            for state, signal in zip(self._states, signals, strict=True):
+        if len(states) > 1:
+            signals = self._pairs.mixed(self._pairs.unmixed(torch.stack([state.signal for state in states])))
+            for state, signal in zip(states, signals, strict=True):
                 state.signal = signal
 
 
-class _Signal:
-    """Iterate on one signal: itself, the previous one if there is momentum, and the target amplitudes of its bands."""
+def n_low_iterations(factor: int, n_iterations: int) -> int:
+    """Count the iterations at a rate lower by a factor that take about the time of n_iterations of all bands."""
+    return min(factor * n_iterations, _MAX_LOW_ITERATIONS)
 
-    def __init__(self, signal: Tensor, target: Tensor, bands: MelBands, first_frame: int) -> None:
+
+class BandSignal:
+    """Iterate on one signal: itself, the previous one if there is momentum, and the target amplitudes of its bands.
+
+    Args:
+        signal: the first guess.
+        target: amplitudes of its bands, (frames, n_mels).
+        bands: of the target.
+        first_frame: as in `audiodiff.dsp.mel_constraint.constrain`.
+        n_settled: first samples of the signal, which stay as they are.
+    """
+
+    def __init__(
+        self, signal: Tensor, target: Tensor, bands: MelBands, *, first_frame: int = 0, n_settled: int = 0
+    ) -> None:
         self._bands = bands
         self._first_frame = first_frame
-        self._target = target  # (frames, n_mels)
+        self._target = target
         self._above = None if bands.above is None else target[:, -EDGE_BANDS:] @ bands.above  # (frames, bins above)
+        self._n_settled = n_settled
         self.signal = signal
         self._previous: Tensor | None = None
 
@@ -82,7 +96,7 @@ class _Signal:
         The level of a first guess means nothing: without this, noise as loud in pauses as in vowels costs iterations.
         """
         stft = self._bands.stft
-        amplitude = self._amplitude(stft.analyse(self.signal)[:, self._bands.first : self._bands.last])
+        amplitude = self._bands.amplitude(stft.analyse(self.signal)[:, self._bands.first : self._bands.last])
         sums = torch.stack([self._target.sum(dim=1), amplitude.sum(dim=1)])
         near = 2 * _LEVEL_CONTEXT + 1
         target, own = avg_pool1d(sums, near, stride=1, padding=_LEVEL_CONTEXT, count_include_pad=False)
@@ -104,15 +118,18 @@ class _Signal:
         """Return the ratio of the rate to that of low bands."""
         return self._bands.stft.hop_length // low.stft.hop_length
 
-    def lowered(self, low: MelBands) -> "_Signal":
+    def lowered(self, low: MelBands) -> LowBandSignal:
         """Return the lowest bins alone, at their lower rate."""
-        spectrum = self._bands.stft.analyse(self.signal)[:, : low.stft.n_fft // 2 + 1] / self.factor_to(low)
+        stft, factor = self._bands.stft, self.factor_to(low)
+        spectrum = stft.analyse(self.signal)[:, : low.stft.n_fft // 2 + 1] / factor
         signal = low.stft.synthesise(spectrum, length=(len(spectrum) - 1) * low.stft.hop_length + low.stft.n_fft)
-        return _Signal(signal, self._target[:, : low.gather.shape[1]], low, self._first_frame)
+        n_settled = (stft.padding + self._n_settled) // factor if self._n_settled else 0
+        target = self._target[:, : low.gather.shape[1]]
+        return LowBandSignal(signal, target, low, first_frame=self._first_frame, n_settled=n_settled)
 
-    def replace_low_band(self, lower: "_Signal", *, first_bin: int) -> None:
+    def replace_low_band(self, lower: LowBandSignal, *, first_bin: int) -> None:
         """Take the bins from the first one up from a lowered state, and restart the momentum."""
-        low = lower._bands
+        low = lower.bands
         result = low.stft.analyse(lower.signal)[:, : low.last - _LOW_OVERLAP] * self.factor_to(low)
 
         def put(spectrum: Tensor, frames: slice) -> None:
@@ -121,27 +138,21 @@ class _Signal:
         self.signal, self._previous = self._transform(self.signal, put), None
 
     def _transform(self, signal: Tensor, change: Callable[[Tensor, slice], None]) -> Tensor:
-        return self._bands.stft.transformed(signal, change, first_frame=self._first_frame)
+        transformed = self._bands.stft.transformed(signal, change, first_frame=self._first_frame)
+        if self._n_settled:
+            transformed[: self._n_settled] = self.signal[: self._n_settled]
+        return transformed
 
     def _correct(self, spectrum: Tensor, frames: slice, *, exponent: float) -> None:
         """Bring spectra nearer to the mel, in place."""
         bands = self._bands
         covered = spectrum[:, bands.first : bands.last]
-        # exp2(exponent * log2(excess)) is pow, three times as fast.
-        excess = self._amplitude(covered).div_(self._target[frames]).log2_().mul_(exponent).exp2_()
-        # The harmonic mean of the bands' ratios: a bin between a band that is too loud and one that is right must fall.
-        covered *= (excess.clamp_(1 / _RATIO_MAX, 1 / _RATIO_MIN) @ bands.spread).reciprocal_()
+        covered *= bands.gains(bands.amplitude(covered), self._target[frames], exponent=exponent)
         # Bins that no filter covers have no ratio: the envelope is set, and only the phase is the signal's own.
         spectrum[:, : bands.first] = 0
         if self._above is not None:
             above = spectrum[:, bands.last :]
-            above *= self._above[frames] / _power(above).sqrt_().clamp_(min=_TINY)
-
-    def _amplitude(self, covered: Tensor) -> Tensor:
-        """Return the band amplitudes of a spectrum on the covered bins: MelDialect.amplitude_bands, clipped."""
-        bands = self._bands
-        amplitude = _power(covered).add_(bands.power_offset).sqrt_() @ bands.gather
-        return amplitude.clamp_(bands.amplitude_min, bands.amplitude_max)
+            above *= self._above[frames] / power(above).sqrt_().clamp_(min=_TINY)
 
 
 def tied_signals(
@@ -150,14 +161,9 @@ def tied_signals(
     """Return the items as channels of one recording, or each as a recording of one channel."""
     bands = full_bands(dialect, audio.dtype, audio.device)
     states = [
-        _Signal(signal, dialect.amplitude(item).mT.contiguous(), bands, first_frame)
+        BandSignal(signal, dialect.amplitude(item).mT.contiguous(), bands, first_frame=first_frame)
         for signal, item in zip(audio if pairs is None else pairs.mixed(audio), mel, strict=True)
     ]
     if pairs is None:
         return [TiedSignals([state], ChannelPairs(1)) for state in states]
     return [TiedSignals(states, pairs)]
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    """Return squared magnitudes; their root is two to ten times as fast as abs, which guards against overflow."""
-    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)

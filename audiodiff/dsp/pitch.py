@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import max_pool1d, pad
+from torch.nn.functional import max_pool1d
 
 from audiodiff.dsp.mel import MelDialect
 
@@ -68,10 +68,12 @@ def track_pitch(mel: Float[Tensor, "*batch n_mels frames"], *, dialect: MelDiale
     bands = dialect.amplitude(mel)[..., :n_bands, :].mT.log()
     bands = torch.maximum(bands, bands.amax(dim=-1, keepdim=True) - _FLOOR)
     match = (_contrast(bands) @ templates.T).reshape(-1, mel.shape[-1], len(templates))
-    past, future = torch.zeros_like(match), torch.zeros_like(match)
+    both = torch.cat([match, match.flip(1)])  # messages into the future, and into the past
+    messages = torch.zeros_like(both)
     for _ in range(CONTEXT_FRAMES):
-        past = pad(_DECAY * _max_over_steps(match + past)[:, :-1], (0, 0, 1, 0))
-        future = pad(_DECAY * _max_over_steps(match + future)[:, 1:], (0, 0, 0, 1))
+        messages[:, 1:] = _DECAY * _max_over_steps(both + messages)[:, :-1]
+    past, future = messages.chunk(2)
+    future = future.flip(1)
     best, index = (past + match + future).max(dim=-1, keepdim=True)
     index = index.clamp(1, match.shape[-1] - 2)
     below, here, above = (match.gather(-1, index + k)[..., 0] for k in (-1, 0, 1))

@@ -4,7 +4,8 @@ torch.istft refuses center=False with a Hann window, whose first sample is zero;
 overlap-add is done here. Both directions are linear in their input and differentiable.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,6 +18,9 @@ from torch import Tensor
 from audiodiff.errors import ParameterError
 
 PadMode = Literal["reflect", "constant"]
+
+GROUP_FRAMES = 256
+"""Frames that are processed at once, so that their data stay in the cache."""
 
 # Below this share of the window's peak, dividing by the sum of squared windows would make a spectrum that is not the
 # STFT of a signal click. Such samples are divided by this threshold instead, and so fade out.
@@ -104,7 +108,7 @@ class Stft:
         frames = frames * _window(self, frames.dtype, frames.device)
         total = self.overlap_add(frames)[..., self.padding : self.padding + length]
         total = F.pad(total, (0, length - total.shape[-1]))
-        return total * _gain(self, length, frames.dtype, frames.device)
+        return total * synthesis_gain(self, length, frames.dtype, frames.device)
 
     def unpadded_gain(self, real: Bool[Tensor, "batch frames"], *, length: int) -> Float[Tensor, "batch time"]:
         """Return the gain that makes `synthesise` of a batch with added frames equal that of the real frames alone.
@@ -117,14 +121,14 @@ class Stft:
         envelope = self.overlap_add(real.float()[..., None] * squared)[..., self.padding : self.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
         threshold = _MIN_ENVELOPE * float(squared.max())
-        return 1.0 / (envelope.clamp(min=threshold) * _gain(self, length, torch.float32, real.device))
+        return 1.0 / (envelope.clamp(min=threshold) * synthesis_gain(self, length, torch.float32, real.device))
 
     def transformed(
         self,
         audio: Float[Tensor, "time"],
         change: Callable[[Tensor, slice], None],
         *,
-        n_frames_at_once: int = 256,
+        n_frames_at_once: int = GROUP_FRAMES,
         first_frame: int = 0,
     ) -> Float[Tensor, "time"]:
         """Analyse audio, change the spectra and synthesise, a few frames at a time so that the data stays in cache.
@@ -139,15 +143,15 @@ class Stft:
         frames = self.pad(audio).unfold(-1, self.n_fft, hop)
         n_frames, n_segments = len(frames), -(-self.n_fft // hop)
         total = audio.new_zeros(n_frames + n_segments - 1, hop)
-        for boundary in range(-(first_frame % n_frames_at_once), n_frames, n_frames_at_once):
-            part = slice(max(0, boundary), min(boundary + n_frames_at_once, n_frames))
+        for part in frame_groups(n_frames, size=n_frames_at_once, first_frame=first_frame):
             spectrum = torch.fft.rfft(frames[part] * window)
             change(spectrum, part)
             changed = torch.fft.irfft(spectrum, n=self.n_fft).mul_(window)
             self._add(changed, total[part.start : part.stop + n_segments - 1])
-        result = total.flatten()[self.padding : self.padding + length]
-        result = F.pad(result, (0, length - result.shape[-1]))
-        return result.mul_(_gain(self, length, audio.dtype, audio.device))
+        result = total.view(-1)[self.padding : self.padding + length]
+        if len(result) < length:
+            result = F.pad(result, (0, length - len(result)))
+        return result.mul_(synthesis_gain(self, length, audio.dtype, audio.device))
 
     def pad(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch padded"]:
         """Pad both sides, and the right side further if the signal would not fill one frame."""
@@ -181,7 +185,40 @@ class Stft:
             frames = F.pad(frames, (0, n_segments * hop - self.n_fft))
         segments = frames.unflatten(-1, (n_segments, hop))
         for k in range(n_segments):
-            total[..., k : k + n_frames, :] += segments[..., k, :]
+            total.narrow(-2, k, n_frames).add_(segments.select(-2, k))
+
+
+def frame_groups(n_frames: int, *, size: int = GROUP_FRAMES, first_frame: int = 0) -> Iterator[slice]:
+    """Divide frames into groups of a size, as those of a longer signal are whose frame of this number is the first."""
+    for boundary in range(-(first_frame % size), n_frames, size):
+        yield slice(max(0, boundary), min(boundary + size, n_frames))
+
+
+@lru_cache(maxsize=32)
+def transform_matrices(
+    stft: Stft, first_bin: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "n_fft parts"], Float[Tensor, "parts segments"]]:
+    """Return the transform of a frame and its inverse as matrices, both with the window.
+
+    For short frames they are as fast as an FFT, and do more in one step.
+
+    Args:
+        stft: of the frames.
+        first_bin: the first bin that counts; lower ones are taken as zero.
+        dtype: of the matrices.
+        device: see dtype.
+
+    Returns: the matrix from samples to the real parts of all bins followed by the imaginary ones, and the one back,
+        with zeros to whole hops.
+    """
+    with torch.inference_mode(False):
+        window = _window(stft, torch.float64, torch.device("cpu"))
+        bins = torch.arange(first_bin, stft.n_fft // 2 + 1, dtype=torch.float64)
+        angle = 2 * math.pi / stft.n_fft * torch.arange(stft.n_fft, dtype=torch.float64)[:, None] * bins
+        parts = torch.cat([angle.cos(), -angle.sin()], dim=1) * window[:, None]
+        twice = torch.where((bins == 0) | (bins == stft.n_fft // 2), 1.0, 2.0).repeat(2)
+        back = F.pad((parts * twice / stft.n_fft).mT, (0, -stft.n_fft % stft.hop_length))
+        return parts.to(device, dtype), back.contiguous().to(device, dtype)
 
 
 @lru_cache(maxsize=32)
@@ -194,7 +231,8 @@ def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def synthesis_gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time"]:
+    """Return the gain of samples after overlap-add, without the padding: one over the sum of squared windows."""
     with torch.inference_mode(False):
         squared = _window(stft, torch.float64, torch.device("cpu")).square()
         envelope = stft.overlap_add(squared.expand(stft.n_frames(length), stft.n_fft))
