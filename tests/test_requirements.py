@@ -42,7 +42,18 @@ def test_a_broken_package_is_installed_again(tmp_path: Path, monkeypatch: pytest
     )
 
 
-@pytest.mark.parametrize("package", ["pesq", "pystoi", "tensorboard", "matplotlib", "librosa", "lightning_fabric"])
+SLOW = pytest.mark.slow
+"""Cases beyond the first of a kind: each starts a program of its own."""
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "pesq",
+        "lightning_fabric",
+        *(pytest.param(name, marks=SLOW) for name in ("pystoi", "tensorboard", "matplotlib", "librosa")),
+    ],
+)
 def test_training_refuses_a_broken_package_before_its_first_step(package: str, recordings_22k: Path, tmp_path: Path):
     result = call(
         broken(tmp_path / "broken", package),
@@ -62,7 +73,7 @@ def recordings_22k(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs.recordings(tmp_path_factory.mktemp("recordings"))
 
 
-@pytest.mark.parametrize("package", ["pesq", "matplotlib"])
+@pytest.mark.parametrize("package", ["pesq", pytest.param("matplotlib", marks=SLOW)])
 def test_the_demo_refuses_a_broken_package_and_leaves_no_folder(package: str, tmp_path: Path):
     result = call(broken(tmp_path / "broken", package), runs.COMMAND, "demo", "-o", tmp_path / "demo", cwd=tmp_path)
     assert result.returncode == 2
@@ -71,7 +82,9 @@ def test_the_demo_refuses_a_broken_package_and_leaves_no_folder(package: str, tm
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.parametrize("package", ["torch", "soundfile", "typer", "rich"])
+@pytest.mark.parametrize(
+    "package", ["torch", "typer", *(pytest.param(name, marks=SLOW) for name in ("soundfile", "rich"))]
+)
 @pytest.mark.parametrize("command", [(runs.COMMAND, "train"), (runs.COMMAND, "mel", "x.wav"), (GENERATE_WAV, "x.wav")])
 def test_a_package_of_every_command_is_refused_in_one_line(command: tuple[str, ...], package: str, tmp_path: Path):
     result = call(broken(tmp_path / "broken", package), *command, cwd=tmp_path)

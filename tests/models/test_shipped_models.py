@@ -65,6 +65,7 @@ def _picture(digits: Synthesizer, audio: torch.Tensor) -> torch.Tensor:
     return picture - picture.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FSDD.is_dir(), reason="the Free Spoken Digit Dataset is not beside the repository")
 def test_digits_are_nearest_to_recordings_of_the_digit_that_was_asked_for(digits: Synthesizer):
     """A judge that knows no network: the mean picture of each digit of a speaker, 16 recordings of each."""

@@ -47,6 +47,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_same_weights_and_resume_to_the_bit(recordings: Path, tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -29,6 +29,7 @@ def tones(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", [WAVEFORM, (*LOG_MEL, "audio.f_max=2000.0")], ids=["waveform", "mel"])
 def test_the_pitch_that_is_asked_for_comes_out(system: tuple[str, ...], tmp_path: Path):
     runs.trained(

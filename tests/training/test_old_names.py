@@ -17,7 +17,7 @@ from audiodiff.compat import OVERRIDES, current_values
 from audiodiff.models import checkpoint, registry
 from audiodiff.training.config import compose, composition_message, plain
 from audiodiff.training.overrides import hydra_arguments
-from audiodiff.training.state import flatten
+from audiodiff.training.state import FIRST_STEP, flatten
 
 NEW = {new: old for old, new in OVERRIDES.items()}
 TARGETS = {
@@ -84,7 +84,8 @@ def test_old_overrides_are_those_of_today_with_a_notice(capsys: pytest.CaptureFi
 def test_a_recipe_has_the_values_of_the_last_version(recipe: str):
     # Otherwise a run of 0.1 could not be resumed exactly.
     saved = json.loads((Path(__file__).parent / "configurations_0_1.json").read_text())[recipe]
-    assert flatten(plain(compose([f"recipes={recipe}", "data.root=embedded"]))) == current_values(saved)
+    since = {FIRST_STEP: "0"}
+    assert flatten(plain(compose([f"recipes={recipe}", "data.root=embedded"]))) == since | current_values(saved)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
