@@ -52,6 +52,8 @@ def command(arguments: list[str]) -> None:
                     fail(error)
                 record_refusal(run, error)
 
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for classes of the user's own
     sys.argv = [given[0], *hydra_arguments(arguments)]
     # Hydra then raises its errors, instead of printing a screenful.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -21,11 +21,14 @@ from audiodiff.data.scanning import (
     load_entries,
     scan,
     scan_folder,
+    source_entries,
 )
+from audiodiff.data.source import AudioSource
 from audiodiff.data.splits import divide
 
 __all__ = [
     "SILENCE_PEAK",
+    "AudioSource",
     "BadFile",
     "Batch",
     "CropDataset",
@@ -44,6 +47,7 @@ __all__ = [
     "read_manifest",
     "scan",
     "scan_folder",
+    "source_entries",
     "speech_folder",
     "vocabulary",
     "write_manifest",

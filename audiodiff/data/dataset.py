@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from audiodiff.data.labels import label_indices
 from audiodiff.data.manifest import Entry
 from audiodiff.data.order import DrawOrder
+from audiodiff.data.source import Read, read_file
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
-from audiodiff.io import audio as audio_io
 from audiodiff.labels import LabelSet
 
 # Samples read on either side of a crop before resampling, at the lower of the two rates. The kernel of `resample`
@@ -61,6 +61,7 @@ class CropDataset(Dataset[Example]):
         balance: a label whose values are drawn equally often; entries without a value count as one more value. An epoch
             then has as many draws of each value as the most frequent one has, and the others repeat.
         alike: number of consecutive draws of similar length, from draw 0 on: the batch size, for little padding.
+        read: reads the entries.
 
     Raises:
         DataError: if there are no entries, or one was not scanned, has channels that cannot become n_channels, or has a
@@ -80,6 +81,7 @@ class CropDataset(Dataset[Example]):
         columns: Mapping[str, str] | None = None,
         balance: str | None = None,
         alike: int = 1,
+        read: Read = read_file,
     ) -> None:
         if crop_samples < 1:
             raise ParameterError(f"crop_samples={crop_samples} must be positive")
@@ -94,6 +96,7 @@ class CropDataset(Dataset[Example]):
         self.crop_samples = crop_samples
         self.seed = seed
         self.alike = alike
+        self._read = read
         self.labels = labels or _NO_LABELS
         if balance is not None and balance not in self.labels.names:
             raise ParameterError(
@@ -122,13 +125,20 @@ class CropDataset(Dataset[Example]):
         entry, n_samples = self.entries[drawn], self.lengths[drawn]
         n_valid = min(n_samples, self.crop_samples)
         first = int(np.random.default_rng([self.seed, _OFFSET, k]).integers(n_samples - n_valid + 1))
-        audio = _read(entry, first=first, n_samples=n_valid, sample_rate=self.sample_rate, n_channels=self.n_channels)
+        audio = _stretch(
+            entry,
+            first=first,
+            n_samples=n_valid,
+            sample_rate=self.sample_rate,
+            n_channels=self.n_channels,
+            read=self._read,
+        )
         padded = F.pad(audio, (0, self.crop_samples - n_valid))
         return _example(padded, n_valid=n_valid, index=k, entry=entry, labels=self.label_indices[drawn])
 
 
 def load_whole(
-    entry: Entry, *, sample_rate: int, n_channels: int, max_seconds: float | None = None
+    entry: Entry, *, sample_rate: int, n_channels: int, max_seconds: float | None = None, read: Read = read_file
 ) -> Float[Tensor, "channels time"]:
     """Read a whole scanned recording, at the given rate and number of channels.
 
@@ -137,6 +147,7 @@ def load_whole(
         sample_rate: of the result, in Hz.
         n_channels: of the result; 1 averages the channels of the recording.
         max_seconds: decode and return only the beginning; None for all of it.
+        read: reads the entry.
 
     Raises:
         DataError: if the entry was not scanned, or its channels cannot become n_channels.
@@ -146,7 +157,7 @@ def load_whole(
     n_samples = _n_samples_at(entry, sample_rate)
     if max_seconds is not None:
         n_samples = max(1, min(n_samples, round(max_seconds * sample_rate)))
-    return _read(entry, first=0, n_samples=n_samples, sample_rate=sample_rate, n_channels=n_channels)
+    return _stretch(entry, first=0, n_samples=n_samples, sample_rate=sample_rate, n_channels=n_channels, read=read)
 
 
 def _n_samples_at(entry: Entry, sample_rate: int) -> int:
@@ -154,8 +165,8 @@ def _n_samples_at(entry: Entry, sample_rate: int) -> int:
     return -(-entry.n_samples * sample_rate // entry.sample_rate)
 
 
-def _read(
-    entry: Entry, *, first: int, n_samples: int, sample_rate: int, n_channels: int
+def _stretch(
+    entry: Entry, *, first: int, n_samples: int, sample_rate: int, n_channels: int, read: Read
 ) -> Float[Tensor, "channels time"]:
     """Read samples first to first + n_samples of the resampled entry, decoding only what they depend on."""
     factor = math.gcd(entry.sample_rate, sample_rate)
@@ -165,11 +176,11 @@ def _read(
     block = max(0, first * step_in // step_out - context) // step_in
     start = block * step_in
     stop = min(entry.n_samples, -(-(first + n_samples) * step_in // step_out) + context)
-    audio, _ = audio_io.read(entry.path, start=entry.first_sample + start, n_samples=stop - start)
-    if audio.shape[-1] != stop - start:
+    audio = read(entry, start=start, n_samples=stop - start)
+    if audio.shape != (entry.n_channels, stop - start):
         raise DataError(
-            f"{entry.path}: {audio.shape[-1]} samples at sample {entry.first_sample + start} must be {stop - start}; "
-            "the file has changed since it was scanned, or is damaged"
+            f"{entry.path}: {audio.shape[0]} x {audio.shape[-1]} samples at sample {start} must be "
+            f"{entry.n_channels} x {stop - start}; it has changed since it was scanned, or is damaged"
         )
     mixed = audio if audio.shape[0] == n_channels else audio.mean(dim=0, keepdim=True)
     resampled = resample(mixed, from_rate=entry.sample_rate, to_rate=sample_rate)

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from audiodiff.data.manifest import MANIFEST_NAMES, Entry, read_manifest
+from audiodiff.data.source import AudioSource, Read, read_file
 from audiodiff.data.splits import divide
 from audiodiff.dsp.resample import MAX_RATE, MIN_RATE
 from audiodiff.errors import AudioFileError, DataError, ParameterError
@@ -39,10 +40,11 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """Hold the usable entries of a data set, and the bad files that were skipped."""
+    """Hold the usable entries of a data set, the bad files that were skipped, and what reads the entries."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[BadFile, ...]
+    read: Read = read_file
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -146,6 +148,25 @@ def scan(entries: Sequence[Entry], *, min_seconds: float = 0.1) -> tuple[list[En
     finally:
         pool.shutdown(cancel_futures=True)
     return good, bad
+
+
+def source_entries(source: AudioSource) -> Scan:
+    """List and check the recordings of a source.
+
+    Raises:
+        DataError: if there are none, or one cannot be used.
+    """
+    entries = tuple(source.entries())
+    if not entries:
+        raise DataError(f"{type(source).__name__}.entries lists no recordings")
+    for entry in entries:
+        if not MIN_RATE <= entry.sample_rate <= MAX_RATE or entry.n_samples < 1 or entry.n_channels < 1:
+            raise DataError(
+                f"{entry.path}: sample_rate={entry.sample_rate} must lie between {MIN_RATE} and {MAX_RATE} Hz, "
+                f"n_samples={entry.n_samples} and n_channels={entry.n_channels} must be positive: set them in "
+                f"{type(source).__name__}.entries"
+            )
+    return Scan(entries=entries, skipped=(), read=source.read)
 
 
 def describe_resampling(entries: Sequence[Entry], *, sample_rate: int) -> str | None:

@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 def fail(error: AudiodiffError) -> NoReturn:
     """Print an error without a traceback, and exit with 2."""
-    LOGGER.info("error: %s", error)
+    LOGGER.info(f"error: {error}")
     try:
         from rich.console import Console
         from rich.text import Text

@@ -192,8 +192,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 """Every metric by its name, in the order of a report."""
 
 
-def select(names: Sequence[str] | None) -> list[Metric]:
+def select(names: Sequence[str | Metric] | None) -> list[Metric]:
     """Look up metrics by name; None selects all. The suffix _db may be left out, as in "snr".
+
+    A `Metric` among the names, which need not be in METRICS, stands for itself.
 
     Raises:
         ParameterError: if a name is unknown or there is none.
@@ -202,6 +204,9 @@ def select(names: Sequence[str] | None) -> list[Metric]:
         return list(METRICS.values())
     chosen: dict[str, Metric] = {}
     for name in names:
+        if isinstance(name, Metric):
+            chosen[name.name] = name
+            continue
         full = name if name in METRICS else f"{name}_db"
         if full not in METRICS:
             raise ParameterError(f"metric {name!r} is unknown, there are {', '.join(METRICS)}")
@@ -211,7 +216,7 @@ def select(names: Sequence[str] | None) -> list[Metric]:
     return list(chosen.values())
 
 
-def packages(names: Sequence[str] | None) -> list[str]:
+def packages(names: Sequence[str | Metric] | None) -> list[str]:
     """Return the packages that metrics import, for `audiodiff.requirements.require`.
 
     Args:
@@ -232,7 +237,7 @@ def score(
     reference: Float[Tensor, "*batch time"],
     *,
     sample_rate: int,
-    names: Sequence[str] | None = None,
+    names: Sequence[str | Metric] | None = None,
 ) -> dict[str, Float[Tensor, "*batch"]]:
     """Compute several metrics, one value per example.
 

@@ -81,7 +81,7 @@ class Summary:
     reasons: Mapping[str, int]
 
 
-def evaluate(pairs: Iterable[Pair], *, names: Sequence[str] | None = None) -> list[Row]:
+def evaluate(pairs: Iterable[Pair], *, names: Sequence[str | Metric] | None = None) -> list[Row]:
     """Score pairs, one row each, in order.
 
     Args:

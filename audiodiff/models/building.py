@@ -79,4 +79,7 @@ def locate(target: str) -> Any:
             return functools.reduce(getattr, [*parents[n:], name], found)
         except AttributeError:
             break
-    raise ParameterError(f"_target_={target!r} does not exist: give the full name of a class or function")
+    raise ParameterError(
+        f"_target_={target!r} does not exist: give the full name of a class or function, of "
+        "a module that is installed, on PYTHONPATH or, for audiodiff train, in the working folder"
+    )

@@ -16,6 +16,7 @@ from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.labels import label_indices, label_set
 from audiodiff.data.loader import batches
 from audiodiff.data.manifest import Entry
+from audiodiff.data.source import Read
 from audiodiff.errors import ParameterError, TrainingError, check_whole
 from audiodiff.io.console import progress, say
 from audiodiff.metrics.generative import wilson_interval
@@ -23,7 +24,7 @@ from audiodiff.models import classifier, registry
 from audiodiff.models.classifier import Classifier
 from audiodiff.models.devices import device_named
 from audiodiff.training.config import instantiate, readable
-from audiodiff.training.datasets import crops, recordings
+from audiodiff.training.datasets import crops, data_name, recordings
 from audiodiff.training.failure import in_a_line
 from audiodiff.training.progress import Progress
 
@@ -107,7 +108,8 @@ class ClassifierTraining:
         self._fit(model.to(_device(config)), dataset, config=config, steps=steps, batch_size=batch_size, seed=seed)
         try:
             accuracies = {
-                split: accuracy(model, entries, truths[split], name=split) for split, entries in held_out.items()
+                split: accuracy(model, entries, truths[split], name=split, read=scan.read)
+                for split, entries in held_out.items()
             }
         except Exception as error:
             _save(model, config=config, run=run, steps=steps, accuracies={}, n_train=len(dataset.entries))
@@ -190,14 +192,14 @@ class ClassifierTraining:
 
 
 def accuracy(
-    model: Classifier, entries: Sequence[Entry], truth: Int[Tensor, "entries labels"], *, name: str
+    model: Classifier, entries: Sequence[Entry], truth: Int[Tensor, "entries labels"], *, name: str, read: Read
 ) -> dict[str, tuple[int, int]]:
     """Count for every label the recognised recordings, and those of known value."""
     clips: list[Tensor] = []
     with progress(f"listening to {name}", total=len(entries)) as bar:
         for entry in entries:
             rate = model.sample_rate
-            clips.append(load_whole(entry, sample_rate=rate, n_channels=1, max_seconds=_MAX_SECONDS_HEARD))
+            clips.append(load_whole(entry, sample_rate=rate, n_channels=1, max_seconds=_MAX_SECONDS_HEARD, read=read))
             bar.advance()
     prediction = classifier.classify(model, clips)
     result: dict[str, tuple[int, int]] = {}
@@ -280,7 +282,7 @@ def _save(
 
 - audiodiff {__version__}, {steps} steps, seed {config["seed"]}; a classifier, for evaluating generators
 - audio: {model.sample_rate} Hz, one channel, any length; embedding of {model.n_features} features
-- data: {config["data"]["root"]}, {n_train} recordings; their licence governs what may be done with the weights
+- data: {data_name(config)}, {n_train} recordings; their licence governs what may be done with the weights
 - use: `audiodiff evaluate --generated FOLDER --against RECORDINGS --classifier THIS_FOLDER`
 
 {known}

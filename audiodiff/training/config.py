@@ -108,6 +108,28 @@ def instantiate(node: Mapping[str, Any], *, name: str, build: Builder | None = N
         raise _in_one_line(error, name=name, node=node) from error
 
 
+def build_part(node: Any, *, kind: type[T], name: str) -> T:
+    """Build what a node describes, which may be a class of the user's own.
+
+    Args:
+        node: with a `_target_`.
+        kind: its base class.
+        name: of the node, for errors.
+
+    Raises:
+        ParameterError: if it describes something else.
+    """
+    if not isinstance(node, Mapping) or node.get("_target_") is None:
+        raise ParameterError(f"{name} must name a class by its key _target_, as in {name}._target_=my_module.MyClass")
+    built = instantiate(node, name=name)
+    if not isinstance(built, kind):
+        raise ParameterError(
+            f"{name}._target_={node['_target_']} gives a {type(built).__name__}, and must give a "
+            f"{kind.__module__}.{kind.__name__}"
+        )
+    return built
+
+
 def settings(kind: type[T], values: Mapping[str, Any], *, name: str) -> T:
     """Build a dataclass of settings from a node that has no `_target_`.
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset
-from audiodiff.data.scanning import Scan, load_entries
+from audiodiff.data.scanning import Scan, load_entries, source_entries
+from audiodiff.data.source import AudioSource
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.labels import LabelSet
-from audiodiff.training.config import absolute
+from audiodiff.training.config import absolute, build_part
 
 Config = Mapping[str, Any]
 
@@ -21,6 +22,8 @@ def recordings(config: Config) -> Scan:
         DataError: if they are missing, or cannot be used.
     """
     data = config["data"]
+    if data.get("source") is not None:
+        return source_entries(build_part(data["source"], kind=AudioSource, name="data.source"))
     if data["root"] is None:
         raise ParameterError("data.root=null: give a folder of recordings or a manifest, data.root=/my/recordings")
     root = speech_folder() if data["root"] == "embedded" else absolute(str(data["root"]), name="data.root")
@@ -40,10 +43,16 @@ def split_recordings(config: Config) -> Scan:
     for split in ("train", "val"):
         if split not in scan.splits:
             raise DataError(
-                f"{config['data']['root']}: no recording is in the split {split!r} (there is "
+                f"{data_name(config)}: no recording is in the split {split!r} (there is "
                 f"{', '.join(scan.splits)}): training needs at least one to learn from and one to be measured on"
             )
     return scan
+
+
+def data_name(config: Config) -> str:
+    """Return the name of the data of a training configuration: its folder, manifest or source."""
+    source = config["data"].get("source")
+    return str(config["data"]["root"] if source is None else source["_target_"])
 
 
 def crops(
@@ -61,6 +70,7 @@ def crops(
         columns=data["labels"],
         balance=data["balance"] if split == "train" else None,
         alike=data["alike"],
+        read=scan.read,
     )
 
 

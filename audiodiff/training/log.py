@@ -1,96 +1,106 @@
-"""Logs of training: TensorBoard, or none."""
+"""Logs of a training run, and the numbers that it takes from steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.dsp.stft import Stft
+from audiodiff.training.config import build_part
 
 
 class Log(ABC):
-    """Curves, sounds and pictures of a training run.
+    """Base class of logs: curves, sounds and pictures of a training run.
 
-    A subclass names in `packages` what it imports late, so that training can import it before the first step.
+    A log of your own needs `scalars` only. It is named in the configuration, as in
+    `+logger.mine._target_=my_module.MyLog`, and built with the other keys of its node before anything else happens. In
+    `packages` it names what it imports late, so that a missing package is reported at once. With several processes,
+    the first one logs.
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
 
+    def start(self, run: Path, *, first_step: int, config: Mapping[str, Any]) -> None:  # noqa: B027, a log need not have it
+        """Begin, before the first step.
+
+        Args:
+            run: folder of the run.
+            first_step: steps that were made before, if the run is resumed.
+            config: the resolved configuration.
+        """
+
     @abstractmethod
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        """Log numbers by name."""
+        """Log numbers by name, after optimiser step `step`, counted from 1.
 
-    @abstractmethod
-    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
-        """Log a clip and its spectrogram."""
+        Names are train/NAME, loss_by_sigma/DECADE and speed/NAME each `train.log_every` steps, and validation/NAME
+        after each validation.
+        """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Write what is buffered, and close."""
+    def audio(  # noqa: B027
+        self,
+        name: str,
+        audio: Float[Tensor, "channels time"],
+        *,
+        sample_rate: int,
+        step: int,
+        reference: Float[Tensor, "channels time"] | None = None,
+    ) -> None:
+        """Log a clip that the model generated, and the recording that it imitates, if any."""
+
+    def close(self) -> None:  # noqa: B027
+        """End, also after an error or a signal."""
 
 
-class NoLog(Log):
-    """Log nothing.
+class Logs(Log):
+    """Several logs as one.
 
     Args:
-        run: folder of the run, in which nothing is written.
-        first_step: steps that were made before.
+        logs: to write into, in this order.
     """
 
-    def __init__(self, run: Path | None = None, *, first_step: int = 0) -> None:
-        pass
+    def __init__(self, logs: Sequence[Log]) -> None:
+        self._logs = tuple(logs)
+
+    def start(self, run: Path, *, first_step: int, config: Mapping[str, Any]) -> None:
+        for log in self._logs:
+            log.start(run, first_step=first_step, config=config)
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        pass
+        for log in self._logs:
+            log.scalars(values, step=step)
 
-    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
-        pass
+    def audio(
+        self,
+        name: str,
+        audio: Float[Tensor, "channels time"],
+        *,
+        sample_rate: int,
+        step: int,
+        reference: Float[Tensor, "channels time"] | None = None,
+    ) -> None:
+        for log in self._logs:
+            log.audio(name, audio, sample_rate=sample_rate, step=step, reference=reference)
 
     def close(self) -> None:
-        pass
+        with ExitStack() as stack:
+            for log in self._logs:
+                stack.callback(log.close)
 
 
-class TensorBoardLog(Log):
-    """Write TensorBoard events into the run's folder `tensorboard`.
+def build_logs(node: Mapping[str, Any]) -> list[Log]:
+    """Build the logs of the configuration group `logger`.
 
     Args:
-        run: folder of the run.
-        first_step: steps that were made before; points of an interrupted run beyond them are hidden.
+        node: from the name of a log to the node that builds it.
+
+    Raises:
+        ParameterError: for what is no log.
     """
-
-    packages: ClassVar[tuple[str, ...]] = ("tensorboard", "matplotlib")
-
-    def __init__(self, run: Path, *, first_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        purge = first_step + 1 if first_step else None
-        self._writer = SummaryWriter(str(run / "tensorboard"), flush_secs=10, purge_step=purge)
-
-    def scalars(self, values: Mapping[str, float], *, step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def audio(self, name: str, audio: Float[Tensor, "channels time"], *, sample_rate: int, step: int) -> None:
-        peak = audio.abs().amax().clamp(min=1.0)
-        self._writer.add_audio(name, (audio[:1] / peak).cpu(), step, sample_rate=sample_rate)
-        self._writer.add_image(f"{name}/spectrogram", spectrogram_image(audio[0]), step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def spectrogram_image(audio: Float[Tensor, "time"]) -> Float[Tensor, "3 bins frames"]:
-    """Draw the log magnitude of the last 80 dB below the peak, low frequencies at the bottom."""
-    from matplotlib import colormaps
-
-    stft = Stft(n_fft=1024, hop_length=256, win_length=1024, padding=512, pad_mode="constant")
-    level_db = 20.0 * stft.forward(audio.detach().float().cpu()).abs().clamp(min=1e-7).log10()
-    unit = ((level_db - level_db.amax()) / 80.0 + 1.0).clamp(0.0, 1.0).flip(0)
-    return torch.from_numpy(colormaps["magma"](unit.numpy())[..., :3]).float().permute(2, 0, 1)
+    return [build_part(part, kind=Log, name=f"logger.{name}") for name, part in node.items()]
 
 
 class NoiseLevels:

@@ -1,6 +1,6 @@
 """Training runs: built from a resolved configuration, and trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from audiodiff.data.scanning import Scan
 from audiodiff.errors import TrainingError, check_whole
 from audiodiff.io.console import say
 from audiodiff.labels import LabelSet
+from audiodiff.metrics import Metric
 from audiodiff.models import registry
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
@@ -23,12 +24,12 @@ from audiodiff.requirements import require
 from audiodiff.training import loop, validation
 from audiodiff.training.building import build_training_step, with_labels
 from audiodiff.training.config import instantiate, readable, settings
-from audiodiff.training.datasets import crops, split_recordings
+from audiodiff.training.datasets import crops, data_name, split_recordings
 from audiodiff.training.fabric import choose_algorithms, launched, with_precision
-from audiodiff.training.failure import closing_log, explaining
+from audiodiff.training.failure import closing_log, explaining, saving_on_failure
 from audiodiff.training.initial import start_from
 from audiodiff.training.learner import Learner
-from audiodiff.training.log import Log, NoLog
+from audiodiff.training.log import Log, Logs, build_logs
 from audiodiff.training.overrides import is_used
 from audiodiff.training.saving import CardFacts, CheckpointWriter
 from audiodiff.training.state import check_curve, check_unfinished, digest, exactness, read_state
@@ -57,7 +58,8 @@ class TrainingRun:
         dataset: crops to train on.
         held_out: crops of the recordings for validation.
         n_workers: processes that read ahead.
-        open_log: (folder, first_step) -> log.
+        log: not started yet.
+        config: the resolved configuration, for the log.
         validate: measures the averaged model.
         save: writes a checkpoint.
     """
@@ -69,7 +71,8 @@ class TrainingRun:
     dataset: CropDataset
     held_out: CropDataset
     n_workers: int
-    open_log: Callable[..., Log]
+    log: Log
+    config: Mapping[str, Any]
     validate: loop.Validate
     save: loop.Save
 
@@ -81,19 +84,21 @@ class TrainingRun:
                 command that goes on from it.
         """
         first = self.learner.fabric.is_global_zero
-        log = self.open_log(self.folder, first_step=self.start.step)
-        with closing_log(log), explaining(self.folder, steps=self.settings.steps):
-            if first:
-                self._announce()
-            outcome = loop.fit(
-                self.learner,
-                self.settings,
-                start=self.start,
-                batches=self._batches,
-                validate=self.validate,
-                save=self.save,
-                log=log,
-            )
+        with explaining(self.folder, steps=self.settings.steps):
+            with saving_on_failure("starting the log", step=self.start.step, keep=lambda: None):
+                self.log.start(self.folder, first_step=self.start.step, config=self.config)
+            with closing_log(self.log):
+                if first:
+                    self._announce()
+                outcome = loop.fit(
+                    self.learner,
+                    self.settings,
+                    start=self.start,
+                    batches=self._batches,
+                    validate=self.validate,
+                    save=self.save,
+                    log=self.log,
+                )
         if first:
             self._report(outcome)
         return outcome
@@ -148,10 +153,10 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         train.pop(name) for name in ("resume", "init_from", "init_across", "deterministic")
     )
     train_settings = settings(loop.TrainSettings, {**train, "seed": config["seed"]}, name="train")
-    watch = settings(validation.ValidationSettings, config["validation"], name="validation")
+    watch = validation.build_settings(config["validation"])
     _refuse_used(run, resume=resume)
-    open_log = instantiate(config["logger"], name="logger")
-    _require_packages(config, open_log=open_log, names=watch.metrics)
+    logs = build_logs(config["logger"])
+    _require_packages(config, logs=logs, names=watch.metrics)
     check_whole(config["data"]["n_workers"], name="data.n_workers", least=0)
     config = {**config, "fabric": with_precision(config["fabric"])}
     choose_algorithms(deterministic=deterministic)
@@ -203,7 +208,7 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         learner.restore(state)
     first = fabric.is_global_zero
     origin = "new weights" if init_from is None else f"the weights of {init_from}"
-    facts = CardFacts(origin, data=config["data"]["root"], n_train=len(dataset.entries), seed=train_settings.seed)
+    facts = CardFacts(origin, data=data_name(config), n_train=len(dataset.entries), seed=train_settings.seed)
     writer = CheckpointWriter(
         run,
         learner,
@@ -221,26 +226,23 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         dataset=dataset,
         held_out=held_out,
         n_workers=config["data"]["n_workers"],
-        open_log=open_log if first else NoLog,
-        validate=validation.Validation(
-            module=module, ema=learner.ema, entries=scan.split("val"), crops=held_out, settings=watch
-        )
+        log=Logs(logs if first else []),
+        config=config,
+        validate=validation.Validation(module=module, ema=learner.ema, scan=scan, crops=held_out, settings=watch)
         if first
         else _nothing,
         save=writer if first else _nothing,
     )
 
 
-def _require_packages(config: Mapping[str, Any], *, open_log: Any, names: Sequence[str]) -> None:
+def _require_packages(config: Mapping[str, Any], *, logs: Sequence[Log], names: Sequence[str | Metric]) -> None:
     """Import what training, validation and the log will need, before anything is read or computed."""
     needed = ["soundfile", "safetensors", "lightning_fabric"]
     if config["audio"].get("dialect") is not None:
         needed.append("librosa")  # the mel filters
     if names:
         needed += metrics.packages(list(names))
-    # A logger of the user's own may be a function, which names no packages.
-    needed += getattr(getattr(open_log, "func", None), "packages", ())
-    require(*needed)
+    require(*needed, *(package for log in logs for package in log.packages))
 
 
 def _fit_statistics(synthesizer: Synthesizer, dataset: CropDataset) -> None:

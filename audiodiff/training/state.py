@@ -62,7 +62,7 @@ def exactness(
         device: as torch names it.
         method: what else the method depends on, by name, as its teacher's weights.
     """
-    kept = {name: value for name, value in flatten(config).items() if not _is_among(name, FREE)}
+    kept = {name: value for name, value in flatten(config).items() if not is_among(name, FREE)}
     machine = {
         "data": data,
         "world_size": str(world_size),
@@ -134,11 +134,11 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
         if saved.get(name) != wanted.get(name)
     }
     if wanted.get(FIRST_STEP) == str(state["step"]) != "0":
-        differing = {name: said for name, said in differing.items() if not _is_among(name, CURVE)}
+        differing = {name: said for name, said in differing.items() if not is_among(name, CURVE)}
     if differing and exact:
         shown = "\n  ".join(list(differing.values())[:20])
         curve = ""
-        if FIRST_STEP in wanted and all(_is_among(name, CURVE) for name in differing):
+        if FIRST_STEP in wanted and all(is_among(name, CURVE) for name in differing):
             curve = f" begin a new curve of the learning rate with {FIRST_STEP}={state['step']},"
         raise TrainingError(
             f"train.resume={run} cannot be exact; what differs:\n  {shown}\n"
@@ -178,6 +178,6 @@ def check_curve(wanted: Mapping[str, str], *, step: int) -> None:
         )
 
 
-def _is_among(name: str, settings: Collection[str]) -> bool:
+def is_among(name: str, settings: Collection[str]) -> bool:
     """Return whether a dotted name is one of the settings, or within a group among them."""
     return any(name == each or name.startswith(f"{each}.") for each in settings)

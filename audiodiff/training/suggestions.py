@@ -21,8 +21,13 @@ def unknown_key(message: str, *, folder: Path) -> str | None:
     found = _REFUSED.match(message)
     if found is None:
         return None
-    override = found["override"].partition(" (Key")[0]
+    override, _, reason = found["override"].partition(" (Key")
     key = found["key"]
+    if key in known_keys(folder) and reason:
+        return (
+            f"{key}: its keys are added to those that it has, and the key{reason.partition(' is not in')[0]} is a new "
+            f"one: add it with +{override}, and take one out with ~{key}.NAME"
+        )
     # A node of its own is no answer to a key within it.
     known = sorted({other for other in known_keys(folder) if not key.startswith(f"{other}.")})
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.75)

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 
 from audiodiff.data.dataset import load_whole
 from audiodiff.data.manifest import Entry
+from audiodiff.data.source import Read, read_file
 from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import AudiodiffError, ParameterError, TrainingError, check_whole
 from audiodiff.io.console import fail, say
@@ -114,9 +115,11 @@ class SweepTable(Callback):
         model = checkpoint.load(run, device="cpu")
         if not (isinstance(model, Synthesizer) and model.needs_mel):
             return
+        scan = recordings(config)
         rows = quality(
             model,
-            recordings(config).split("val")[: self._n_examples],
+            scan.split("val")[: self._n_examples],
+            read=scan.read,
             solvers=self._solvers,
             steps=self._steps,
             metrics=self._metrics,
@@ -129,6 +132,7 @@ def quality(
     model: Synthesizer,
     entries: Sequence[Entry],
     *,
+    read: Read = read_file,
     solvers: Sequence[str],
     steps: Sequence[int],
     metrics: Sequence[str],
@@ -143,7 +147,7 @@ def quality(
     hop, longest = model.dialect.hop_length, round(max_seconds * model.sample_rate)
     truths = []
     for entry in entries:
-        audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=max_seconds)
+        audio = load_whole(entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=max_seconds, read=read)
         truths.append(audio[:, : max(1, min(longest, audio.shape[-1]) // hop) * hop])
     pairs = ((name, n_steps) for name in solvers for n_steps in steps)
     rows = (_row(model, truths, solver=name, n_steps=n_steps, metrics=metrics) for name, n_steps in pairs)

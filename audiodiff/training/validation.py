@@ -1,21 +1,44 @@
 """Validation of the averaged model on held-out recordings: metrics and sounds."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiodiff.data.dataset import CropDataset, load_whole
 from audiodiff.data.loader import collate
-from audiodiff.data.manifest import Entry
+from audiodiff.data.scanning import Scan
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
-from audiodiff.metrics import score, select
+from audiodiff.metrics import METRICS, Metric, score, select
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.training.config import build_part, settings
 from audiodiff.training.ema import Ema
+from audiodiff.training.failure import in_a_line
 from audiodiff.training.log import Log
 from audiodiff.training.step import Float32Batch, TrainingStep
+
+
+class Validator(ABC):
+    """Base class of further measurements of a model in training.
+
+    One of your own is named in the configuration, as in `+validation.validators.mine._target_=my_module.Mine`, and
+    built with the other keys of its node. With several processes, the first one validates.
+    """
+
+    @abstractmethod
+    def measure(self, model: Synthesizer, *, step: int, log: Log) -> Mapping[str, float]:
+        """Return numbers by name, for the curves validation/NAME, metrics.json and the model card.
+
+        Args:
+            model: with the averaged weights, in evaluation mode, without gradients.
+            step: optimiser steps that were made.
+            log: for sounds and more numbers.
+        """
+
 
 N_SHOWN = 4
 """Vocoded recordings that are logged as sound."""
@@ -28,16 +51,18 @@ class ValidationSettings:
     Args:
         n_examples: recordings that are vocoded, or sounds that are generated.
         max_seconds: a recording is cut to this length.
-        metrics: names as in `audiodiff.metrics`; only for models that take a mel.
+        metrics: names as in `audiodiff.metrics`, or metrics of one's own; only for models that take a mel.
         iterations: of the mel constraint; None is the model's default.
         n_loss_examples: crops for the mean loss, with the same noise each time, so that its curve is smooth.
+        validators: further measurements.
     """
 
     n_examples: int
     max_seconds: float
-    metrics: Sequence[str]
+    metrics: Sequence[str | Metric]
     iterations: int | None
     n_loss_examples: int = 32
+    validators: Sequence[Validator] = ()
 
     def __post_init__(self) -> None:
         check_whole(self.n_examples, name="validation.n_examples", least=0)
@@ -48,14 +73,33 @@ class ValidationSettings:
             raise ParameterError(f"validation.max_seconds={self.max_seconds} must be a positive number")
 
 
+def build_settings(node: Mapping[str, Any]) -> ValidationSettings:
+    """Build the settings of the configuration group `validation`, with metrics and validators of the user's own.
+
+    Raises:
+        ParameterError: for a setting that is unknown or out of range.
+    """
+    metrics = [
+        name if isinstance(name, str) else build_part(name, kind=Metric, name="validation.metrics")
+        for name in node.get("metrics", ())
+    ]
+    validators = [
+        build_part(part, kind=Validator, name=f"validation.validators.{name}")
+        for name, part in (node.get("validators") or {}).items()
+    ]
+    return settings(ValidationSettings, {**node, "metrics": metrics, "validators": validators}, name="validation")
+
+
 def check(settings: ValidationSettings, *, model: Synthesizer) -> None:
     """Refuse at the start settings with which a validation would fail after hours.
 
     Raises:
-        ParameterError: for an unknown metric, or a number of iterations that the model cannot take.
+        ParameterError: for an unknown metric, one of the user's own that fails, or a number of iterations that the
+            model cannot take.
     """
-    if settings.metrics:
-        select(list(settings.metrics))
+    for metric in select(list(settings.metrics)) if settings.metrics else ():
+        if METRICS.get(metric.name) is not metric:
+            _try(metric, sample_rate=model.sample_rate)
     makes_mel = model.representation.makes_mel
     n_iterations = model.n_iterations if settings.iterations is None else settings.iterations
     if makes_mel and n_iterations == 0:
@@ -69,13 +113,27 @@ def check(settings: ValidationSettings, *, model: Synthesizer) -> None:
         )
 
 
+def _try(metric: Metric, *, sample_rate: int) -> None:
+    """Compute a metric of the user's own for a second of noise."""
+    reference, error = 0.1 * torch.randn(2, sample_rate, generator=torch.Generator().manual_seed(0))
+    try:
+        value = metric.compute(reference + 0.1 * error, reference, sample_rate)
+    except Exception as failure:
+        raise ParameterError(f"validation.metrics: {metric.name} fails: {in_a_line(failure)}") from failure
+    if not isinstance(value, Tensor) or value.shape != ():
+        raise ParameterError(
+            f"validation.metrics: {metric.name} gives {value!r} for two signals of shape ({sample_rate},), and must "
+            "give one value per example, a tensor of shape ()"
+        )
+
+
 class Validation:
     """Measure a model in training.
 
     Args:
         module: the model with its objective.
         ema: whose averaged weights are measured.
-        entries: held-out recordings.
+        scan: the recordings, of which those of the split val are held out.
         crops: the same as crops for the loss.
         settings: what to measure.
     """
@@ -85,7 +143,7 @@ class Validation:
         *,
         module: TrainingStep,
         ema: Ema,
-        entries: Sequence[Entry],
+        scan: Scan,
         crops: CropDataset,
         settings: ValidationSettings,
     ) -> None:
@@ -98,9 +156,13 @@ class Validation:
         self._truths: list[Tensor] = []
         if model.needs_mel and model.dialect is not None:
             hop = model.dialect.hop_length
-            for entry in entries[: settings.n_examples]:
+            for entry in scan.split("val")[: settings.n_examples]:
                 audio = load_whole(
-                    entry, sample_rate=model.sample_rate, n_channels=1, max_seconds=settings.max_seconds
+                    entry,
+                    sample_rate=model.sample_rate,
+                    n_channels=1,
+                    max_seconds=settings.max_seconds,
+                    read=scan.read,
                 )[:, :n_samples]
                 self._truths.append(audio[:, : max(1, audio.shape[-1] // hop) * hop])
 
@@ -115,6 +177,8 @@ class Validation:
                     values |= self._vocode(step, log)
                 else:
                     self._generate(step, log)
+                for validator in self._settings.validators:
+                    values |= validator.measure(self._module.synthesizer, step=step, log=log)
             finally:
                 self._module.train()
         return values
@@ -132,18 +196,18 @@ class Validation:
 
     def _vocode(self, step: int, log: Log) -> Mapping[str, float]:
         model, settings = self._module.synthesizer, self._settings
-        found: dict[str, list[float]] = {name: [] for name in settings.metrics}
+        found: dict[str, list[float]] = {}
         for index, truth in enumerate(self._truths):
             mel = model.mel(truth[None])
             estimate = model.generate(
                 mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
             )[0].cpu()
             if index < N_SHOWN:
-                log.audio(f"generated/{index}", estimate, sample_rate=model.sample_rate, step=step)
+                log.audio(f"clip_{index}", estimate, sample_rate=model.sample_rate, step=step, reference=truth)
             if settings.metrics:
                 scores = score(estimate, truth, sample_rate=model.sample_rate, names=list(settings.metrics))
                 for name, value in scores.items():
-                    found[name].append(float(value.mean()))
+                    found.setdefault(name, []).append(float(value.mean()))
         return {name: mean for name, values in found.items() if (mean := _finite_mean(values)) is not None}
 
     def _generate(self, step: int, log: Log) -> None:
@@ -160,7 +224,7 @@ class Validation:
             shown = [_assignment(row, model.labels) for row in spread.tolist()]
             audio = model.generate(labels=shown, iterations=settings.iterations, seed=0)
         for index, clip in enumerate(audio.cpu()):
-            log.audio(f"generated/{index}", clip, sample_rate=model.sample_rate, step=step)
+            log.audio(f"clip_{index}", clip, sample_rate=model.sample_rate, step=step)
 
 
 def _assignment(indices: Sequence[int], labels: LabelSet) -> dict[str, str]:

@@ -174,7 +174,7 @@ def test_entries_that_cannot_be_used_are_refused(tmp_path: Path):
 def test_a_file_that_shrank_after_the_scan_is_named(tmp_path: Path):
     entries = _entries(tmp_path)
     audio_io.write(entries[0].path, torch.full((1, 100), 0.5), sample_rate=16000)
-    with pytest.raises(DataError, match=r"0\.flac: 100 samples at sample 0 must be 6400"):
+    with pytest.raises(DataError, match=r"0\.flac: 1 x 100 samples at sample 0 must be 1 x 6400"):
         load_whole(entries[0], sample_rate=16000, n_channels=1)
 
 

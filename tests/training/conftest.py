@@ -1,6 +1,5 @@
 """A few recordings to train on, and the command as a user calls it."""
 
-import gc
 import sys
 from pathlib import Path
 
@@ -23,8 +22,6 @@ def said(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: 
         train.command(arguments)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
-    gc.collect()  # releases the folder of a run that was refused, as the end of the process does
-    gc.collect()  # releases the folder of a run that was refused, as the end of the process does
     captured = capsys.readouterr()
     return code, captured.out + captured.err
 

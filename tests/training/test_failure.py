@@ -13,9 +13,9 @@ from audiodiff.data.dataset import CropDataset
 from audiodiff.errors import TrainingError
 from audiodiff.metrics import Pair, evaluate, registry, summarise
 from audiodiff.models import checkpoint
-from audiodiff.training import log, validation
 from audiodiff.training import run as train
-from audiodiff.training.log import NoLog
+from audiodiff.training import tensorboard, validation
+from audiodiff.training.log import Logs
 
 ERRORS = [OSError(28, "No space left on device"), RuntimeError("out of memory"), MemoryError()]
 
@@ -70,11 +70,19 @@ def test_a_validation_that_fails_at_the_end_leaves_the_trained_model(
     assert audiodiff.load(tmp_path / "run", device="cpu").dialect is not None
 
 
+def test_a_log_that_cannot_start_is_an_error_in_words(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Logs, "start", failing(OSError(13, "Permission denied")))
+    with pytest.raises(TrainingError, match=r"starting the log failed after step 0 .*Permission denied"):
+        runs.trained(recordings, tmp_path / "run", "train.steps=1")
+
+
 @pytest.mark.parametrize("method", ["scalars", "audio"])
 def test_a_failing_log_leaves_a_checkpoint(
     method: str, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(NoLog, method, failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Logs, method, failing(OSError(28, "No space left on device")))
     with pytest.raises(TrainingError, match=r"after step 1 .*No space left.* go on with"):
         runs.trained(recordings, tmp_path / "run", "train.steps=3", "train.validate_every=1")
     assert runs.newest(tmp_path / "run") == "step_00000001"
@@ -83,7 +91,7 @@ def test_a_failing_log_leaves_a_checkpoint(
 def test_a_picture_that_cannot_be_drawn_leaves_a_checkpoint(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(log, "spectrogram_image", failing(RuntimeError("no font")))
+    monkeypatch.setattr(tensorboard, "spectrogram_figure", failing(RuntimeError("no font")))
     with pytest.raises(TrainingError, match=r"validation failed after step 2 .*no font"):
         runs.trained(recordings, tmp_path / "run", "train.steps=2", "logger=tensorboard")
     assert runs.newest(tmp_path / "run") == "step_00000002"
@@ -92,7 +100,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_a_checkpoint(
 def test_a_log_that_cannot_be_closed_ends_no_run(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(NoLog, "close", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Logs, "close", failing(OSError(28, "No space left on device")))
     assert runs.trained(recordings, tmp_path / "run", "train.steps=1").step == 1
     assert "the log cannot be closed (OSError: [Errno 28] No space left on device)" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from audiodiff.io import audio as audio_io
 from audiodiff.models import checkpoint, registry
 from audiodiff.training import building
 from audiodiff.training.fabric import resolve_precision
-from audiodiff.training.log import NoiseLevels, spectrogram_image
+from audiodiff.training.log import NoiseLevels
 from audiodiff.training.loop import TrainSettings
 from audiodiff.training.step import Denoising
 
@@ -72,30 +72,6 @@ def test_weights_that_are_no_numbers_are_not_saved(recordings: Path, tmp_path: P
     assert runs.newest(tmp_path / "run") == ""
 
 
-def test_tensorboard_shows_losses_levels_sounds_pictures_and_metrics(recordings: Path, tmp_path: Path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = tmp_path / "run"
-    runs.trained(recordings, run, "logger=tensorboard", "train.steps=4", "train.validate_every=2")
-    events = EventAccumulator(str(run / "tensorboard")).Reload()
-    tags = events.Tags()
-    assert {"train/loss", "train/gradient_norm", "train/lr", "validation/loss", "validation/lsd"} <= set(
-        tags["scalars"]
-    )
-    assert any(tag.startswith("loss_by_sigma/1e") for tag in tags["scalars"])
-    assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4]
-    assert [point.step for point in events.Scalars("validation/loss")] == [2, 4]
-    assert [point.step for point in events.Audio("generated/0")] == [2, 4]
-    sound = events.Audio("generated/0")[0]
-    assert sound.sample_rate == 22050
-    assert sound.length_frames == int(0.3 * 22050) // 256 * 256
-    assert events.Images("generated/0/spectrogram")[0].height == 513
-
-    runs.resumed(recordings, run, "logger=tensorboard", "train.steps=6", "train.validate_every=2")
-    events.Reload()
-    assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
-
-
 def test_the_checkpoint_tells_the_newest_validation(recordings: Path, tmp_path: Path):
     outcome = runs.trained(recordings, tmp_path / "run", "train.steps=2")
     folder = registry.find(tmp_path / "run")
@@ -130,13 +106,6 @@ def test_noise_levels_are_means_per_decade_of_sigma():
     levels.add(torch.tensor([5.0]), torch.tensor([0.09]))
     assert levels.take() == {"loss_by_sigma/1e-2": 3.0, "loss_by_sigma/1e0": 10.0}
     assert levels.take() == {}
-
-
-def test_a_spectrogram_shows_a_tone_at_its_height():
-    tone = torch.sin(2 * math.pi * 0.25 * torch.arange(8192))
-    image = spectrogram_image(tone)
-    assert image.shape == (3, 513, 8192 // 256 + 1)
-    assert int(image.sum(dim=0).mean(dim=1).argmax()) == 256
 
 
 @pytest.mark.parametrize(

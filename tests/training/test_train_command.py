@@ -42,6 +42,7 @@ def test_the_configuration_can_be_shown(say):
         ("recipe=folder/class", "recipe does not exist: did you mean recipes=folder/class?"),
         ("network.chanels=4", "network.chanels does not exist: did you mean network.channels=4?"),
         ("data.labels.a=label", "an argument of a class of your own, is added by +data.labels.a=label"),
+        ("lr_schedule={steps: 5}", "the key 'steps' is a new one: add it with +lr_schedule={steps: 5}"),
         ("train.steps", "train.steps has no value: give train.steps=VALUE"),
         ("seed=é", "seed=é: unreadable; special characters need quotes, as in \"seed='é'\""),
         ("optimizer.lr=fast", "optimizer.lr=fast must be a number ("),
