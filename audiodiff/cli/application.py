@@ -1,11 +1,23 @@
 """Typer applications: one command with its options in groups, or the list of all commands."""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+LOADED = ("model", "vocoder", "detector")
+"""Parameters of commands that name a model."""
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        help="Build classes of this package if a checkpoint names them: networks of your own. May be repeated.",
+        rich_help_panel="Model",
+    ),
+]
 SETTINGS: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
@@ -36,10 +48,28 @@ class GroupedCommand(TyperCommand):
 
 
 def single(command: Callable[..., None]) -> typer.Typer:
-    """Return the application of one command."""
+    """Return the application of one command; one that loads a model also takes --trust."""
     application = typer.Typer(**SETTINGS)
-    application.command(cls=GroupedCommand)(command)
+    loads = any(name in LOADED for name in inspect.signature(command).parameters)
+    application.command(cls=GroupedCommand)(_trusting(command) if loads else command)
     return application
+
+
+def _trusting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option --trust to a command, which is acted upon before it."""
+
+    @functools.wraps(command)
+    def trusting(*arguments: object, trust: list[str] | None = None, **options: object) -> None:
+        from audiodiff.models.safety import trust as trust_packages
+
+        trust_packages(trust or ())
+        command(*arguments, **options)
+
+    added = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
+    signature = inspect.signature(command)
+    trusting.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    trusting.__annotations__ = {**command.__annotations__, "trust": Trust}
+    return trusting
 
 
 def overview(commands: Mapping[str, str]) -> typer.Typer:

@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from audiodiff.errors import AudiodiffError, ParameterError, TrainingError
 from audiodiff.io.console import fail, recorded
+from audiodiff.models.safety import trust
 from audiodiff.training.config import composition_message, config_folder, instantiate, plain
-from audiodiff.training.overrides import hydra_arguments, kept_for_resume
+from audiodiff.training.overrides import hydra_arguments, kept_for_resume, without_trust
 from audiodiff.training.sweep import has_table, record_refusal
 
 LOG = "train.log"
@@ -25,6 +26,8 @@ LOG = "train.log"
 def command(arguments: list[str]) -> None:
     """Run `audiodiff train` with these arguments: Hydra's overrides and options."""
     given, stopped = list(sys.argv), []
+    arguments, packages = without_trust(arguments)
+    trust(packages)
 
     @hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
     def task(config: Any) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -29,6 +29,7 @@ from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
 from audiodiff.models.registry import CARD, CONFIG, DEFAULT_DIALECT, METRICS, WEIGHTS, find
 from audiodiff.models.safety import check_targets
+from audiodiff.models.safety import trust as trust_packages
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.models.weights import PERMISSIONS, load_weights
@@ -92,6 +93,7 @@ def load(
     device: str | torch.device = "auto",
     dialect: str | MelDialect | None = None,
     vocoder: None = None,
+    trust: Sequence[str] = (),
 ) -> MelInverter: ...
 
 
@@ -102,6 +104,7 @@ def load(  # pyright: ignore[reportOverlappingOverload]
     device: str | torch.device = "auto",
     dialect: str | MelDialect | None = None,
     vocoder: Place | None = None,
+    trust: Sequence[str] = (),
 ) -> Synthesizer: ...
 
 
@@ -111,6 +114,7 @@ def load(
     device: str | torch.device = "auto",
     dialect: str | MelDialect | None = None,
     vocoder: Place | None = None,
+    trust: Sequence[str] = (),
 ) -> Synthesizer | MelInverter:
     """Load a model for use.
 
@@ -123,6 +127,7 @@ def load(
             model is checked against.
         vocoder: what makes sound of the mels that the model makes, another such place or name; None is the vocoder in
             the checkpoint, or else the mel constraint.
+        trust: packages whose classes checkpoints may build, from now on in this process: those of your own networks.
 
     Raises:
         CheckpointError: if it is missing, damaged, unsafe or not of this package, with the field that does not fit.
@@ -133,6 +138,7 @@ def load(
         >>> load("mel-inversion", dialect="tacotron2").sample_rate
         22050
     """
+    trust_packages(trust)
     wanted = dialect_named(dialect) if isinstance(dialect, str) else dialect
     target = device_named(device)
     if (inversion := INVERSIONS.get(str(where))) is not None:

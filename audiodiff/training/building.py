@@ -98,9 +98,9 @@ def build_training_step(config: Config) -> TrainingStep:
     problems += _crop_problems(config, dialect=dialect)
     raise_problems()
     problems += _channel_problems(config, **{name: parts[name] for name in ("representation", "conditioner")})
-    problems += _clock_problems(
-        process, embedding=parts["network"].step_encoder.embedding, preconditioning=parts["preconditioning"]
-    )
+    encoder = getattr(parts["network"], "step_encoder", None)
+    if encoder is not None:  # a network of one's own may embed the clock as it likes
+        problems += _clock_problems(process, embedding=encoder.embedding, preconditioning=parts["preconditioning"])
     raise_problems()
     synthesizer = instantiate(config["model"], name="model", build=build)
     make = instantiate(config["method"], name="method", build=build)
@@ -117,8 +117,9 @@ def _foreign_problems(model: Mapping[str, Any]) -> Iterator[str]:
         key = field.removeprefix("model.").removeprefix("denoiser.")
         place = HOMES.get(key.partition(".")[0], "audiodiff/diffusion/")
         yield (
-            f"{key}._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: put "
-            f"the class into a module in {place} of a checkout (pip install -e .)"
+            f"{key}._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: "
+            f"give --trust {target.partition('.')[0]}, here and to every command that loads it, or put the class into "
+            f"a module in {place} of a checkout (pip install -e .)"
         )
 
 

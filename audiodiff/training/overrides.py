@@ -23,6 +23,30 @@ OPTIONS = (
     *("--shell-completion", "-sc", "--info", "-i"),
 )
 """Hydra's options."""
+TRUST = "--trust"
+"""An option of ours: a package whose classes a model may have."""
+
+
+def without_trust(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without those of --trust, and the packages that they name.
+
+    Example:
+        >>> without_trust(["train.steps=3", "--trust", "mine", "--trust=other"])
+        (['train.steps=3'], ['mine', 'other'])
+    """
+    rest, packages = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == TRUST:
+            name = next(remaining, None)
+            if name is None:
+                raise ParameterError(f"{TRUST} must be followed by the name of a package")
+            packages.append(name)
+        elif argument.startswith(f"{TRUST}="):
+            packages.append(argument.partition("=")[2])
+        else:
+            rest.append(argument)
+    return rest, packages
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
