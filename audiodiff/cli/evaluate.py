@@ -74,11 +74,15 @@ def evaluate_command(
     file is trimmed, up to --max-length-difference. A file without a value (silent, too short, refused) is listed with
     the reason and not averaged. Means have a 95 % bootstrap interval over files.
 
-    Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mr_stft,
-    mel_psnr_db, mel_ssim, periodicity_rmse, vuv_error. The SNRs depend on sign and phase, which a vocoder is free to
-    choose: good vocoders have -2 to -7 dB. Use them for enhancement and restoration. PESQ, STOI and ESTOI are models
-    of speech, not of music. mel_psnr_db and mel_ssim compare log-mel spectrograms as images, periodicity_rmse and
-    vuv_error the periodicity and voicing of frames.
+    Metrics: snr_db, segmental_snr_db, si_sdr_db, pesq_wb, pesq_nb, stoi, estoi, lsd, mcd_db, mcd_dtw_db, mcd24_db,
+    mcd24_dtw_db, mr_stft, mel_psnr_db, mel_ssim, periodicity_rmse, vuv_error. The SNRs depend on sign and phase,
+    which a vocoder is free to choose: good vocoders have -2 to -7 dB. Use them for enhancement and restoration. PESQ,
+    STOI and ESTOI are models of speech, not of music. mel_psnr_db and mel_ssim compare log-mel spectrograms as images,
+    periodicity_rmse and vuv_error the periodicity and voicing of frames.
+
+    Mel cepstral distortion is (10 sqrt 2 / ln 10) mean_t |c_E - c_R| without c_0: mcd_db of 13 MFCC (orthonormal DCT of
+    80 ln mel magnitudes, as librosa's), mcd24_db of a mel cepstrum of 24 coefficients, on the scale of WORLD and SPTK;
+    with _dtw along the best alignment of the frames.
 
     The manifest of --generated has a column path and a column for each requested label, as generate-wav --label
     writes it. FID is biased by the number of sounds and depends on the classifier: compare it only with the rows of

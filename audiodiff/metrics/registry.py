@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.errors import ParameterError
-from audiodiff.metrics.cepstral import mel_cepstral_distortion_db
+from audiodiff.metrics.cepstral import mel_cepstral_distortion_db, mel_cepstrum
 from audiodiff.metrics.distortion import segmental_snr_db, si_sdr_db, snr_db
 from audiodiff.metrics.image import mel_psnr_db, mel_ssim, shortest_image, shortest_ssim
 from audiodiff.metrics.perceptual import PESQ_SHORTEST_SECONDS, STOI_SHORTEST_SECONDS, pesq, stoi
@@ -55,6 +55,24 @@ def _without_rate(
 
 def _with_rate(function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, int], Tensor]:
     return lambda estimate, reference, sample_rate: function(estimate, reference, sample_rate=sample_rate)
+
+
+_MCD = "(10 sqrt 2 / ln 10) mean_t |c_E - c_R|"
+_MFCC = f"{_MCD}, c_1..c_13 of the orthonormal DCT-II of 80 natural-log mel magnitudes (librosa)"
+_MEL_CEPSTRUM = f"{_MCD}, c_1..c_24 of the mel cepstrum (as SPTK's freqt) of the short-time spectrum"
+_UNALIGNED, _ALIGNED = "frame by frame", "frames aligned by dynamic time warping"
+
+
+def _mcd(name: str, definition: str, **options: Any) -> Metric:
+    return Metric(
+        name=name,
+        compute=_with_rate(partial(mel_cepstral_distortion_db, **options)),
+        unit="dB",
+        better="lower",
+        definition=definition,
+        shortest=_seconds(0.05),
+        packages=("librosa",),
+    )
 
 
 _ALL = (
@@ -131,16 +149,10 @@ _ALL = (
         definition="mean_t sqrt(mean_f (log10 |E|^2 - log10 |R|^2)^2), n_fft 2048, hop 512, Hann, power at least 1e-8",
         shortest=lambda sample_rate: 1025,
     ),
-    Metric(
-        name="mcd_db",
-        compute=_with_rate(mel_cepstral_distortion_db),
-        unit="dB",
-        better="lower",
-        definition="(10 sqrt 2 / ln 10) mean_t |c_E - c_R|, c_1..c_13 of the orthonormal DCT-II of 80 natural-log mel "
-        "magnitudes, no time warping",
-        shortest=_seconds(0.05),
-        packages=("librosa",),
-    ),
+    _mcd("mcd_db", f"{_MFCC}, {_UNALIGNED}"),
+    _mcd("mcd_dtw_db", f"{_MFCC}, {_ALIGNED}", warp=True),
+    _mcd("mcd24_db", f"{_MEL_CEPSTRUM}, {_UNALIGNED}", cepstra=mel_cepstrum),
+    _mcd("mcd24_dtw_db", f"{_MEL_CEPSTRUM}, {_ALIGNED}", cepstra=mel_cepstrum, warp=True),
     Metric(
         name="mr_stft",
         compute=_without_rate(multi_resolution_stft),

@@ -1,8 +1,10 @@
 """Properties of every metric in the registry."""
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +23,9 @@ CEILINGS = {
     "estoi": 1.0,
     "lsd": 0.0,
     "mcd_db": 0.0,
+    "mcd_dtw_db": 0.0,
+    "mcd24_db": 0.0,
+    "mcd24_dtw_db": 0.0,
     "mr_stft": 0.0,
     "mel_psnr_db": float("inf"),
     "mel_ssim": 1.0,
@@ -94,7 +99,7 @@ def test_short_signals_never_fail_and_say_nan_below_their_limit(metric: metrics.
     reference = speechlike(0)[6000 : 6000 + n_samples]
     value = metric.compute(degraded(reference), reference, RATE)
     assert value.shape == ()
-    if n_samples < metric.shortest(RATE) and metric.name != "mcd_db":
+    if n_samples < metric.shortest(RATE) and not metric.name.startswith("mcd"):
         assert value.isnan()
 
 
@@ -170,3 +175,29 @@ def test_score_returns_the_requested_metrics_under_full_names():
 def test_unknown_names_are_refused_with_the_list(names: list[str]):
     with pytest.raises(ParameterError, match=", ".join(metrics.METRICS)):
         metrics.select(names)
+
+
+def test_the_page_on_evaluation_has_every_definition():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    for metric in metrics.METRICS.values():
+        definition = metric.definition.replace("|", "\\|")
+        assert f"| `{metric.name}` | {metric.unit or '-'} | {metric.better} | {definition} |" in page
+
+
+def test_the_help_of_evaluate_names_every_metric():
+    from audiodiff.cli import evaluate
+
+    listed = re.split(r"[,\s]+", re.search(r"Metrics: ([^.]*)\.", str(evaluate.evaluate_command.__doc__)).group(1))
+    assert listed == list(metrics.METRICS)
+
+
+def test_a_metric_of_ones_own_stands_beside_those_of_the_registry():
+    own = metrics.Metric(
+        name="peak", compute=lambda e, r, _: (e - r).abs().amax(-1), unit="", better="lower", definition=""
+    )
+    reference = speechlike(0)
+    scores = metrics.score(reference + 0.25, reference, sample_rate=RATE, names=["snr", own])
+    assert list(scores) == ["snr_db", "peak"]
+    assert scores["peak"].item() == pytest.approx(0.25)
+    (row,) = metrics.evaluate([metrics.Pair("a", reference + 0.25, reference, RATE)], names=[own])
+    assert row.values["peak"] == pytest.approx(0.25)
