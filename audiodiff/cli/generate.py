@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
+from audiodiff.cli.mel_advice import report_mels
 from audiodiff.cli.options import (
     MODEL,
     SAMPLING,
@@ -30,7 +31,7 @@ from audiodiff.cli.options import (
     read_normalize,
     read_solver,
 )
-from audiodiff.cli.report import report_levels, report_mels, report_written
+from audiodiff.cli.report import report_levels, report_written
 from audiodiff.dsp.dialect_text import with_named_log
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, ParameterError
@@ -235,7 +236,7 @@ def generate_command(
         normalization=normalization,
     )
     if inputs:
-        report_mels(sources, loaded, is_given=dialect is not None)
+        report_mels(sources, loaded, where=model, is_given=dialect is not None)
         with progress("generating", total=len(jobs)) as bar:
             written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
         report_levels(written, normalization)

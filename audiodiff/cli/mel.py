@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import Tensor
 
+from audiodiff.cli.mel_advice import advice
 from audiodiff.cli.options import Force, Key
 from audiodiff.cli.report import report_written
-from audiodiff.dsp.dialect_checks import ensure_same, explain
+from audiodiff.dsp.dialect_checks import ensure_same
+from audiodiff.dsp.dialect_text import format_dialect, with_named_log
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
+from audiodiff.dsp.mel_recognition import Recognition, described, doubt, recognize
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import progress
@@ -18,6 +22,9 @@ from audiodiff.io.jobs import make_folder, plan_jobs
 from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES, load_mel, save_mel
 from audiodiff.io.readers import open_recording
 from audiodiff.models.registry import DEFAULT_DIALECT
+
+MIN_SHOWN = 0.001
+"""Readings of lower probabilities are left out."""
 
 
 def mel_command(
@@ -43,7 +50,12 @@ def mel_command(
         ),
     ] = DEFAULT_DIALECT,
     check: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Print which dialects the mel in this file can be.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Print which dialects the mel in this file can be, the likeliest first, and the line to type. The "
+            "exit status is 1 where no dialect can read it as it is: NaN, impossible, normalised or transposed values.",
+        ),
     ] = None,
     key: Key = MEL_KEY,
     force: Force = False,
@@ -61,7 +73,10 @@ def mel_command(
     if check is not None:
         if inputs or out is not None:
             raise ParameterError("--check FILE takes no INPUT and no --out")
-        print(describe(check, key=key))
+        text, is_usable = describe(check, key=key)
+        print(text)
+        if not is_usable:
+            raise typer.Exit(1)
         return
     if not inputs or out is None:
         raise ParameterError("give an INPUT and --out, as in: audiodiff mel speech.wav -o speech.npz; or --check FILE")
@@ -97,28 +112,65 @@ def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: b
     return [job.target for job in jobs]
 
 
-def describe(path: Path, *, key: str = MEL_KEY) -> str:
-    """Describe a mel file: its shape, its stated dialect, or the dialects that it can and cannot be.
+def describe(path: Path, *, key: str = MEL_KEY) -> tuple[str, bool]:
+    """Describe a mel file: its shape, and the dialect that it states, or those that it can be, ranked.
+
+    Args:
+        path: the file.
+        key: name of the array in it.
+
+    Returns: lines of text, and whether a dialect can read the array as it is.
 
     Raises:
         MelError: if the array is not a mel of the dialect that the file states.
     """
     mel, stated = load_mel(path, key=key)
     lines = [f"{path}: {mel.shape[0]} bands, {mel.shape[1]} frames, values {mel.min():.3f} to {mel.max():.3f}"]
-    if stated is not None:
-        stated.check(mel[None], name=str(path))
-        lines.append(
-            f"states dialect {stated.name}: {stated.sample_rate} Hz, hop {stated.hop_length}; its values agree"
-        )
-        named = dialect_named(stated.name)
-        try:
-            ensure_same(stated, named, name=str(path))
-        except ValueError:
-            lines.append(
-                f"(a variant of {stated.name}, whose own rate is {named.sample_rate} Hz, hop {named.hop_length})"
-            )
-        return "\n".join(lines)
-    verdicts = explain(mel)
-    width = max(map(len, verdicts))
-    lines += [f"  {name:{width}}  {'possible' if why is None else f'no: {why}'}" for name, why in verdicts.items()]
-    return "\n".join(lines)
+    if stated is None:
+        found = recognize(mel, own=dialect_named(DEFAULT_DIALECT))
+        lines += [*_ranking(found), *advice(found, path, name=DEFAULT_DIALECT, key=key), *_length(found, mel)]
+        return "\n".join(lines), found.is_usable
+    doubts = doubt(mel, stated)
+    verdict = "its values agree" if doubts is None else "its values can hardly be of that dialect"
+    lines.append(f"states dialect {described(stated)}: {stated.sample_rate} Hz, hop {stated.hop_length}; {verdict}")
+    if doubts is not None:
+        likely = [reading.dialect(stated.name) or reading for reading, _ in doubts.alike]
+        words = " or ".join(described(each) if isinstance(each, MelDialect) else each.description for each in likely)
+        lines.append(f"it looks like {words}: make it again, or save the bare array (.npy) and check that")
+    named = dialect_named(stated.name)
+    try:
+        ensure_same(with_named_log(stated), named, name=str(path))
+    except ValueError:
+        lines.append(f"(a variant of {stated.name}, whose own rate is {named.sample_rate} Hz, hop {named.hop_length})")
+    return "\n".join(lines), doubts is None
+
+
+def _ranking(found: Recognition) -> list[str]:
+    """Return the readings with their probabilities, the dialects that are impossible, and the unit of the values."""
+    lines = []
+    for reading, probability in found.readings:
+        if probability >= MIN_SHOWN:
+            names = ", ".join(map(format_dialect, reading.dialects)) or reading.description
+            percent = f"{100 * probability:3.0f}" if probability >= 0.01 else " <1"
+            lines.append(f"  {percent} %  {names}{' (equal but at the ends)' if len(reading.dialects) > 1 else ''}")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.objections.items():
+        reasons.setdefault(reason, []).append(name)
+    lines += [f"     no  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if found.unit_db is not None:
+        known = "ln 8.7, log10 20, dB 1, diffwave and wavegrad 100"
+        lines.append(f"one unit of the values is about {found.unit_db:.2g} dB ({known})")
+    return lines
+
+
+def _length(found: Recognition, mel: Tensor) -> list[str]:
+    """Return how long the sound is at the rate and hop of the likeliest dialect, which values do not show."""
+    own = found.readings[0][0].dialect(DEFAULT_DIALECT) if found.is_usable else None
+    if own is None:
+        return []
+    seconds = own.n_samples(mel.shape[1]) / own.sample_rate
+    return [
+        f"Values do not show rate and hop. At {own.sample_rate} Hz and hop {own.hop_length} it lasts {seconds:.2f} s; "
+        f"if that is wrong, state yours: --dialect {format_dialect(own)}{',' if ':' in format_dialect(own) else ':'}"
+        "sample_rate=16000,hop_length=200"
+    ]

@@ -5,9 +5,7 @@ from pathlib import Path
 
 from audiodiff.dsp.loudness import Normalization
 from audiodiff.io.console import say
-from audiodiff.io.readers import Input
 from audiodiff.io.writers import WrittenFile
-from audiodiff.models.vocoder import Vocoder
 
 
 def report_written(files: Sequence[Path], *, out: Path, beside: str = "") -> None:
@@ -44,11 +42,3 @@ def report_levels(
     if silent:
         more = "" if len(silent) == 1 else f" and {len(silent) - 1} more"
         say(f"{silent[0]}{more}: too quiet to measure, level unchanged")
-
-
-def report_mels(sources: Sequence[Input], model: Vocoder, *, is_given: bool) -> None:
-    """Print which dialect is assumed for mel files that state none, unless it was given."""
-    bare = [source.path for source in sources if source.needs_dialect]
-    if bare and model.dialect is not None and not is_given:
-        which = bare[0].name if len(bare) == 1 else f"{bare[0].name} and {len(bare) - 1} more"
-        say(f"no dialect is stated by {which}: taken as {model.dialect.name} (see --dialect and audiodiff mel --check)")

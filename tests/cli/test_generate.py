@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import commands
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -18,7 +20,9 @@ import tiny
 import torch
 
 from audiodiff.cli.generate import generate_command
+from audiodiff.data import speech_folder
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
+from audiodiff.dsp.resample import resample
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import save_mel
 
@@ -175,7 +179,7 @@ def test_an_npz_of_another_dialect_is_refused_before_anything_is_written(vocoder
 
 def test_a_bare_array_out_of_range_is_refused_with_what_it_could_be():
     np.save("mel.npy", np.full((80, 10), 0.4, np.float32))
-    assert "it could be of dialect diffwave" in refusal("mel.npy", "-o", "out.wav")
+    assert "it looks like diffwave: generate-wav mel.npy --dialect diffwave" in refusal("mel.npy", "-o", "out.wav")
     np.save("mel.npy", np.full((100, 10), -3.0, np.float32))
     message = refusal("mel.npy", "-o", "out.wav")
     assert "n_mels=100" in message
@@ -193,6 +197,44 @@ def test_a_mel_of_another_logarithm_sounds_as_that_of_the_models(log: str, vocod
         made("own.npy", "-o", "own.wav", *options)
         made("others.npz", "-o", "out.wav", "--key", "other", "--dialect", f"hifigan:log={log}", *options)
         assert torch.allclose(audio_io.read("out.wav")[0], audio_io.read("own.wav")[0], atol=1e-3)
+
+
+def speech_mel() -> np.ndarray:
+    """Return amplitudes of a mel of speech, by librosa."""
+    audio, rate = audio_io.read(speech_folder() / "test/us_m_01.flac")
+    sound = resample(audio[0, : 2 * rate], from_rate=rate, to_rate=22050).numpy()
+    settings = {"sr": 22050, "n_fft": 1024, "hop_length": 256, "n_mels": 80, "fmin": 0.0, "fmax": 8000.0}
+    return np.maximum(librosa.feature.melspectrogram(y=sound, power=1.0, **settings), 1e-5)
+
+
+@pytest.mark.parametrize(("log", "of"), [("10", np.log10), ("none", np.array)], ids=["log10", "linear"])
+def test_a_doubtful_array_is_written_with_a_warning_and_the_line(log: str, of: Callable, vocoder: Path):
+    np.save("a.npy", of(speech_mel()))
+    for model, option in (("mel-inversion", ""), (str(vocoder), f" --model {vocoder}")):
+        said = made("a.npy", "-o", "out.wav", "--force", "--model", model, *QUICK)
+        warning = said.index("warning: a.npy can hardly be of dialect hifigan")
+        assert f"generate-wav a.npy{option} --dialect hifigan:log={log}" in said
+        assert warning < said.index("wrote out.wav")
+    assert "warning" not in made("a.npy", "-o", "out.wav", "--force", "--dialect", f"hifigan:log={log}", *QUICK)
+
+
+def test_a_plausible_array_is_taken_without_a_warning():
+    np.save("a.npy", np.log(speech_mel()))
+    assert "warning" not in made("a.npy", "-o", "out.wav", *QUICK)
+    np.save("silence.npy", np.full((80, 20), np.log(1e-5)))
+    assert "warning" not in made("silence.npy", "-o", "silence.wav", *QUICK)
+
+
+@pytest.mark.parametrize("of", ["decibels", "nan", "transposed"])
+def test_an_impossible_array_is_refused_with_what_it_looks_like(of: str):
+    mel = np.log(speech_mel())
+    nan = np.where(mel == mel.max(), np.nan, mel)
+    np.save("a.npy", {"decibels": 20 * mel / np.log(10), "nan": nan, "transposed": mel.T}[of])
+    message = refusal("a.npy", "-o", "out.wav", *QUICK)
+    words = {"decibels": "generate-wav a.npy --dialect hifigan:log=db", "nan": "NaN", "transposed": "save mel.T"}
+    assert "a.npy is no mel of dialect hifigan" in message
+    assert words[of] in message
+    assert not Path("out.wav").exists()
 
 
 def test_only_an_unconditional_model_generates_without_an_input(unconditional: Path, log_mel: Path, vocoder: Path):

@@ -1,20 +1,23 @@
 """`audiodiff mel`: mels of recordings, and the dialects that a file can be."""
 
+from functools import cache
 from pathlib import Path
 
 import commands
+import librosa
 import numpy as np
 import pytest
 import sounds
 import torch
 
 from audiodiff.cli.mel import mel_command
+from audiodiff.data import speech_folder
 from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import load_mel, save_mel
 
-_, made, refusal = commands.of(mel_command)
+run, made, refusal = commands.of(mel_command)
 
 
 @pytest.fixture(autouse=True)
@@ -81,15 +84,79 @@ def test_missing_inputs_and_meaningless_options_are_refused():
     assert "'.txt' must be one of" in refusal("notes.txt", "-o", "a.npz")
     assert "hifigan" in refusal(sounds.write(Path("a.wav"), 3000), "-o", "a.npz", "--dialect", "klingon")
     assert "must end in" in refusal("--check", "notes.txt")
-    assert "does not exist" in refusal("--check", "none.npy")
+    assert "no such file" in refusal("--check", "none.npy")
 
 
-def test_check_lists_the_dialects_that_an_array_can_be():
-    np.save("a.npy", np.full((80, 10), 0.4, np.float32))  # only diffwave's scale lies in [0, 1]
-    lines = {line.split()[0]: line for line in made("--check", "a.npy").splitlines()[1:]}
-    assert set(lines) == set(DIALECT_NAMES)
-    assert [name for name, line in lines.items() if "possible" in line] == ["diffwave"]
-    assert "n_mels=80" in lines["vocos"]
+@cache
+def speech_mel() -> np.ndarray:
+    """Return the natural logarithm of a mel of speech, by librosa."""
+    audio, rate = audio_io.read(speech_folder() / "test/us_m_01.flac")
+    sound = resample(audio[0], from_rate=rate, to_rate=22050).numpy()
+    settings = {"sr": 22050, "n_fft": 1024, "hop_length": 256, "n_mels": 80, "fmin": 0.0, "fmax": 8000.0}
+    amplitude = librosa.feature.melspectrogram(y=sound, power=1.0, **settings)
+    return np.log(np.maximum(amplitude, 1e-5))
+
+
+@pytest.mark.parametrize(("log", "factor"), [("10", 1 / np.log(10)), ("db", 20 / np.log(10)), ("none", None)])
+def test_check_ranks_the_dialects_and_prints_the_line_to_type(log: str, factor: float | None):
+    np.save("my mel.npy", np.exp(speech_mel()) if factor is None else factor * speech_mel())
+    said = made("--check", "my mel.npy")
+    ranked = said.splitlines()[1]
+    assert f"%  hifigan:log={log}, tacotron2:log={log}, speechbrain:log={log}" in ranked
+    assert int(ranked.split()[0]) > 80
+    assert "no  vocos, rfwave: n_mels=80" in said
+    assert f"generate-wav 'my mel.npy' --dialect hifigan:log={log}" in said
+    assert "it lasts 2." in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("nan", "it holds NaN"),
+        ("loud", "a scale that no dialect has"),
+        ("mean and deviation", "normalised by mean and standard deviation: undo the scaling"),
+        ("power", "squared amplitudes (power), no logarithm"),
+        ("transposed", "save mel.T; then generate-wav a.npy --dialect hifigan"),
+    ],
+)
+def test_check_exits_1_for_what_no_dialect_can_read(wrong: str, words: str):
+    mel = speech_mel()
+    np.save(
+        "a.npy",
+        {
+            "nan": np.where(mel == mel.max(), np.nan, mel),
+            "loud": mel + 1e4,
+            "mean and deviation": (mel - mel.mean()) / mel.std(),
+            "power": np.exp(2 * mel),
+            "transposed": mel.T,
+        }[wrong],
+    )
+    result = run("--check", "a.npy")
+    assert result.exit_code == 1
+    assert words in result.output
+
+
+def test_check_lists_all_readings_that_the_values_do_not_tell_apart():
+    np.save("a.npy", 0.87 * speech_mel())  # log10 of power is 0.87 times the natural logarithm of amplitudes
+    said = made("--check", "a.npy")
+    assert "its values do not tell these apart:" in said
+    assert "  hifigan: generate-wav a.npy --dialect hifigan" in said
+    assert "  squared amplitudes (power), log10: make it again" in said
+
+
+def test_an_npz_whose_values_belie_its_logarithm_exits_1():
+    save_mel("a.npz", torch.from_numpy(speech_mel() / np.log(10)), dialect("hifigan"))
+    result = run("--check", "a.npz")
+    assert result.exit_code == 1
+    assert "its values can hardly be of that dialect" in result.output
+    assert "it looks like hifigan with log10" in result.output
+    assert "make it again" in result.output
+
+
+def test_the_key_names_the_array_among_several():
+    np.savez("two.npz", a=speech_mel(), b=np.zeros(3))
+    assert "no array under the name 'mel', but a, b: name the mel, as in --key a" in refusal("--check", "two.npz")
+    assert "generate-wav two.npz --key a --dialect hifigan" in made("--check", "two.npz", "--key", "a")
 
 
 def test_check_refuses_an_array_that_is_not_what_its_file_states():

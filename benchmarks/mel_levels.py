@@ -1,0 +1,210 @@
+"""Measure the statistics by which `audiodiff mel --check` judges arrays, and how often it recognises others.
+
+    python benchmarks/mel_levels.py speech=FOLDER music=FOLDER drums=FOLDER other=FOLDER --fit       # prints a table
+    python benchmarks/mel_levels.py speech=FOLDER music=FOLDER drums=FOLDER other=FOLDER             # recognition
+
+A kind may be given several times. Every second file, in the order of the names, is left out of --fit and is what is
+recognised. Each recording is taken as it is, and quieter, rounded to 16 bits or band-limited.
+"""
+
+import argparse
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiodiff.dsp.dialect_text import format_dialect
+from audiodiff.dsp.dialects import LOGARITHMS
+from audiodiff.dsp.mel import MelDialect, dialect
+from audiodiff.dsp.mel_likelihood import TOP_BANDS, scale_of
+from audiodiff.dsp.mel_recognition import Reading, doubt, recognize
+from audiodiff.dsp.mel_statistics import statistics
+from audiodiff.dsp.resample import resample
+from audiodiff.io.audio import read
+from audiodiff.io.jobs import find_files
+
+SECONDS, PER_FILE, PER_FOLDER = 5.0, 6, 160
+LOG_OF = {gain: log for log, gain in LOGARITHMS.items()}
+FORMS = (
+    "hifigan", "hifigan", "tacotron2", "fastdiff", "diffwave", "vocos", "wavegrad", "hifigan:n_mels=64",
+    "hifigan:sample_rate=16000,hop_length=200", "hifigan:sample_rate=16000,hop_length=256", "vocos:sample_rate=16000",
+    "hifigan:sample_rate=16000,hop_length=160,n_fft=512,win_length=400",
+    "hifigan:sample_rate=44100,n_fft=2048,hop_length=512,n_mels=128,f_max=16000",
+)  # fmt: skip
+OF_TABLE = {"speech": "speech", "music": "music", "drums": "other", "other": "other", "generated": "generated"}
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """An excerpt of a recording: mono samples, their rate, and the kind of sound."""
+
+    kind: str
+    audio: Tensor
+    rate: int
+
+
+def excerpts(folders: list[str], *, held_out: bool, at_most: int = PER_FOLDER) -> Iterator[Excerpt]:
+    """Yield excerpts of every second recording, at most so many of a folder and of a file."""
+    for text in folders:
+        kind, _, folder = text.partition("=")
+        files = [path for path in find_files(Path(folder)) if path.suffix == ".flac"][int(held_out) :: 2]
+        for path in files[:: max(1, len(files) // at_most)]:
+            audio, rate = read(path)
+            for part in audio.mean(dim=0).split(round(SECONDS * rate))[:PER_FILE]:
+                if len(part) > 0.2 * rate:
+                    yield Excerpt(kind, part, rate)
+
+
+def varied(audio: Tensor, rate: int, draw: random.Random) -> Tensor:
+    """Return a sound quieter, band-limited and rounded to 16 bits, each by chance."""
+    audio = audio * 10 ** (draw.choice([0, 0, 0, -6, -12, -20, -30, -40]) / 20)
+    cutoff = draw.choice([None, None, None, 3400, 4000, 5500, 7000])
+    if cutoff is not None:
+        spectrum = torch.fft.rfft(audio)
+        spectrum[torch.fft.rfftfreq(len(audio), 1 / rate) > cutoff] = 0
+        audio = torch.fft.irfft(spectrum, n=len(audio))
+    return (audio * 32768).round() / 32768 if draw.random() < 0.7 else audio
+
+
+def blurred(mel: Tensor, draw: random.Random) -> Tensor:
+    """Return a mel as smooth as those of acoustic models: blurred by a Gaussian in time and across bands."""
+    kernel = torch.exp(-0.5 * (torch.arange(-4, 5) / draw.uniform(0.5, 1.5)) ** 2)
+    kernel = (kernel / kernel.sum()).to(mel)
+    padded = torch.nn.functional.pad(mel[None, None], (4, 4, 4, 4), mode="replicate")
+    return torch.nn.functional.conv2d(padded, kernel.outer(kernel)[None, None])[0, 0]
+
+
+def fit(folders: list[str]) -> None:
+    """Print the table of `dsp/mel_levels.py`."""
+    draw = random.Random(0)
+    rows: dict[str, list[Tensor]] = defaultdict(list)
+    tilts: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    for excerpt in excerpts(folders, held_out=False):
+        for form in ("hifigan", "fastdiff", draw.choice(FORMS)):
+            own = dialect(form, log="db")
+            audio = resample(excerpt.audio, from_rate=excerpt.rate, to_rate=own.sample_rate)
+            mel = own.mel(varied(audio, own.sample_rate, draw))
+            kinds = [(OF_TABLE[excerpt.kind], mel)]
+            if excerpt.kind == "speech":
+                kinds.append(("generated", blurred(mel, draw)))
+            scale = scale_of(own)
+            for kind, values in kinds:
+                found = statistics(values)
+                if found is None:
+                    continue
+                top = (found.band_tops + scale.offset).quantile(TOP_BANDS)
+                rows[kind].append(torch.cat([found.shape, top[None]]))
+                means = found.band_means + scale.offset
+                if form in ("hifigan", "fastdiff"):
+                    tilts[kind, form == "fastdiff"].append(float(means[:2].mean() - means[4:8].mean()))
+    for kind, found in rows.items():
+        table = torch.stack(found)
+        print(f'    # {len(found)} mels\n    Kind(\n        "{kind}",\n        weight=0.25,')
+        print(f"        mean=({', '.join(f'{value:.2f}' for value in table.mean(dim=0))}),\n        covariance=(")
+        for i, row in enumerate(table.T.cov().tolist()):
+            print(f"            ({', '.join(f'{value:.3f}' for value in row[: i + 1])}{',' if i == 0 else ''}),")
+        print("        ),")
+        for name, starts_higher in (("tilt", False), ("tilt_80", True)):
+            values = torch.tensor(tilts[kind, starts_higher])
+            print(f"        {name}=({values.mean():.1f}, {values.std():.1f}),")
+        print("    ),")
+
+
+def scales(excerpt: Excerpt, own: MelDialect) -> dict[str, Tensor]:
+    """Return mels of an excerpt with the filters of a dialect, on the scales that are in use."""
+    audio = resample(excerpt.audio, from_rate=excerpt.rate, to_rate=own.sample_rate)
+    amplitude = own.amplitude_bands(audio).clamp(min=own.amplitude_min)
+    power = own.filters().float() @ own.stft.forward(audio).abs().square()
+    log = amplitude.log()
+    power_db = 10 * power.clamp(min=1e-10).log10()
+    return {
+        "ln": log,
+        "log10": amplitude.log10(),
+        "dB": 20 * amplitude.log10(),
+        "none": amplitude,
+        "power": power,
+        "power log10": power.clamp(min=1e-10).log10(),
+        "power dB to 0": (power_db - power_db.max()).clamp(min=-80),
+        "mean and std": (log - log.mean()) / log.std(),
+        "0 to 1": (log - log.min()) / (log.max() - log.min()),
+        "-4 to 4": (8 * (20 * amplitude.log10() + 100) / 100 - 4).clamp(-4, 4),
+    }
+
+
+def named(reading: Reading) -> str:
+    """Return the scale of a reading in the words of `scales`."""
+    if reading.dialects:
+        return {"e": "ln", "10": "log10", "db": "dB", "none": "none", "diffwave": "diffwave"}[
+            LOG_OF.get(reading.dialects[0].log_gain, "diffwave")
+        ]
+    words = reading.description
+    if "squared" in words:
+        return "power log10" if "log10" in words else "power" if "no log" in words else "power ln"
+    return "normalised" if "normalised" in words else "other"
+
+
+def evaluate(folders: list[str], *, at_most: int) -> None:
+    """Print for each kind of recording how often each scale and dialect is recognised, in percent."""
+    truths = {"power dB to 0": "dB", "mean and std": "normalised", "0 to 1": "normalised", "-4 to 4": "normalised"}
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    verdicts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    draw, hifigan = random.Random(1), dialect("hifigan")
+    for excerpt in excerpts(folders, held_out=True, at_most=at_most):
+        for kind in (excerpt.kind, f"{excerpt.kind}, varied"):
+            audio = excerpt.audio if kind == excerpt.kind else varied(excerpt.audio, excerpt.rate, draw)
+            given = Excerpt(kind, audio, excerpt.rate)
+            arrays = scales(given, hifigan)
+            if excerpt.kind == "speech" and kind != "speech":
+                log = blurred(arrays["ln"], draw)
+                arrays |= {"blurred ln": log, "blurred log10": log / math.log(10)}
+            for scale, mel in arrays.items():
+                found = recognize(mel)
+                truth = truths.get(scale, scale.removeprefix("blurred "))
+                first, alike = named(found.readings[0][0]), {named(reading) for reading, _ in found.alike}
+                counts[kind][scale][first] += 1
+                counts[kind][scale]["listed"] += truth in alike
+                counts[kind][scale]["silent"] += truth not in alike and len(alike) == 1
+                is_doubted = doubt(mel, hifigan) is not None or hifigan.objection(mel) is not None
+                counts[kind][scale]["doubted"] += is_doubted
+            for name in ("hifigan", "fastdiff", "hifigan:log=10", "diffwave", "vocos", "rfwave", "wavegrad"):
+                own = dialect(name)
+                sound = resample(audio, from_rate=excerpt.rate, to_rate=own.sample_rate)
+                found = recognize(own.mel(sound))
+                alike = [{format_dialect(each) for each in reading.dialects} for reading, _ in found.alike]
+                hit = "first" if name in alike[0] else "listed" if any(name in each for each in alike) else "wrong"
+                verdicts[kind, name][hit] += 1
+                verdicts[kind, name]["doubted"] += doubt(own.mel(sound), own) is not None
+    columns = ("ln", "log10", "dB", "none", "power", "power log10", "power ln", "normalised", "diffwave", "other")
+    columns += ("listed", "silent", "doubted")
+    for kind, rows in counts.items():
+        n = sum(rows["ln"][column] for column in columns[:-3])
+        print(f"\n{kind}, {n} excerpts\n\n| true scale | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
+        for scale, row in rows.items():
+            print(f"| {scale} | {' | '.join(f'{100 * row[column] / n:.0f}' for column in columns)} |")
+    print("\n| kind | dialect | first | listed | wrong | doubted |\n|---|---|---|---|---|---|")
+    for (kind, name), row in verdicts.items():
+        n = row["first"] + row["listed"] + row["wrong"]
+        percents = [f"{100 * row[word] / n:.0f}" for word in ("first", "listed", "wrong", "doubted")]
+        print(f"| {kind} | {name} | {' | '.join(percents)} |")
+
+
+def main() -> None:
+    """Fit, or evaluate."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folders", nargs="+", metavar="KIND=FOLDER")
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--at-most", type=int, default=PER_FOLDER, help="recordings of a folder")
+    arguments = parser.parse_args()
+    if arguments.fit:
+        fit(arguments.folders)
+    else:
+        evaluate(arguments.folders, at_most=arguments.at_most)
+
+
+if __name__ == "__main__":
+    main()
