@@ -29,6 +29,7 @@ from audiodiff.condition import Condition
 from audiodiff.data import speech_folder
 from audiodiff.io import audio as audio_io
 from audiodiff.models.mel_inverter import MelInverter
+from audiodiff.models.streaming import Stream, stream_layout
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.networks.blockwise import BLOCK_SAMPLES, run_in_blocks
 from audiodiff.networks.embedding import StepTable
@@ -148,11 +149,15 @@ def cut(checkpoint: str | None) -> None:
         mel = mel_of(model, 20)
         whole = model.generate(mel, **stream_options)
         cells = []
+        n_iterations = model.checked_iterations(n)
+        plan = model.chunk_plan(n_iterations=n_iterations)
+        assert plan is not None
+        assert model.dialect is not None
         for margin in (None, *margins):
             chunk = 11 * model.open_stream().chunk_frames
-            streamed = torch.cat(
-                list(model.stream([mel], chunk_frames=chunk, ahead_frames=margin, **stream_options)), dim=-1
-            )
+            layout = stream_layout(plan, dialect=model.dialect, chunk_frames=chunk, ahead_frames=margin)
+            render = model.renderer(n_iterations=n_iterations, seed=0, items=[0], on_step=None)
+            streamed = torch.cat(list(Stream(render, dialect=model.dialect, layout=layout).over([mel])), dim=-1)
             cells.append(f"{float((streamed - whole).abs().max()):.1e}")
         row(label, *cells)
 

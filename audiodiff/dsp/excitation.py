@@ -57,22 +57,7 @@ def excite(
     voiced = ((pitch.salience - _UNVOICED) / (_VOICED - _UNVOICED)).clamp(0.0, 1.0)
     voiced = (voiced * 2.0**10).round() * 2.0**-10
 
-    # Segments of a hop reach from the centre of one frame to that of the next; before the first and after the last
-    # the values stay.
-    skipped = hop - (dialect.n_fft // 2 - dialect.stft.padding)  # of the first segment, before the first sample
-    n_after = -(-(skipped + n_samples) // hop) - n_frames
-    fraction = (torch.arange(hop, dtype=torch.float64, device=mel.device) + 0.5) / hop
-
-    def segments(values: Tensor) -> tuple[Tensor, Tensor]:
-        ends = torch.cat([values[:, :1], values, values[:, -1:].expand(-1, n_after)], dim=1)[..., None]
-        return ends[:, :-1], ends[:, 1:]
-
-    def samples(segments: Tensor) -> Tensor:
-        return segments.flatten(1)[:, skipped : skipped + n_samples]
-
-    low, high = segments(cycles)
-    is_jump = (high / low).log2().abs() > 0.25
-    frequency = samples(torch.lerp(low, high, torch.where(is_jump, fraction.round(), fraction)))  # cycles per sample
+    frequency = dialect.stft.between_frames(cycles, n_samples=n_samples, mix=_glide)  # in cycles per sample
     # Blocks are those of the whole signal, so that in a window the phase restarts at the same samples.
     n_block = hop * _block_frames(dialect)
     n_before = first_frame * hop % n_block
@@ -87,13 +72,19 @@ def excite(
     n_harmonics = (top / dialect.sample_rate / frequency).long().clamp(min=1)
     # Harmonics f apart, of power 2 f / (rate / 2) / 2 each, have the spectral density of white noise of variance 1.
     voice = 2.0 * frequency.sqrt() * _harmonics(math.ceil(top / LOWEST_HZ), mel.device)[n_harmonics, entry]
-    share = samples(torch.lerp(*segments(voiced), fraction))
+    share = dialect.stft.between_frames(voiced, n_samples=n_samples)
     return torch.lerp(noise, voice.to(noise) + _BREATH * noise, share.to(noise))
 
 
 def excitation_receptive_field(dialect: MelDialect) -> ReceptiveField:
     """Return how many frames before and after it a sample of `excite` depends on."""
     return ReceptiveField(_block_frames(dialect) + CONTEXT_FRAMES + 1, CONTEXT_FRAMES + 1)
+
+
+def _glide(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
+    """Interpolate frequencies; one that jumps does so half-way."""
+    is_jump = (high / low).log2().abs() > 0.25
+    return torch.lerp(low, high, torch.where(is_jump, fraction.round(), fraction))
 
 
 @lru_cache(maxsize=16)

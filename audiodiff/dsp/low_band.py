@@ -27,9 +27,7 @@ class LowBandSignal:
         self.signal = signal
         self.bands = bands
         self._previous = signal
-        self._target = target
         self._n_settled = n_settled
-        self._groups = list(frame_groups(len(target), first_frame=first_frame))
         self._analysis, self._synthesis = transform_matrices(stft, bands.first, *place)
         self._gain = synthesis_gain(stft, len(signal), *place)
         n_frames, hop = len(target), stft.hop_length
@@ -37,18 +35,20 @@ class LowBandSignal:
         # Segment k of frame m lies at m + k in layer k, and the sum of the layers is the overlap-add.
         self._layers = signal.new_zeros(n_segments, n_frames + n_segments - 1, hop)
         shape, strides = (n_frames, n_segments, hop), (hop, (n_frames + n_segments) * hop, 1)
-        self._segments = self._layers.as_strided(shape, strides)
+        all_segments = self._layers.as_strided(shape, strides)
+        groups = frame_groups(n_frames, first_frame=first_frame)
+        self._groups = [(part, target[part], all_segments[part]) for part in groups]
 
     def iterate(self, *, momentum: float, exponent: float) -> None:
         stft, bands = self.bands.stft, self.bands
         extrapolated = torch.lerp(self._previous, self.signal, 1 + momentum).unfold(0, stft.n_fft, stft.hop_length)
         n_bins, n_covered = self._analysis.shape[1] // 2, bands.last - bands.first
-        for part in self._groups:
-            parts = (extrapolated[part] @ self._analysis).unflatten(1, (2, n_bins))  # real and imaginary
-            covered = parts[:, :, :n_covered]
+        for part, target, segments in self._groups:
+            spectrum = extrapolated[part] @ self._analysis
+            covered = spectrum.view(-1, 2, n_bins)[:, :, :n_covered]  # real and imaginary parts
             amplitude = bands.amplitude_of_power(covered.square().sum(dim=1))
-            covered *= bands.gains(amplitude, self._target[part], exponent=exponent)[:, None]
-            self._segments[part] = (parts.flatten(1) @ self._synthesis).unflatten(1, (-1, stft.hop_length))
+            covered *= bands.gains(amplitude, target, exponent=exponent)[:, None]
+            segments.copy_((spectrum @ self._synthesis).view(segments.shape))
         self._previous = self.signal
         self.signal = self._layers.sum(dim=0).view(-1)[: len(self._gain)].mul_(self._gain)
         if self._n_settled:

@@ -90,7 +90,7 @@ class MelDialect:
             raise ParameterError(f"amplitude_min={self.amplitude_min} must lie between 0 and {self.amplitude_max}")
         _ = self.stft
 
-    @property
+    @cached_property
     def stft(self) -> Stft:
         """The STFT of the dialect."""
         padding = self.n_fft // 2 if self.centred else max(0, -((self.hop_length - self.n_fft) // 2))
@@ -140,7 +140,7 @@ class MelDialect:
         amplitude = ((mel - self.log_offset) / self.log_gain).exp() if self.log_gain else mel
         return amplitude.clamp(self.amplitude_min, self.amplitude_max)
 
-    @property
+    @cached_property
     def floor(self) -> float:
         """The mel value of silence, the smallest possible."""
         return self._value(self.amplitude_min)
@@ -205,7 +205,7 @@ class MelDialect:
         if low < self.floor - slack or high > self.ceil + slack:
             return f"its values span {low:.2f} to {high:.2f}, but audio spans {self.floor:.2f} to {self.ceil:.2f}"
         # The loudest value in every band is an upper bound, mostly low enough to look no further.
-        if self._excess(torch.full((self.n_mels, 1), high)) <= 1:
+        if self.amplitude(torch.tensor(high)).square() * _energy_weights(self).sum() <= 1:
             return None
         excess_db = 10 * math.log10(max(float(self._excess(part).max()) for part in mel.split(_FRAMES_AT_ONCE, dim=-1)))
         if excess_db > _ENERGY_SLACK_DB:

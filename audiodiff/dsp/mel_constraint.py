@@ -18,8 +18,9 @@ from audiodiff.types import MelsOfSignals
 
 DEFAULT_ITERATIONS = 16
 
-_EXPONENT = 1.2
-_LOW_MOMENTUM = 0.98
+EXPONENT = 1.2
+MOMENTUM = 0.9
+LOW_MOMENTUM = 0.98
 
 _LOW_FROM_HZ = 120.0  # lower bound of `constrain_low_band`
 
@@ -30,9 +31,9 @@ def constrain(
     *,
     dialect: MelDialect,
     n_iterations: int = DEFAULT_ITERATIONS,
-    momentum: float = 0.9,
-    exponent: float = _EXPONENT,
-    low_momentum: float = _LOW_MOMENTUM,
+    momentum: float = MOMENTUM,
+    exponent: float = EXPONENT,
+    low_momentum: float = LOW_MOMENTUM,
     first_frame: int = 0,
     pairs: ChannelPairs | None = None,
     on_step: Callable[[int], None] | None = None,
@@ -121,9 +122,7 @@ def constrain_low_band(
     with torch.no_grad():
         recordings = tied_signals(audio, mel, dialect=dialect, first_frame=first_frame, pairs=pairs)
         for recording in recordings:
-            recording.iterate_low_band(
-                low, n_iterations, momentum=_LOW_MOMENTUM, exponent=_EXPONENT, first_bin=first_bin
-            )
+            recording.iterate_low_band(low, n_iterations, momentum=LOW_MOMENTUM, exponent=EXPONENT, first_bin=first_bin)
         return torch.cat([recording.channels() for recording in recordings])
 
 

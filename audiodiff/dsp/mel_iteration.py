@@ -68,6 +68,12 @@ def n_low_iterations(factor: int, n_iterations: int) -> int:
     return min(factor * n_iterations, _MAX_LOW_ITERATIONS)
 
 
+def smoothed(levels: Float[Tensor, "*batch frames"]) -> Float[Tensor, "*batch frames"]:
+    """Return the mean over a few frames on either side of each, over which the level of a first guess is set."""
+    near = 2 * _LEVEL_CONTEXT + 1
+    return avg_pool1d(levels[None], near, stride=1, padding=_LEVEL_CONTEXT, count_include_pad=False)[0]
+
+
 class BandSignal:
     """Iterate on one signal: itself, the previous one if there is momentum, and the target amplitudes of its bands.
 
@@ -87,6 +93,9 @@ class BandSignal:
         self._target = target
         self._above = None if bands.above is None else target[:, -EDGE_BANDS:] @ bands.above  # (frames, bins above)
         self._n_settled = n_settled
+        if n_settled:
+            n_fade = bands.stft.hop_length // 2
+            self._fade = torch.arange(n_fade, 0, -1, dtype=signal.dtype, device=signal.device) / n_fade
         self.signal = signal
         self._previous: Tensor | None = None
 
@@ -97,16 +106,8 @@ class BandSignal:
         """
         stft = self._bands.stft
         amplitude = self._bands.amplitude(stft.analyse(self.signal)[:, self._bands.first : self._bands.last])
-        sums = torch.stack([self._target.sum(dim=1), amplitude.sum(dim=1)])
-        near = 2 * _LEVEL_CONTEXT + 1
-        target, own = avg_pool1d(sums, near, stride=1, padding=_LEVEL_CONTEXT, count_include_pad=False)
-        gain = target / own
-        hop, centre = stft.hop_length, stft.n_fft / 2 - stft.padding
-        position = (torch.arange(self.signal.shape[-1], device=self.signal.device) + 0.5 - centre) / hop
-        position = position.clamp(0, len(gain) - 1)
-        low = position.floor().long()
-        gain = torch.lerp(gain[low], gain[(low + 1).clamp(max=len(gain) - 1)], (position - low).to(gain))
-        self.signal = self.signal * gain
+        target, own = smoothed(torch.stack([self._target.sum(dim=1), amplitude.sum(dim=1)]))
+        self.signal = self.signal * stft.between_frames((target / own)[None], n_samples=len(self.signal))[0]
 
     def iterate(self, *, momentum: float, exponent: float) -> None:
         previous = self.signal if self._previous is None else self._previous
@@ -140,7 +141,10 @@ class BandSignal:
     def _transform(self, signal: Tensor, change: Callable[[Tensor, slice], None]) -> Tensor:
         transformed = self._bands.stft.transformed(signal, change, first_frame=self._first_frame)
         if self._n_settled:
-            transformed[: self._n_settled] = self.signal[: self._n_settled]
+            # The difference at the last settled sample fades out after it, so that there is no step.
+            settled, after = self.signal[: self._n_settled], transformed[self._n_settled :][: self._fade.shape[0]]
+            after += (settled[-1] - transformed[self._n_settled - 1]) * self._fade[: len(after)]
+            transformed[: self._n_settled] = settled
         return transformed
 
     def _correct(self, spectrum: Tensor, frames: slice, *, exponent: float) -> None:

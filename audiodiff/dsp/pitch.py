@@ -7,7 +7,6 @@ from functools import lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import max_pool1d
 
 from audiodiff.dsp.mel import MelDialect
 
@@ -95,17 +94,23 @@ def pulse_train(
 
 
 def _max_over_steps(score: Float[Tensor, "batch frames candidates"]) -> Float[Tensor, "batch frames candidates"]:
-    return max_pool1d(score, 2 * _MAX_STEP + 1, 1, _MAX_STEP)
+    return torch.max_pool1d(score, 2 * _MAX_STEP + 1, 1, _MAX_STEP)
 
 
 def _contrast(bands: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch bands"]:
     """Remove formants and spectral tilt from log bands, and scale the rest to a norm of at most 1."""
-    n = bands.shape[-1]
-    angle = math.pi * (torch.arange(n, dtype=bands.dtype, device=bands.device) + 0.5) / n
-    smooth = torch.cos(torch.arange(min(_N_SMOOTH, n), device=bands.device)[:, None] * angle)
-    smooth = smooth / smooth.norm(dim=1, keepdim=True)
+    smooth = _cosines(bands.shape[-1], bands.dtype, bands.device)
     rest = bands - bands @ smooth.T @ smooth
-    return rest / (rest.norm(dim=-1, keepdim=True) + _SOFT)
+    return rest / (torch.linalg.vector_norm(rest, dim=-1, keepdim=True) + _SOFT)
+
+
+@lru_cache(maxsize=16)
+def _cosines(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "cosines bands"]:
+    """Return the slowest cosines over n bands, at unit norm."""
+    with torch.inference_mode(False):
+        angle = math.pi * (torch.arange(n, dtype=dtype, device=device) + 0.5) / n
+        smooth = torch.cos(torch.arange(min(_N_SMOOTH, n), device=device)[:, None] * angle)
+        return smooth / torch.linalg.vector_norm(smooth, dim=1, keepdim=True)
 
 
 @lru_cache(maxsize=16)

@@ -153,6 +153,27 @@ class Stft:
             result = F.pad(result, (0, length - len(result)))
         return result.mul_(synthesis_gain(self, length, audio.dtype, audio.device))
 
+    def between_frames(
+        self,
+        values: Float[Tensor, "batch frames"],
+        *,
+        n_samples: int,
+        mix: Callable[[Tensor, Tensor, Tensor], Tensor] = torch.lerp,
+    ) -> Float[Tensor, "batch time"]:
+        """Interpolate values of frames to samples, between the centres of the frames; outside of them the values stay.
+
+        Args:
+            values: one for each frame.
+            n_samples: of the result.
+            mix: (values of the frames before, those after, fraction of the way) -> values between.
+        """
+        hop, n_frames = self.hop_length, values.shape[-1]
+        n_before = hop - (self.n_fft // 2 - self.padding)  # samples of the first hop to a centre that are not there
+        n_after = -(-(n_before + n_samples) // hop) - n_frames
+        ends = torch.cat([values[:, :1], values, values[:, -1:].expand(-1, n_after)], dim=1)[..., None]
+        fraction = (torch.arange(hop, dtype=values.dtype, device=values.device) + 0.5) / hop
+        return mix(ends[:, :-1], ends[:, 1:], fraction).flatten(1)[:, n_before : n_before + n_samples]
+
     def pad(self, audio: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch padded"]:
         """Pad both sides, and the right side further if the signal would not fill one frame."""
         n_samples = audio.shape[-1]

@@ -1,7 +1,8 @@
 """Mel inversion without training: the models `mel-inversion` and `griffin-lim`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import NoReturn
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from audiodiff.diffusion.noise import Seed, noise_of
 from audiodiff.dsp.channel_pairs import ChannelPairs
+from audiodiff.dsp.continued_inversion import ContinuedInversion
 from audiodiff.dsp.inversion import DEFAULT_ITERATIONS, griffin_lim, inversion_receptive_field, invert
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
+from audiodiff.models.streaming import StreamLayout
 from audiodiff.models.validation import Labels, checked_items, checked_mel, checked_n_samples
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.types import Mel, Mels, MelsOfSignals, ReceptiveField, Waveform
@@ -238,6 +241,30 @@ class MelInverter(Vocoder):
             )[:, None]
 
         return render
+
+    def continued_renderer(
+        self, layout: StreamLayout, *, n_iterations: int, seed: Seed, item: int
+    ) -> tuple[StreamLayout, Renderer]:
+        """Return a renderer that goes on with the phases of the last chunk."""
+        in_halves = layout.ahead_frames >= layout.chunk_frames
+        inversion = ContinuedInversion(self.dialect, n_iterations=n_iterations, in_halves=in_halves)
+        settled = count(step=layout.chunk_frames * self.dialect.hop_length)
+
+        def render(mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
+            assert mel is not None
+
+            def noise(first: int, n: int) -> Tensor:
+                return noise_of(seed, [item], offset=first)(mel.new_zeros(1, 1, n), -1)[0, 0]
+
+            return inversion.invert(
+                mel[0],
+                n_samples=n_samples,
+                first_sample=first_sample,
+                n_settled=next(settled) - first_sample,
+                noise=noise,
+            )[None, None]
+
+        return replace(layout, behind_frames=ContinuedInversion.settled_frames(self.dialect)), render
 
     def _refuse(self, name: str, value: object) -> NoReturn:
         shown = f"{name}={value}" if isinstance(value, int | float | str | tuple) else name

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +15,53 @@ from audiodiff.models.validation import checked_mel
 from audiodiff.types import AudioStretch, MelStretch
 
 
+@dataclass(frozen=True)
+class StreamLayout:
+    """The frames of a stream.
+
+    Args:
+        chunk_frames: whose audio is returned at once.
+        ahead_frames: after a chunk that must have arrived before it is computed.
+        behind_frames: before a chunk that are computed again for it.
+        equals_whole: whether the frames ahead are as many as the audio that `generate` makes of the whole asks for.
+    """
+
+    chunk_frames: int
+    ahead_frames: int
+    behind_frames: int
+    equals_whole: bool
+
+
+def stream_layout(
+    plan: ChunkPlan, *, dialect: MelDialect, chunk_frames: int | None, ahead_frames: int | None
+) -> StreamLayout:
+    """Return the frames of a stream.
+
+    Args:
+        plan: how the model's sounds can be divided.
+        dialect: of the mels.
+        chunk_frames: None is 16, or as many as the alignment asks for.
+        ahead_frames: None is the margin. With fewer, as many fewer of those before a chunk are computed again.
+
+    Raises:
+        ParameterError: if a number is out of its range.
+    """
+    hop = dialect.hop_length
+    alignment = math.lcm(plan.alignment, hop) // hop
+    chunk = round_up(16, alignment) if chunk_frames is None else chunk_frames
+    check_whole(chunk, name="chunk_frames", least=1)
+    if chunk % alignment:
+        raise ParameterError(
+            f"chunk_frames={chunk_frames} must be a multiple of {alignment}, where a frame of the mel and one of "
+            "the network start together"
+        )
+    behind, margin = (round_up(-(-samples // hop), alignment) for samples in plan.margin)
+    ahead = margin if ahead_frames is None else ahead_frames
+    check_whole(ahead, name="ahead_frames", least=0)
+    behind = round_up(max(0, behind - max(0, margin - ahead)), alignment)
+    return StreamLayout(chunk, ahead, behind, equals_whole=ahead >= margin)
+
+
 class Stream:
     """Take mel frames as they come, and return audio a fixed number of frames later.
 
@@ -20,41 +69,16 @@ class Stream:
     is the audio that `generate` makes of the whole mel, to 1e-4 of full scale.
 
     Args:
-        render: computes a window.
+        render: computes the window of one chunk after another.
         dialect: of the mels.
-        plan: how the model's sounds can be divided.
-        chunk_frames: frames whose audio is returned at once; None is 16, or as many as the alignment asks for.
-        ahead_frames: frames after a chunk that must have arrived before it is computed; None is the margin. With
-            fewer, as many fewer of those before it are computed again.
+        layout: frames of a chunk, and around it.
         channels: of the audio.
-
-    Raises:
-        ParameterError: if a number is out of its range.
     """
 
-    def __init__(
-        self,
-        render: Renderer,
-        *,
-        dialect: MelDialect,
-        plan: ChunkPlan,
-        chunk_frames: int | None,
-        ahead_frames: int | None,
-        channels: int = 1,
-    ) -> None:
-        hop = dialect.hop_length
-        alignment = math.lcm(plan.alignment, hop) // hop
-        self._chunk = round_up(16, alignment) if chunk_frames is None else chunk_frames
-        check_whole(self._chunk, name="chunk_frames", least=1)
-        if self._chunk % alignment:
-            raise ParameterError(
-                f"chunk_frames={chunk_frames} must be a multiple of {alignment}, where a frame of the mel and one of "
-                "the network start together"
-            )
-        behind, ahead = (round_up(-(-margin // hop), alignment) for margin in plan.margin)
-        self._ahead = ahead if ahead_frames is None else ahead_frames
-        check_whole(self._ahead, name="ahead_frames", least=0)
-        self._behind = round_up(max(0, behind - max(0, ahead - self._ahead)), alignment)
+    def __init__(self, render: Renderer, *, dialect: MelDialect, layout: StreamLayout, channels: int = 1) -> None:
+        self._chunk = layout.chunk_frames
+        self._ahead = layout.ahead_frames
+        self._behind = layout.behind_frames
         self._render = render
         self._dialect = dialect
         self._channels = channels
@@ -72,7 +96,7 @@ class Stream:
         """Frames after a chunk that must have arrived before it is computed."""
         return self._ahead
 
-    @property
+    @cached_property
     def latency_frames(self) -> int:
         """Frames that must arrive before the audio of the first of them is returned."""
         # A centred frame stands in the middle of a window: the audio of a chunk needs the frame at its end.

@@ -20,6 +20,7 @@ from audiodiff.models.chunking import ChunkPlan, Renderer, join_chunks
 from audiodiff.models.conditioners.conditioner import Conditioner
 from audiodiff.models.representations.representation import Representation
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions, resolve_sampling
+from audiodiff.models.streaming import StreamLayout
 from audiodiff.models.validation import (
     Labels,
     checked_items,
@@ -314,6 +315,9 @@ class Synthesizer(Vocoder):
         """Return how its sounds may be divided into chunks, or None where only a whole can be made."""
         sampler, _ = resolve_sampling(self, options)
         return plan_chunks(self, sampler=sampler, n_iterations=n_iterations)
+
+    def continued_renderer(self, layout: StreamLayout, *, n_iterations: int, seed: Seed, item: int) -> None:
+        """Return None: the network computes each chunk anew."""
 
     def renderer(
         self,

@@ -96,16 +96,15 @@ def check_rate(sample_rate: object) -> None:
 
 def _checked_tensor(value: object, *, name: str, axes: tuple[str, ...], least: int) -> Tensor:
     """Return a tensor of the last axes, of `least` or more, having refused other values with a remedy."""
-    shapes = [f"({', '.join(axes[-n:])}{',' if n == 1 else ''})" for n in range(least, len(axes) + 1)]
-    wanted = " or ".join(part for part in (", ".join(shapes[:-1]), shapes[-1]) if part)
     if not isinstance(value, Tensor):
         raise ParameterError(
-            f"{name} is a {type(value).__name__}; give a torch tensor {wanted}, as torch.from_numpy makes it of an "
-            "array"
+            f"{name} is a {type(value).__name__}; give a torch tensor {_shapes(axes, least)}, as "
+            "torch.from_numpy makes it of an array"
         )
     shape = tuple(value.shape)
     if not least <= value.ndim <= len(axes):
         remedies = {least - 1: f": give {name}[None]", len(axes) + 1: ": give its parts one by one"}
+        wanted = _shapes(axes, least)
         raise ParameterError(f"{name} has shape {shape} and must have {wanted}{remedies.get(value.ndim, '')}")
     if 0 in shape:
         rule = "it has no samples" if name == "audio" else "it must not be empty"
@@ -114,6 +113,12 @@ def _checked_tensor(value: object, *, name: str, axes: tuple[str, ...], least: i
         remedy = " in [-1, 1]: divide 16-bit samples by 32768" if name == "audio" else ""
         raise ParameterError(f"{name} has dtype {value.dtype} and must be floating point{remedy}")
     return value
+
+
+def _shapes(axes: tuple[str, ...], least: int) -> str:
+    """Return the shapes that a tensor may have, as text."""
+    shapes = [f"({', '.join(axes[-n:])}{',' if n == 1 else ''})" for n in range(least, len(axes) + 1)]
+    return " or ".join(part for part in (", ".join(shapes[:-1]), shapes[-1]) if part)
 
 
 def checked_items(items: Sequence[int] | None, *, batch: int) -> Sequence[int]:

@@ -17,7 +17,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet
 from audiodiff.models.chunking import ChunkPlan, Renderer, StepCounter, chunks_of, render_batch, render_chunks
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
-from audiodiff.models.streaming import Stream
+from audiodiff.models.streaming import Stream, StreamLayout, stream_layout
 from audiodiff.models.validation import Labels, checked_mel, checked_recordings
 from audiodiff.types import AudioStretch, Mel, Mels, MelStretch, Recordings, Waveform
 
@@ -192,13 +192,13 @@ class Vocoder(nn.Module, ABC):
                 f"{which} looks at the whole sound, so it cannot be streamed: choose another, for example the solver "
                 "euler or the model mel-inversion"
             )
-        return Stream(
-            self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None, options=options),
-            dialect=self.dialect,
-            plan=plan,
-            chunk_frames=chunk_frames,
-            ahead_frames=ahead_frames,
-        )
+        layout = stream_layout(plan, dialect=self.dialect, chunk_frames=chunk_frames, ahead_frames=ahead_frames)
+        continued = self.continued_renderer(layout, n_iterations=n_iterations, seed=seed, item=item)
+        if layout.equals_whole or continued is None:
+            render = self.renderer(n_iterations=n_iterations, seed=seed, items=[item], on_step=None, options=options)
+        else:
+            layout, render = continued
+        return Stream(render, dialect=self.dialect, layout=layout)
 
     def stream(self, mels: Iterable[MelStretch], **options: Any) -> Iterator[AudioStretch]:
         """Yield audio, (1, channels, samples), while mel frames, (1, n_mels, frames), still arrive.
@@ -225,6 +225,22 @@ class Vocoder(nn.Module, ABC):
         pairs: ChannelPairs | None = None,
     ) -> Renderer:
         """Return the function that makes the sound of a window of mels."""
+
+    @abstractmethod
+    def continued_renderer(
+        self, layout: StreamLayout, *, n_iterations: int, seed: Seed, item: int
+    ) -> tuple[StreamLayout, Renderer] | None:
+        """Return a renderer of one chunk after another, each of which starts from the result of the last.
+
+        Args:
+            layout: of the stream, with fewer frames ahead than the audio of the whole asks for.
+            n_iterations: of the mel inversion.
+            seed: of the noise.
+            item: number that keys the noise.
+
+        Returns: the layout with the frames behind that it needs, and the renderer; None where each chunk is computed
+            anew.
+        """
 
     def _in_chunks(
         self,
