@@ -87,6 +87,9 @@ def build_training_step(config: Config) -> TrainingStep:
     problems += _foreign_problems(config["model"])
     raise_problems()
     check_whole(config["sampler"].get("n_steps", 1), name="sampler.n_steps", least=1)
+    check_whole(config["data"]["n_channels"], name="data.n_channels", least=1)
+    for name in ("sample_rate", "hop_length"):
+        check_whole(config["audio"][name], name=f"audio.{name}", least=1)
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
     problems += _dialect_problems(config, dialect=dialect)

@@ -67,7 +67,12 @@ def plain(config: Any) -> dict[str, Any]:
         resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     # null in the file, since the command line can add nothing to an empty mapping.
-    resolved["data"]["labels"] = resolved["data"]["labels"] or {}
+    labels = resolved["data"]["labels"] or {}
+    if not isinstance(labels, dict):
+        raise ParameterError(
+            f"data.labels={labels} must name each label and its column, as in data.labels={{class: {labels}}}"
+        )
+    resolved["data"]["labels"] = labels
     overridden = [] if hydra_node is None else [str(override) for override in hydra_node.overrides.task]
     return _with_current_names(resolved, keys={override.lstrip("+~").partition("=")[0] for override in overridden})
 
@@ -169,7 +174,10 @@ def composition_message(error: Exception) -> str:
         group, *names = options.split()
         text += f"; available options in {group} {', '.join(names)}"
     elif isinstance(error, MissingConfigException):
-        text += "; audiodiff train --help lists what there is"
+        known = (path.relative_to(recipe_root() / "recipes") for path in (recipe_root() / "recipes").glob("*/*.yaml"))
+        recipes = [path.with_suffix("").as_posix() for path in known]
+        missing = suggestions.unknown_recipe(text, recipes=recipes)
+        text = missing or f"{text}; audiodiff train --help lists what there is"
     if isinstance(error, OverrideParseException):
         reason = "unreadable" if "LexerNoViableAlt" in text else text.partition(" See https")[0]
         text = suggestions.unreadable(str(error.override), reason=reason)

@@ -29,6 +29,8 @@ def recordings(config: Config) -> Scan:
     root = speech_folder() if data["root"] == "embedded" else absolute(str(data["root"]), name="data.root")
     if not root.exists():
         raise DataError(f"data.root={data['root']} does not exist (as {root})")
+    if not isinstance(data["min_seconds"], int | float):
+        raise ParameterError(f"data.min_seconds={data['min_seconds']} must be a number of seconds")
     columns = list(data["labels"].values())
     return load_entries(root, on_bad=data["on_bad"], min_seconds=data["min_seconds"], columns=columns)
 

@@ -100,7 +100,7 @@ def build_logs(node: Mapping[str, Any]) -> list[Log]:
     Raises:
         ParameterError: for what is no log.
     """
-    return [build_part(part, kind=Log, name=f"logger.{name}") for name, part in node.items()]
+    return [build_part(part, kind=Log, name=f"logger.{name}") for name, part in node.items() if part is not None]
 
 
 class NoiseLevels:

@@ -15,7 +15,7 @@ from audiodiff.errors import ParameterError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.metrics import METRICS, Metric, score, select
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.training.config import build_part, settings
+from audiodiff.training.config import build_part, readable, settings
 from audiodiff.training.ema import Ema
 from audiodiff.training.failure import in_a_line
 from audiodiff.training.log import Log
@@ -79,14 +79,18 @@ def build_settings(node: Mapping[str, Any]) -> ValidationSettings:
     Raises:
         ParameterError: for a setting that is unknown or out of range.
     """
+    listed = node.get("metrics") or []
     metrics = [
         name if isinstance(name, str) else build_part(name, kind=Metric, name="validation.metrics")
-        for name in node.get("metrics", ())
+        for name in ([listed] if isinstance(listed, str | Mapping) else listed)
     ]
     validators = [
         build_part(part, kind=Validator, name=f"validation.validators.{name}")
         for name, part in (node.get("validators") or {}).items()
+        if part is not None
     ]
+    with readable("validation.metrics"):
+        select(metrics or None)
     return settings(ValidationSettings, {**node, "metrics": metrics, "validators": validators}, name="validation")
 
 
