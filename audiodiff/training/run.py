@@ -127,6 +127,8 @@ class TrainingRun:
             f"{n_parameters / 1e6:.2f} M parameters, {len(entries)} recordings to train on, "
             f"{len(self.held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {self.folder}"
         )
+        if self.start.step:
+            say(f"goes on from step {self.start.step} to {self.settings.steps}")
 
     def _report(self, outcome: loop.Outcome) -> None:
         checkpoints = self.folder / "checkpoints"
@@ -135,7 +137,7 @@ class TrainingRun:
         if outcome.signal is not None and outcome.step < self.settings.steps:
             say(
                 f"stopped by {outcome.signal} after step {outcome.step} of {self.settings.steps}; "
-                f"go on with train.resume={self.folder}"
+                f"go on with: audiodiff train train.resume={self.folder}"
             )
 
 
