@@ -12,6 +12,7 @@ from audiodiff.cli.options import Force, Key
 from audiodiff.cli.report import report_written
 from audiodiff.dsp.dialect_checks import ensure_same
 from audiodiff.dsp.dialect_text import format_dialect, with_named_log
+from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.dsp.mel_recognition import Recognition, described, doubt, recognize
@@ -106,6 +107,7 @@ def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: b
     with progress("analysing", total=len(jobs)) as bar:
         for job, recording in zip(jobs, recordings, strict=True):
             mono = recording.read().mean(dim=0)
+            mono = mono - constant_offset(mono)
             mono = resample(mono, from_rate=recording.info.sample_rate, to_rate=dialect.sample_rate)
             save_mel(job.target, dialect.mel(mono), dialect)
             bar.advance()

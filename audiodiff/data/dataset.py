@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from audiodiff.data.labels import label_indices
 from audiodiff.data.manifest import Entry
 from audiodiff.data.order import DrawOrder
 from audiodiff.data.source import Read, read_file
+from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.labels import LabelSet
@@ -21,6 +24,8 @@ from audiodiff.labels import LabelSet
 # Samples read on either side of a crop before resampling, at the lower of the two rates. The kernel of `resample`
 # covers 64 zero crossings / 0.9476 = 68 of them.
 _CONTEXT_SAMPLES = 72
+# Of a long recording, the offset is that of 8 blocks.
+_OFFSET_SAMPLES, _N_OFFSET_BLOCKS = 32768, 8
 # The random stream of a seed that gives the positions of crops; DrawOrder has the others.
 _OFFSET = 1
 _NO_LABELS = LabelSet({})
@@ -45,6 +50,8 @@ class Example(TypedDict):
 
 class CropDataset(Dataset[Example]):
     """Draw random crops without end: item k = 0, 1, 2, ... is a pure function of (seed, k).
+
+    The constant offset of a recording in a file is removed.
 
     An epoch is a permutation in which every entry occurs ceil(duration / crop) times, so that a sample of a long
     recording is drawn as often as one of a short recording. Each draw is a crop at a random position; only the samples
@@ -182,10 +189,23 @@ def _stretch(
             f"{entry.path}: {audio.shape[0]} x {audio.shape[-1]} samples at sample {start} must be "
             f"{entry.n_channels} x {stop - start}; it has changed since it was scanned, or is damaged"
         )
+    if read is read_file:
+        audio = audio - _offset(entry)
     mixed = audio if audio.shape[0] == n_channels else audio.mean(dim=0, keepdim=True)
     resampled = resample(mixed, from_rate=entry.sample_rate, to_rate=sample_rate)
     offset = first - block * step_out
     return resampled[:, offset : offset + n_samples]
+
+
+@lru_cache(maxsize=100_000)
+def _offset(entry: Entry) -> Float[Tensor, "channels 1"]:
+    """Return the constant offset of a file's recording, of all of it or of blocks that are spread over a long one."""
+    step = max(_OFFSET_SAMPLES, entry.n_samples // _N_OFFSET_BLOCKS)
+    blocks = [
+        read_file(entry, start=start, n_samples=min(_OFFSET_SAMPLES, entry.n_samples - start))
+        for start in range(0, entry.n_samples, step)
+    ]
+    return constant_offset(torch.cat(blocks, dim=-1))
 
 
 def _example(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audiodiff.dsp.channel_pairs import ChannelPairs
 from audiodiff.dsp.dialect_checks import ensure_same, with_log_of
+from audiodiff.dsp.level import offset_of
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
@@ -26,7 +27,6 @@ from audiodiff.types import Mel
 MAX_HELD_BYTES = 2**30
 """Mel files that are held in memory from the moment they are opened; larger lists are loaded again one by one."""
 _CHUNK_FRAMES = 1024
-_LEAST_OFFSET = 0.005  # of the peak: the mean of a short sound without an offset is not zero either
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ class Recording:
                 peak = max(peak, float(block.abs().max()))
         # Float samples may pass full scale, where no mel is defined: the level comes back after the synthesis.
         # An offset would be generated as a hum, so it is left out.
-        offset = (total / n_read).float()
-        offset = torch.where(offset.abs() > _LEAST_OFFSET * peak, offset, 0.0)
+        offset = offset_of((total / n_read).float(), peak=peak)
         level = max(1.0, peak + float(offset.abs().max()))
         n_resampled = math.ceil(n_read * dialect.sample_rate / self.info.sample_rate)
         n_samples = whole_hops(n_resampled, hop_length=dialect.hop_length)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import sounds
 import torch
 
 from audiodiff.data import CropDataset, Entry, collate, label_set, load_entries, load_whole, scanning
@@ -112,6 +113,8 @@ def test_a_whole_recording_is_the_resampled_file(tmp_path: Path):
 @pytest.mark.parametrize(("from_rate", "most"), [(16000, 4000), (44100, 4000 * 441 // 160 + 2 * 199 + 441)])
 def test_a_crop_decodes_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_rate: int, most: int):
     crops = _crops(_entries(tmp_path, sample_rate=from_rate))
+    for k in range(30):
+        crops[k]  # the offset of each recording is measured once
     asked: list[int] = []
     read = audio_io.read
 
@@ -125,6 +128,29 @@ def test_a_crop_decodes_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.M
         crops[k]
     assert len(asked) == 30
     assert max(asked) <= most + 1
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.3])
+def test_crops_are_those_of_a_recording_without_its_offset(tmp_path: Path, offset: float):
+    audio = sounds.white(0, seconds=2.0, rate=16000)
+    audio = audio - audio.mean()
+    made = []
+    for name, samples in (("plain.wav", audio), ("offset.wav", audio + offset)):
+        sounds.save_float(tmp_path / name, samples)
+        entries, _ = scanning.scan([Entry(tmp_path / name)])
+        made.append([_crops(entries, crop_samples=3000)[k]["audio"] for k in range(5)])
+        made[-1].append(load_whole(entries[0], sample_rate=8000, n_channels=1))
+    for plain, without in zip(*made, strict=True):
+        torch.testing.assert_close(without, plain, rtol=0, atol=1e-5)
+
+
+def test_the_offset_of_a_long_recording_is_that_of_blocks_of_it(tmp_path: Path):
+    audio = sounds.white(0, seconds=30.0, rate=16000)
+    sounds.save_float(tmp_path / "a.wav", audio - audio.mean() + 0.1)
+    entries, _ = scanning.scan([Entry(tmp_path / "a.wav")])
+    whole = load_whole(entries[0], sample_rate=16000, n_channels=1)
+    # 8 blocks of 32768 samples of a standard deviation of 0.1.
+    assert abs(float(whole.mean())) < 4 * 0.1 / math.sqrt(8 * 32768)
 
 
 def test_a_short_recording_is_padded_with_zeros_at_its_end(tmp_path: Path):

@@ -16,7 +16,7 @@ from audiodiff.condition import Condition
 from audiodiff.diffusion.noise import noise_of
 from audiodiff.dsp.filters import mel_filters
 from audiodiff.dsp.level import FRAME_SECONDS as LEVEL_FRAME_SECONDS
-from audiodiff.dsp.level import gain_to
+from audiodiff.dsp.level import constant_offset, gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.dsp.stft import Stft
 from audiodiff.errors import ParameterError, check_whole
@@ -174,7 +174,8 @@ def _mono(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_r
     if audio.shape[-1] < MIN_SECONDS * sample_rate:
         seconds = audio.shape[-1] / sample_rate
         raise ParameterError(f"audio of {seconds:.3f} s is too short to be scored: give {MIN_SECONDS} s or more")
-    return resample(audio.mean(dim=0).to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
+    mono = audio.mean(dim=0)
+    return resample((mono - constant_offset(mono)).to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
 
 
 def _prepare(model: Synthesizer, audio: Float[Tensor, "channels time"], *, sample_rate: int) -> Signal:

@@ -25,7 +25,7 @@ from audiodiff.diffusion.editing import edit_sigmas, flow_of, inversion, inversi
 from audiodiff.diffusion.guidance import classifier_free
 from audiodiff.diffusion.noise import noise_of
 from audiodiff.diffusion.sampler import Sampler
-from audiodiff.dsp.level import gain_to
+from audiodiff.dsp.level import constant_offset, gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelValue
@@ -71,7 +71,7 @@ def edit(
     """Edit recordings: change their labels, or vary them.
 
     Channels are edited one by one with the same noise: equal ones stay equal. Frequencies above half the model's rate
-    are lost.
+    are lost. A constant offset is not given to the model, and stays.
 
     Args:
         model: any that generates from labels or from nothing, as `audiodiff.load` returns it.
@@ -101,6 +101,8 @@ def edit(
     recordings = checked_recordings(audio, sample_rate=sample_rate)
     batch, n_channels, n_samples = recordings.shape
     signals = recordings.flatten(0, 1)[:, None]
+    offset = torch.cat([constant_offset(own) for own in signals.split(n_channels)])
+    signals = signals - offset
     check_strength(strength)
     if method is not None:
         warn("method=", "algorithm=")
@@ -145,7 +147,7 @@ def edit(
         ..., : signals.shape[-1]
     ]
     made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
-    made = made[..., :n_samples].reshape(recordings.shape).to(audio.device)
+    made = (made[..., :n_samples] + offset.to(made)).reshape(recordings.shape).to(audio.device)
     return without_added_axes(made, given=audio)
 
 

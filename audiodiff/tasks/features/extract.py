@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.diffusion.noise import noise_of
-from audiodiff.dsp.level import gain_to
+from audiodiff.dsp.level import constant_offset, gain_to
 from audiodiff.dsp.resample import resample
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan
@@ -200,8 +200,9 @@ def _condition(model: Synthesizer, window: Waveform) -> Condition:
 
 
 def _prepare(model: Synthesizer, audio: Float[Tensor, "_ _"], *, sample_rate: int) -> Waveform:
-    """Bring audio to the model's rate, channels and level."""
+    """Bring audio to the model's rate, channels and level, without a constant offset."""
     mono = checked_recording(audio, sample_rate=sample_rate).mean(dim=0)
+    mono = mono - constant_offset(mono)
     mono = resample(mono.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
     # Shorter than a frame, there would be no spectrum.
     length = max(mono.shape[-1], math.ceil(_MIN_SECONDS * model.sample_rate))

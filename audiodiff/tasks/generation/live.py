@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from audiodiff.dsp.dialect_text import format_dialect
+from audiodiff.dsp.level import RunningOffset
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
 from audiodiff.dsp.resample import ResampleStream
@@ -85,7 +86,11 @@ def run_live(
         f"input {input_format}; output s16le mono at {out_rate} Hz, {1000.0 * latency:.0f} ms later (chunks of "
         f"{stream.chunk_frames} frames, {stream.ahead_frames} ahead) and the time to compute a chunk"
     )
-    mels = _mels_of_samples(incoming, dialect, resampler) if pcm else _mels_of_frames(incoming, dialect, given)
+    mels = (
+        _mels_of_samples(incoming, dialect, resampler, in_rate=in_rate)
+        if pcm
+        else _mels_of_frames(incoming, dialect, given)
+    )
     for mel in mels:
         # One chunk at a time, so that each is written before the next is computed.
         for frames in mel.split(stream.chunk_frames, dim=-1):
@@ -116,12 +121,14 @@ def _mels_of_frames(incoming: "_Input", dialect: MelDialect, given: MelDialect) 
         yield mel
 
 
-def _mels_of_samples(incoming: "_Input", dialect: MelDialect, resampler: ResampleStream) -> Iterator[MelStretch]:
-    mels = MelStream(dialect)
+def _mels_of_samples(
+    incoming: "_Input", dialect: MelDialect, resampler: ResampleStream, *, in_rate: int
+) -> Iterator[MelStretch]:
+    mels, offset = MelStream(dialect), RunningOffset(sample_rate=in_rate)
     n_samples = 0
     for data in incoming:
         audio = torch.from_numpy(np.frombuffer(data, "<i2").astype(np.float32)) / _FULL_SCALE
-        audio = resampler.push(audio)
+        audio = resampler.push(offset.remove(audio))
         n_samples += len(audio)
         yield mels.push(audio[None])
     rest = resampler.close()

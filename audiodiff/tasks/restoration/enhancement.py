@@ -9,6 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.resample import INTACT_SHARE
 from audiodiff.dsp.stft import Stft
 from audiodiff.models.synthesizer import Synthesizer
@@ -104,7 +105,8 @@ class Enhance(Repair):
         if not has_gains and not has_more:
             return restored
         stft = _stft(sample_rate)
-        noisy, clean = stft.analyse(recording), stft.analyse(restored)
+        offset = constant_offset(recording)
+        noisy, clean = stft.analyse(recording - offset), stft.analyse(restored - offset)
         top = round(INTACT_SHARE * self.up_to * stft.n_fft / sample_rate) if has_more else stft.n_fft // 2 + 1
         kept, of_all = _shared(noisy, clean)
         result = noisy.clone() if has_gains else clean
@@ -114,7 +116,7 @@ class Enhance(Repair):
             below = slice(round(EDGE_SHARE * top), top)
             gain = _gain(kept[..., below].sum(-1, keepdim=True), of_all[..., below].sum(-1, keepdim=True))
             result[..., top:] = gain * noisy[..., top:]
-        return stft.synthesise(result, length=recording.shape[-1])
+        return stft.synthesise(result, length=recording.shape[-1]) + offset
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
         return sample_rate

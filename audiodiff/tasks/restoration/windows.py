@@ -46,6 +46,7 @@ class Analysis:
         n_samples: of the recording.
         n_channels: of the recording.
         gain: power of two that brings the recording to the model's level.
+        offset: constant offset of each channel, which the model is not given, and which comes back.
     """
 
     repair: Repair
@@ -53,6 +54,7 @@ class Analysis:
     n_samples: int
     n_channels: int
     gain: float
+    offset: Float[Tensor, "channels 1"]
 
     @property
     def n_windows(self) -> int:
@@ -95,7 +97,9 @@ def analyze(blocks: Iterable[Stretch], *, sample_rate: int, repair: Repair, mode
         pass
     if n_samples == 0:
         raise ParameterError("the recording has no samples")
-    return Analysis(resolved, sample_rate, n_samples, n_channels, meter.gain_to(model.conditioner.level))
+    return Analysis(
+        resolved, sample_rate, n_samples, n_channels, meter.gain_to(model.conditioner.level), meter.offset()
+    )
 
 
 def restore(
@@ -189,25 +193,26 @@ class _Windows:
 
     def __call__(self, number: int) -> tuple[Tensor, bool]:
         """Return the result of a window with its context, and whether anything in its core was restored."""
-        own_rate, repair = self.analysis.sample_rate, self.analysis.repair
+        own_rate, repair, offset = self.analysis.sample_rate, self.analysis.repair, self.analysis.offset
         read = self.span(number, own_rate, around=CONTEXT_SECONDS + _MARGIN_SECONDS)
         audio = self.buffer.window(read.start, read.stop)
         known = repair.known(audio, sample_rate=own_rate, first_sample=read.start)
         recording = self._inside(resample(audio, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
         core = self.span(number, own_rate, around=FADE_SECONDS)
         kept = known[:, core.start - read.start : core.stop - read.start]
-        if not repair.is_affected(kept) or not bool(audio.any()):
+        centred = audio - offset
+        if not repair.is_affected(kept) or not bool(centred.any()):
             return recording, False
         rate = self.model.sample_rate
         restored = self._draw(
-            self._inside(resample(repair.measured(audio, known), from_rate=own_rate, to_rate=rate), number, rate),
+            self._inside(resample(repair.measured(centred, known), from_rate=own_rate, to_rate=rate), number, rate),
             self._inside(resample_mask(known, from_rate=own_rate, to_rate=rate), number, rate),
-            silent=~audio.any(dim=-1),
+            silent=~centred.any(dim=-1),
             first_sample=self.span(number, rate, around=CONTEXT_SECONDS).start,
         )
         restored = resample(restored, from_rate=rate, to_rate=self.out_rate)[:, : recording.shape[-1]]
         known = self._inside(resample_mask(known, from_rate=own_rate, to_rate=self.out_rate), number, self.out_rate)
-        return repair.blend(recording, restored, known, sample_rate=self.out_rate), True
+        return repair.blend(recording, restored + offset, known, sample_rate=self.out_rate), True
 
     def chunk(self, number: int) -> Chunk:
         """Return a core and half a fade on either side, in a window with its context, at the rate of the result."""

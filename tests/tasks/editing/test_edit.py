@@ -144,6 +144,7 @@ def test_strength_zero_of_waveforms_is_the_recording(waves: Synthesizer):
 
 def test_strength_zero_of_mels_inverts_the_mel_of_the_recording(mels: Synthesizer):
     audio = _recording(256 * 20)
+    audio = audio - audio.mean()
     made = edit(mels, audio, sample_rate=RATE, strength=0.0)
     noise = noise_of(0, [0])(audio, -1)
     assert mels.dialect is not None
