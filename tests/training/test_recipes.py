@@ -1,5 +1,6 @@
 """debug=two_steps runs every recipe, from the recordings to a checkpoint that loads."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ def test_two_steps_of_a_recipe_end_in_a_model_that_makes_sound(
 def test_a_recipe_has_a_page_and_says_how_it_is_run(recipe: str):
     page = (FOLDER / recipe).parent / "README.md"
     assert f"recipes={recipe}" in page.read_text()
+
+
+def test_the_list_of_recipes_names_every_one():
+    page = (FOLDER / "README.md").read_text()
+    listed = set(re.findall(r"`(\w+/\w+)`", page))
+    assert listed == set(RECIPES)
 
 
 @pytest.mark.parametrize("recipe", sorted(STUDENTS | set(SECOND_STAGES)))
