@@ -166,7 +166,7 @@ def extend_command(
         float | None,
         typer.Option(
             metavar="HZ",
-            help="Frequency above which the inputs have no energy.",
+            help="Frequency above which the inputs have no energy; one that has some is full band.",
             show_default="detected in the mean spectrum of each",
         ),
     ] = None,
@@ -184,8 +184,9 @@ def extend_command(
 ) -> None:
     """Add the missing high frequencies to narrow-band recordings.
 
-    Frequencies below the cutoff stay; those from the cutoff to half the model's sample rate, 8 kHz, are added. A result
-    has the sample rate of its input, or the model's where that is higher.
+    Frequencies below the cutoff stay; those from the cutoff to half the model's sample rate, 8 kHz, are added, at the
+    level that speech has there. A full-band recording stays as it is. A result has the sample rate of its input, or the
+    model's where that is higher.
 
     \b
     Examples:

@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.diffusion.operators import LowPass
+from audiodiff.dsp.level import LevelMeter
 from audiodiff.dsp.resample import INTACT_SHARE
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.high_band import shaped
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
 from audiodiff.types import Recordings, Signal
 
-EXTENDING = Sampling(steps=8, temperature=0.5)
-"""Default sampling of `extend`: nearer to the mean than a draw, whose high band PESQ scores as noise."""
+EXTENDING = Sampling(steps=8)
+"""Default sampling of `extend`; the level of the added band is estimated, whatever the temperature (`high_band`)."""
 
 FRAME_SECONDS = 0.064
 SMOOTH_HZ = 100.0
@@ -33,6 +35,10 @@ FAR_DB = 30.0
 """Least distance of a noise floor from the spectrum's peak, and of any rise of it from the band below the cutoff."""
 INTACT_DB = 3.0
 """Attenuation, relative to the band below the cutoff, from which on a frequency lies on the filter's slope."""
+PASSED_SHARE = 0.9
+"""Share of half a lower sample rate up to which resampling to the model's attenuates by less than 0.03 dB."""
+BEYOND_DB = 12.0
+"""Fall of the spectrum at a given cutoff below which the recording is taken as one that was not cut off."""
 NEARLY = 0.97
 """Share of the model's band from which on a recording lacks nothing."""
 CROSSOVER_SECONDS = 0.02
@@ -40,18 +46,21 @@ CROSSOVER_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Extend(Repair):
-    """Restore frequencies above a cutoff; those below stay.
+    """Restore frequencies above a cutoff; those below stay. The new band has the level that speech leads to expect.
 
     Args:
         cutoff: in Hz, above which the recording has no energy; None detects it in the mean spectrum, where that falls
-            to a floor, and takes half the sample rate where it does not.
+            to a floor, and takes half the sample rate where it does not. A recording whose spectrum goes on above a
+            given cutoff is full band.
         up_to: in Hz, half of the model's sample rate.
         intact: in Hz, up to which nothing is lost, infinite where nothing is missing; `analyze` sets it.
+        levels: active level of each channel; `analyze` sets them.
     """
 
     cutoff: float | None = None
     up_to: float = 8000.0
     intact: float = math.inf
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cutoff is not None and not self.cutoff >= 500.0:
@@ -67,18 +76,33 @@ class Extend(Repair):
             raise ParameterError(
                 f"cutoff={self.cutoff:g} Hz must be at most half of the sample rate, {sample_rate / 2:g}"
             )
-        spectrum = mean_spectrum_db(blocks, sample_rate=sample_rate)
-        cutoff = self.cutoff or detect_cutoff(spectrum)
-        nyquist = sample_rate / 2
+        meter = LevelMeter(sample_rate=sample_rate)
+
+        def measured() -> Iterator[Stretch]:
+            for block in blocks:
+                meter.add(block)
+                yield block
+
+        spectrum = mean_spectrum_db(measured(), sample_rate=sample_rate)
+        intact = self._intact(spectrum, nyquist=sample_rate / 2)
+        levels = tuple(meter.active_rms().tolist())
+        return replace(self, intact=intact if intact < NEARLY * self.up_to else math.inf, levels=levels)
+
+    def _intact(self, spectrum: "Spectrum", *, nyquist: float) -> float:
+        """Return the frequency up to which nothing is lost; a given cutoff is taken as it is."""
+        is_low_rate = nyquist < self.up_to
+        if self.cutoff is not None and not reaches_beyond(spectrum, self.cutoff):
+            return min(self.cutoff, PASSED_SHARE * nyquist) if is_low_rate else self.cutoff
+        cutoff = detect_cutoff(spectrum) if self.cutoff is None else None
         intact = math.inf if cutoff is None else intact_below(spectrum, cutoff)
-        if nyquist < self.up_to:
-            intact = min(intact, INTACT_SHARE * nyquist)
-        return replace(self, intact=intact if intact < NEARLY * self.up_to else math.inf)
+        return min(intact, INTACT_SHARE * nyquist) if is_low_rate else intact
 
     def describe(self, *, sample_rate: int) -> str:
-        if math.isinf(self.intact):
-            return f"nothing is missing below {self.up_to:.0f} Hz"
-        return f"intact up to {self.intact:.0f} Hz"
+        if math.isfinite(self.intact):
+            return f"intact up to {self.intact:.0f} Hz"
+        if self.cutoff is not None and self.cutoff < NEARLY * self.up_to:
+            return f"full band: its spectrum goes on above {self.cutoff:.0f} Hz"
+        return f"full band: nothing is missing below {self.up_to:.0f} Hz"
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
         """Return 1 everywhere: all samples were measured, in a narrower band."""
@@ -103,6 +127,8 @@ class Extend(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
+        levels = recording.new_tensor(self.levels)
+        restored = shaped(recording, restored, cutoff=self.intact, levels=levels, sample_rate=sample_rate)
         return recording + high_pass(restored - recording, self.intact, sample_rate=sample_rate)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
@@ -201,6 +227,18 @@ def detect_cutoff(spectrum: Spectrum) -> float | None:
             is_flat = highest <= max(over + RISE_DB, under - FAR_DB)
             is_floor = is_flat and over <= float(spectrum.level_db.max()) - FAR_DB
     return best if is_floor else None
+
+
+def reaches_beyond(spectrum: Spectrum, cutoff: float) -> bool:
+    """Return whether a spectrum goes on above a given cutoff: it falls by less than 12 dB.
+
+    From the mean level between 0.75 and 1 times the cutoff to that between 1.25 and 1.5 times; False where the spectrum
+    ends before.
+    """
+    if 1.25 * cutoff >= spectrum.bin_hz * (len(spectrum.level_db) - 1):
+        return False
+    below, above = spectrum.between(0.75 * cutoff, cutoff), spectrum.between(1.25 * cutoff, 1.5 * cutoff)
+    return float(below.mean() - above.mean()) < BEYOND_DB
 
 
 def intact_below(spectrum: Spectrum, cutoff: float) -> float:

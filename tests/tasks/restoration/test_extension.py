@@ -70,8 +70,7 @@ def test_a_cutoff_is_found_and_its_slope_is_not_taken_for_known(cutoff, slope, f
     audio = audio + floor * torch.randn(audio.shape, generator=torch.Generator().manual_seed(1))
     repair = settled(Extend(), audio)
     assert 0.8 * cutoff - 100.0 <= repair.intact <= cutoff * (1.0 + slope / 2.0)
-    given = settled(Extend(cutoff), audio)
-    assert 0.8 * cutoff <= given.intact <= cutoff
+    assert settled(Extend(cutoff), audio).intact == cutoff
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
@@ -83,6 +82,23 @@ def test_of_a_whole_recording_nothing_is_missing(rate):
     assert not repair.is_affected(torch.ones(1, 1))
     model = tiny.synthesizer(HEARS)
     assert torch.equal(extend(model, audio, sample_rate=rate), audio)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("cutoff", [2000.0, 3600.0, 5000.0])
+def test_a_whole_recording_is_left_alone_whatever_the_cutoff(cutoff: float, rate: int):
+    repair = settled(Extend(cutoff), sound(rate=rate, seconds=4.0), rate=rate)
+    assert math.isinf(repair.intact)
+    assert f"full band: its spectrum goes on above {cutoff:.0f} Hz" in repair.describe(sample_rate=rate)
+
+
+@pytest.mark.parametrize(("given", "used"), [(3000.0, 3000.0), (3600.0, 3600.0), (3900.0, 3600.0)])
+def test_at_a_lower_rate_a_cutoff_ends_where_resampling_attenuates(given: float, used: float):
+    audio = low_passed(sound(rate=8000), given, rate=8000)
+    assert settled(Extend(given), audio, rate=8000).intact == used
+    tones = torch.sin(2.0 * torch.pi * 3600.0 * torch.arange(4000.0) / 8000)[None]
+    kept = resample(tones, from_rate=8000, to_rate=16000)[:, 1000:-1000]
+    assert 10.0 * math.log10(float(kept.square().mean()) / 0.5) > -0.03
 
 
 @pytest.mark.parametrize(
