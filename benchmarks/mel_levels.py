@@ -22,13 +22,13 @@ from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.dialects import LOGARITHMS
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.dsp.mel_likelihood import TOP_BANDS, scale_of
-from audiodiff.dsp.mel_recognition import Reading, doubt, recognize
+from audiodiff.dsp.mel_recognition import IMPROBABLE, Reading, recognize
 from audiodiff.dsp.mel_statistics import statistics
 from audiodiff.dsp.resample import resample
 from audiodiff.io.audio import read
 from audiodiff.io.jobs import find_files
 
-SECONDS, PER_FILE, PER_FOLDER = 5.0, 6, 160
+SECONDS, PER_FOLDER = 5.0, 200
 LOG_OF = {gain: log for log, gain in LOGARITHMS.items()}
 FORMS = (
     "hifigan", "hifigan", "tacotron2", "fastdiff", "diffwave", "vocos", "wavegrad", "hifigan:n_mels=64",
@@ -36,6 +36,8 @@ FORMS = (
     "hifigan:sample_rate=16000,hop_length=160,n_fft=512,win_length=400",
     "hifigan:sample_rate=44100,n_fft=2048,hop_length=512,n_mels=128,f_max=16000",
 )  # fmt: skip
+DIALECTS = ("hifigan", "fastdiff", "hifigan:log=10", "diffwave", "vocos", "rfwave", "wavegrad")
+COLUMNS = ("ln", "log10", "dB", "none", "power", "power log10", "power ln", "normalised", "diffwave", "other")
 OF_TABLE = {"speech": "speech", "music": "music", "drums": "other", "other": "other", "generated": "generated"}
 
 
@@ -48,16 +50,17 @@ class Excerpt:
     rate: int
 
 
-def excerpts(folders: list[str], *, held_out: bool, at_most: int = PER_FOLDER) -> Iterator[Excerpt]:
-    """Yield excerpts of every second recording, at most so many of a folder and of a file."""
-    for text in folders:
-        kind, _, folder = text.partition("=")
-        files = [path for path in find_files(Path(folder)) if path.suffix == ".flac"][int(held_out) :: 2]
-        for path in files[:: max(1, len(files) // at_most)]:
-            audio, rate = read(path)
-            for part in audio.mean(dim=0).split(round(SECONDS * rate))[:PER_FILE]:
-                if len(part) > 0.2 * rate:
-                    yield Excerpt(kind, part, rate)
+def excerpts(folder: str, *, held_out: bool, at_most: int) -> Iterator[Excerpt]:
+    """Yield about as many excerpts of every second recording of a folder, evenly spread."""
+    kind, _, path = folder.partition("=")
+    files = [path for path in find_files(Path(path)) if path.suffix == ".flac"][int(held_out) :: 2]
+    per_file = max(1, at_most // len(files))
+    for path in files[:: max(1, len(files) // at_most)]:
+        audio, rate = read(path)
+        parts = audio.mean(dim=0).split(round(SECONDS * rate))
+        for part in parts[:: max(1, len(parts) // per_file)][:per_file]:
+            if len(part) > 0.2 * rate:
+                yield Excerpt(kind, part, rate)
 
 
 def varied(audio: Tensor, rate: int, draw: random.Random) -> Tensor:
@@ -84,7 +87,7 @@ def fit(folders: list[str]) -> None:
     draw = random.Random(0)
     rows: dict[str, list[Tensor]] = defaultdict(list)
     tilts: dict[tuple[str, bool], list[float]] = defaultdict(list)
-    for excerpt in excerpts(folders, held_out=False):
+    for excerpt in (each for folder in folders for each in excerpts(folder, held_out=False, at_most=PER_FOLDER)):
         for form in ("hifigan", "fastdiff", draw.choice(FORMS)):
             own = dialect(form, log="db")
             audio = resample(excerpt.audio, from_rate=excerpt.rate, to_rate=own.sample_rate)
@@ -148,49 +151,45 @@ def named(reading: Reading) -> str:
     return "normalised" if "normalised" in words else "other"
 
 
-def evaluate(folders: list[str], *, at_most: int) -> None:
-    """Print for each kind of recording how often each scale and dialect is recognised, in percent."""
+def evaluate(folder: str, *, at_most: int) -> None:
+    """Print how often each scale and dialect is recognised in recordings of one kind, in percent."""
     truths = {"power dB to 0": "dB", "mean and std": "normalised", "0 to 1": "normalised", "-4 to 4": "normalised"}
-    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    verdicts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    scale_counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    dialect_counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     draw, hifigan = random.Random(1), dialect("hifigan")
-    for excerpt in excerpts(folders, held_out=True, at_most=at_most):
-        for kind in (excerpt.kind, f"{excerpt.kind}, varied"):
-            audio = excerpt.audio if kind == excerpt.kind else varied(excerpt.audio, excerpt.rate, draw)
-            given = Excerpt(kind, audio, excerpt.rate)
-            arrays = scales(given, hifigan)
-            if excerpt.kind == "speech" and kind != "speech":
+    for excerpt in excerpts(folder, held_out=True, at_most=at_most):
+        changed = varied(excerpt.audio, excerpt.rate, draw)
+        for form, audio in (("as it is", excerpt.audio), ("varied", changed)):
+            arrays = scales(Excerpt(excerpt.kind, audio, excerpt.rate), hifigan)
+            if excerpt.kind == "speech":
                 log = blurred(arrays["ln"], draw)
                 arrays |= {"blurred ln": log, "blurred log10": log / math.log(10)}
             for scale, mel in arrays.items():
                 found = recognize(mel)
                 truth = truths.get(scale, scale.removeprefix("blurred "))
-                first, alike = named(found.readings[0][0]), {named(reading) for reading, _ in found.alike}
-                counts[kind][scale][first] += 1
-                counts[kind][scale]["listed"] += truth in alike
-                counts[kind][scale]["silent"] += truth not in alike and len(alike) == 1
-                is_doubted = doubt(mel, hifigan) is not None or hifigan.objection(mel) is not None
-                counts[kind][scale]["doubted"] += is_doubted
-            for name in ("hifigan", "fastdiff", "hifigan:log=10", "diffwave", "vocos", "rfwave", "wavegrad"):
+                alike = {named(reading) for reading, _ in found.alike}
+                row = scale_counts[form, scale]
+                row[named(found.readings[0][0])] += 1
+                row["listed"] += truth in alike
+                row["silent"] += truth not in alike and len(alike) == 1
+                row["doubted"] += found.probability(hifigan) < IMPROBABLE
+            for name in DIALECTS:
                 own = dialect(name)
-                sound = resample(audio, from_rate=excerpt.rate, to_rate=own.sample_rate)
-                found = recognize(own.mel(sound))
+                found = recognize(own.mel(resample(audio, from_rate=excerpt.rate, to_rate=own.sample_rate)))
                 alike = [{format_dialect(each) for each in reading.dialects} for reading, _ in found.alike]
-                hit = "first" if name in alike[0] else "listed" if any(name in each for each in alike) else "wrong"
-                verdicts[kind, name][hit] += 1
-                verdicts[kind, name]["doubted"] += doubt(own.mel(sound), own) is not None
-    columns = ("ln", "log10", "dB", "none", "power", "power log10", "power ln", "normalised", "diffwave", "other")
-    columns += ("listed", "silent", "doubted")
-    for kind, rows in counts.items():
-        n = sum(rows["ln"][column] for column in columns[:-3])
-        print(f"\n{kind}, {n} excerpts\n\n| true scale | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
-        for scale, row in rows.items():
-            print(f"| {scale} | {' | '.join(f'{100 * row[column] / n:.0f}' for column in columns)} |")
-    print("\n| kind | dialect | first | listed | wrong | doubted |\n|---|---|---|---|---|---|")
-    for (kind, name), row in verdicts.items():
-        n = row["first"] + row["listed"] + row["wrong"]
-        percents = [f"{100 * row[word] / n:.0f}" for word in ("first", "listed", "wrong", "doubted")]
-        print(f"| {kind} | {name} | {' | '.join(percents)} |")
+                row = dialect_counts[form, name]
+                row["first" if name in alike[0] else "listed" if name in set().union(*alike) else "wrong"] += 1
+                row["doubted"] += found.probability(own) < IMPROBABLE
+    n = sum(scale_counts["as it is", "ln"][column] for column in COLUMNS)
+    print(f"\n{folder.partition('=')[0]}, {n} excerpts")
+    columns = (*COLUMNS, "listed", "silent", "doubted")
+    print(f"\n| | true scale | {' | '.join(columns)} |\n|---|---{'|---' * len(columns)}|")
+    for (form, scale), row in scale_counts.items():
+        print(f"| {form} | {scale} | {' | '.join(f'{100 * row[column] / n:.0f}' for column in columns)} |")
+    columns = ("first", "listed", "wrong", "doubted")
+    print(f"\n| | true dialect | {' | '.join(columns)} |\n|---|---{'|---' * len(columns)}|")
+    for (form, name), row in dialect_counts.items():
+        print(f"| {form} | {name} | {' | '.join(f'{100 * row[column] / n:.0f}' for column in columns)} |", flush=True)
 
 
 def main() -> None:
@@ -198,12 +197,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+", metavar="KIND=FOLDER")
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--at-most", type=int, default=PER_FOLDER, help="recordings of a folder")
+    parser.add_argument("--at-most", type=int, default=PER_FOLDER, help="excerpts of a folder that are recognised")
     arguments = parser.parse_args()
     if arguments.fit:
         fit(arguments.folders)
     else:
-        evaluate(arguments.folders, at_most=arguments.at_most)
+        for folder in arguments.folders:
+            evaluate(folder, at_most=arguments.at_most)
 
 
 if __name__ == "__main__":
