@@ -50,9 +50,10 @@ class Scale:
 
 @lru_cache(maxsize=128)
 def scale_of(dialect: MelDialect, *, power: float = 1.0) -> Scale:
-    """Return the scale of a dialect, or that of its amplitudes raised to a power before the logarithm."""
+    """Return the scale of a dialect, or that of its filters on |STFT|^power before the logarithm, power 1 or 2."""
     # White noise of standard deviation 1 has bins of about sqrt(sum of the squared window), 3 / 8 of its length.
-    reference = DB * (dialect.filters().sum(dim=1) * math.sqrt(3 * dialect.win_length / 8)).log()
+    noise = (3 * dialect.win_length / 8) ** (power / 2)
+    reference = DB / power * (dialect.filters().sum(dim=1) * noise).log()
     if dialect.log_gain == 0:
         return Scale(DB / power, -reference, False, power * math.log(dialect.floor), dialect.f_min)
     gain = DB / dialect.log_gain / power

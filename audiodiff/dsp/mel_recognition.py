@@ -110,7 +110,7 @@ def recognize(mel: Float[Tensor, "n_mels frames"], *, own: MelDialect | None = N
     if not bool(torch.isfinite(mel).all()):
         return Recognition((), dict.fromkeys(DIALECT_NAMES, "it holds NaN or infinite values"), False, None)
     # The first of a family is named where an array has to be converted.
-    named = list(dict.fromkeys([own or dialect(DIALECT_NAMES[1]), *map(dialect, DIALECT_NAMES)]))
+    named = list(dict.fromkeys([own or dialect("hifigan"), *map(dialect, DIALECT_NAMES)]))
     counts = {each.n_mels for each in named}
     n, n_frames = mel.shape
     known = counts if n_frames in counts else _COMMON_BANDS
@@ -190,11 +190,20 @@ def _readings(
 def _squared(mel: Tensor, of: MelDialect, found: MelStatistics | None, *, log: str) -> Iterator[tuple[object, Reading]]:
     """Yield a reading as squared amplitudes with a logarithm, whose statistics these are."""
     root = with_log(of, LOGARITHMS[log])
-    text, undone = ("np.sqrt(mel)", mel.clamp(min=0.0).sqrt()) if log == "none" else ("mel / 2", mel / 2)
+    # sum_k w_k |X_k| is at most sqrt(sum_k w_k sum_k w_k |X_k|^2), and close to it.
+    sums = of.filters().sum(dim=1, keepdim=True)
+    if log == "none":
+        undone, text = (mel.clamp(min=0.0) * sums).sqrt(), "np.sqrt({sum} * mel)"
+    else:
+        undone, text = (
+            (mel + root.log_gain * sums.log()) / 2,
+            f"(mel + np.log{'10' if log == '10' else ''}({{sum}})) / 2",
+        )
     if root.objection(undone.clamp(min=root.floor)) is None:
+        value = f"{of.n_fft} / {of.sample_rate}" if of.area_normalised else "sum_of_each_filter[:, None]"
         remedy = (
-            f"make it again with amplitudes (power=1 in librosa) or save {text} and read it as {format_dialect(root)}, "
-            "whose level will differ"
+            f"make it again with amplitudes (power=1 in librosa), or save {text.format(sum=value)}, about the same, "
+            f"and read it as {format_dialect(root)}"
         )
         density = math.log(_SQUARED) + log_likelihood(found, scale_of(root, power=2.0))
         yield ("squared", log), Reading(f"squared amplitudes (power), {_LOG_WORDS[log]}", (), remedy, density)
@@ -212,17 +221,17 @@ def _normalised(mel: Tensor, found: MelStatistics) -> Iterator[tuple[object, Rea
 
     for text, (lowest, highest) in _RANGES.items():
         width = highest - lowest
-        if low < lowest - 0.05 * width or high > highest + 0.05 * width or high - low < 0.5 * width:
+        if not (-0.05 <= (low - lowest) / width <= 0.15 and -0.05 <= (highest - high) / width <= 0.4):
             continue
         is_exact = max(abs(low - lowest), abs(high - highest)) < 1e-5 * width
-        log_weight = math.log(_NORMALISED * (30.0 if is_exact else 1.0) * 2 / width)
+        log_weight = math.log(_NORMALISED * (30.0 if is_exact else 0.3) * 2 / width)
         unit_db, spread = _RANGE_DB
         what = f"normalised to {text}"
         yield what, Reading(what, (), _REMEDY, log_weight + density(unit_db / width, spread))
-    # How much closer to 0 and 1 they are than mean and deviation of other arrays come to be.
-    log_weight = math.log(_NORMALISED) + float(log_normal(top, 2.0, 0.7))
-    log_weight += float(log_normal(mean, 0.0, 0.15) - log_normal(mean, 0.0, 5.0))
-    log_weight += float(log_normal(math.log(std + 1e-9), 0.0, 0.15) - log_normal(math.log(std + 1e-9), 0.5, 1.5))
+    # Exact for one file, near by for the numbers of a corpus. The prior of the gain holds for the deviation, loosely.
+    log_std = math.log(std + 1e-9)
+    parts = [log_normal(mean, 0.0, s) + log_normal(log_std, 0.0, s) - math.log(2) for s in (0.001, 0.1)]
+    log_weight = math.log(_NORMALISED) + max(parts) - log_normal(log_std, 0.0, 0.4)
     what = "normalised by mean and standard deviation"
     yield what, Reading(what, (), _REMEDY, log_weight + density(*_DEVIATION_DB))
     log_weight = math.log(_OTHER) - math.log(20 * math.pi * (1 + (top / 20) ** 2))
