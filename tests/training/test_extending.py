@@ -156,3 +156,51 @@ def test_labels_of_a_source_condition_a_model(folder: Path, say: Say):
     )
     assert code == 0, said
     assert audiodiff.load(folder / "run", device="cpu").labels.vocabularies == {"pitch": ("high", "low")}
+
+
+OTHERS = """
+from dataclasses import dataclass
+from audiodiff.diffusion.density import UniformTime
+from audiodiff.diffusion.objective import Objective
+from audiodiff.training.lr_schedule import LrSchedule
+
+
+@dataclass(frozen=True)
+class Halving(LrSchedule):
+    every: int
+
+    def __call__(self, step):
+        return 0.5 ** (step // self.every)
+
+
+class AbsoluteError(Objective):
+    def __call__(self, prediction, x0, x, sigma, *, observed=None):
+        return (prediction.denoised - x0).abs().flatten(1).mean(1)
+
+
+class EarlyTime(UniformTime):
+    pass
+
+
+class Descent(torch.optim.SGD):
+    pass
+"""
+
+
+def test_other_parts_of_training_may_be_ones_own(folder: Path, recordings: Path, say: Say):
+    with (folder / "mine.py").open("a") as file:
+        file.write(OTHERS)
+    chosen = (
+        *("~lr_schedule", "+lr_schedule={_target_:mine.Halving,every:2}"),
+        *("~objective", "+objective={_target_:mine.AbsoluteError}", "density._target_=mine.EarlyTime"),
+        "optimizer._target_=mine.Descent",
+        *("~optimizer.betas", "~optimizer.weight_decay"),
+    )
+    rest = [override for override in tiny(recordings, keep_metrics=False) if not override.startswith("lr_schedule")]
+    code, said = say(*rest, "logger=none", "train.steps=4", "train.log_every=1", "hydra.run.dir=run", *chosen)
+    assert code == 0, said
+    rates = re.findall(r"step \d/4 .* lr (\S+)", (folder / "run" / "train.log").read_text())
+    assert [float(rate) for rate in rates] == pytest.approx([0.001, 0.001, 0.0005, 0.0005])
+    del sys.modules["mine"]
+    (folder / "mine.py").unlink()
+    assert audiodiff.load(folder / "run", device="cpu").sample_rate == 22050

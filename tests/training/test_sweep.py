@@ -13,7 +13,7 @@ from audiodiff.cli import train
 from audiodiff.diffusion.solvers import REGISTRY
 from audiodiff.errors import ParameterError
 from audiodiff.models import checkpoint, registry
-from audiodiff.training import loop
+from audiodiff.training import loop, sweep
 from audiodiff.training.sweep import SweepTable
 
 TABLE = (
@@ -126,3 +126,8 @@ def test_a_signal_ends_the_whole_sweep_with_a_table(recordings: Path, tmp_path: 
 def test_a_single_run_has_no_row_of_a_table(say, recordings: Path, tmp_path: Path):
     assert say(*runs.TINY, f"data.root={recordings}", "train.steps=1", f"hydra.run.dir={tmp_path / 'run'}")[0] == 0
     assert not (tmp_path / "run" / "row.json").exists()
+
+
+def test_a_classifiers_results_in_a_table_are_its_accuracies():
+    measured = {"step": 3, "accuracy": {"val": {"digit": {"n_right": 3, "n": 4}, "who": {"n_right": 0, "n": 0}}}}
+    assert sweep._results(measured) == {"step": 3, "validation": {"val digit": 0.75}}
