@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils import _pytree
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,7 @@ class Condition:
     tokens: Int[Tensor, "batch length"] | None = None
     token_mask: Bool[Tensor, "batch length"] | None = None
     mask: Bool[Tensor, "batch signal_time"] | None = None
+
+
+# For torch.export: torch.export.register_dataclass does the same, and loads much that nothing else here needs.
+_pytree.register_dataclass(Condition)
