@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils import _pytree
@@ -29,5 +30,7 @@ class Condition:
     mask: Bool[Tensor, "batch signal_time"] | None = None
 
 
-# For torch.export: torch.export.register_dataclass does the same, and loads much that nothing else here needs.
-_pytree.register_dataclass(Condition)
+# For torch.export: torch.export.register_dataclass does the same, and loads much that nothing else here needs. A saved
+# program holds the inputs it was made with, which torch.load takes only of classes that are known to be safe.
+_pytree.register_dataclass(Condition, serialized_type_name="audiodiff.condition.Condition")
+torch.serialization.add_safe_globals([Condition])

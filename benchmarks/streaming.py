@@ -46,6 +46,7 @@ def main() -> None:
     is_inversion = options.model == "mel-inversion"
     model = audiodiff.load(options.model, **({"dialect": "hifigan"} if is_inversion else {}))
     clips = recordings(options.folder, count=options.count, sample_rate=model.sample_rate)
+    assert model.dialect is not None
     mels = [model.mel(clip) for clip in clips]
 
     mel = torch.cat(mels, dim=-1)[..., : round(2.3 * model.sample_rate / model.dialect.hop_length)]

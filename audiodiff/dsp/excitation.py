@@ -1,13 +1,13 @@
 """Excitation, the first guess of mel inversion: harmonics where the mel shows a pitch, and noise elsewhere."""
 
 import math
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.pitch import CONTEXT_FRAMES, LOWEST_HZ, track_pitch
 from audiodiff.types import ReceptiveField
@@ -87,7 +87,7 @@ def _glide(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
     return torch.lerp(low, high, torch.where(is_jump, fraction.round(), fraction))
 
 
-@lru_cache(maxsize=16)
+@cached_tensors(maxsize=16)
 def _harmonics(n_max: int, device: torch.device) -> Float[Tensor, "harmonics phases"]:
     """Return a table: row n is one period of the sum of n harmonics of amplitude 1, for n up to n_max."""
     with torch.inference_mode(False):

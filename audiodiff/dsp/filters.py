@@ -1,7 +1,6 @@
 """Mel filters, from librosa, in float64."""
 
 import warnings
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -9,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.errors import ParameterError
 from audiodiff.requirements import require
 
 MelScale = Literal["htk", "slaney"]
 
 
-@lru_cache(maxsize=32)
+@cached_tensors(maxsize=32)
 def mel_filters(
     *,
     sample_rate: int,

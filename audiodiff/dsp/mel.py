@@ -6,12 +6,13 @@ interchangeable only if every field except the name agrees.
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.dsp.dialects import DIALECT_NAMES, dialect_fields, read_dialect
 from audiodiff.dsp.filters import MelScale, mel_filters
 from audiodiff.dsp.stft import PadMode, Stft
@@ -192,11 +193,10 @@ class MelDialect:
         """Return why an array cannot be a mel of this dialect, or None if it can."""
         if mel.ndim < 2:
             return f"its shape is {tuple(mel.shape)}; give (n_mels, frames)"
-        bands, n_frames = mel.shape[-2:]
-        if bands != self.n_mels:
-            turned = "; it is transposed: give (n_mels, frames)" if n_frames == self.n_mels else ""
+        if (bands := mel.shape[-2]) != self.n_mels:
+            turned = "; it is transposed: give (n_mels, frames)" if mel.shape[-1] == self.n_mels else ""
             return f"n_mels={bands}, but the dialect has n_mels={self.n_mels}{turned}"
-        if n_frames == 0:
+        if mel.shape[-1] == 0:
             return "it has no frames"
         low, high = map(float, torch.aminmax(mel))
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -284,7 +284,7 @@ def _filters(dialect: MelDialect) -> Tensor:
     )
 
 
-@lru_cache(maxsize=128)
+@cached_tensors(maxsize=128)
 def _energy_weights(dialect: MelDialect) -> Float[Tensor, "n_mels"]:
     """Return w, so that w @ amplitude^2 is a frame's least energy, divided by the most that audio in [-1, 1] has."""
     # Rows of A are the filters at unit norm: sum_b (mel_b / |w_b|)^2 = |A X|^2 <= lambda_max(A A^T) |X|^2.

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.stft import Stft
 
@@ -72,7 +72,7 @@ def power(spectrum: Tensor) -> Tensor:
     return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
-@lru_cache(maxsize=16)
+@cached_tensors(maxsize=16)
 def full_bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> MelBands:
     """Return the bands of a dialect at its own rate."""
     filters = dialect.filters()
@@ -83,7 +83,7 @@ def full_bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) ->
     return _mel_bands(dialect, dialect.stft, filters, above, factor=1, dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=16)
+@cached_tensors(maxsize=16)
 def low_bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> MelBands | None:
     """Return the bands below about 1.2 kHz, at a fraction of the rate with the same frames and bins, if there are any.
 

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.dsp.mel import MelDialect
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 420.0
@@ -104,7 +104,7 @@ def _contrast(bands: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch ban
     return rest / (torch.linalg.vector_norm(rest, dim=-1, keepdim=True) + _SOFT)
 
 
-@lru_cache(maxsize=16)
+@cached_tensors(maxsize=16)
 def _cosines(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "cosines bands"]:
     """Return the slowest cosines over n bands, at unit norm."""
     with torch.inference_mode(False):
@@ -113,7 +113,7 @@ def _cosines(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, 
         return smooth / torch.linalg.vector_norm(smooth, dim=1, keepdim=True)
 
 
-@lru_cache(maxsize=16)
+@cached_tensors(maxsize=16)
 def _templates(dialect: MelDialect, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "candidates bands"]:
     """Return the contrast of pulse trains at every candidate frequency."""
     with torch.inference_mode(False):

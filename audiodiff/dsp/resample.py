@@ -15,13 +15,14 @@ window. The constants are librosa's `kaiser_best`, the kernel's layout is that o
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.errors import ParameterError
 
 MIN_RATE = 1_000
@@ -178,7 +179,7 @@ def _half_width(period: int, n_phases: int) -> int:
     return math.ceil(_FILTER_WIDTH * period / (min(period, n_phases) * _ROLLOFF))
 
 
-@lru_cache(maxsize=8)  # making a kernel takes longer than resampling a second
+@cached_tensors(maxsize=8)  # making a kernel takes longer than resampling a second
 def _kernel(period: int, n_phases: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "phases 1 taps"]:
     """Compute n_phases filters on samples -half_width to half_width + period, in float64, rounded to dtype."""
     half_width = _half_width(period, n_phases)
@@ -220,7 +221,7 @@ def _weights(phases: Int64[Tensor, "block"], *, period: int, n_phases: int) -> F
     return scale * _filter(scale * (_taps(period, n_phases) - (phases.double() / n_phases)[:, None]))
 
 
-@lru_cache(maxsize=4)
+@cached_tensors(maxsize=4)
 def _weight_table(period: int, n_phases: int, dtype: torch.dtype) -> Float[Tensor, "phases taps"]:
     n_at_once = max(1, _KERNEL_BLOCK // len(_taps(period, n_phases)))
     with torch.inference_mode(False), torch.no_grad():

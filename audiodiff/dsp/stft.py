@@ -7,7 +7,6 @@ overlap-add is done here. Both directions are linear in their input and differen
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
+from audiodiff.dsp.constants import cached_tensors
 from audiodiff.errors import ParameterError
 
 PadMode = Literal["reflect", "constant"]
@@ -120,8 +120,8 @@ class Stft:
         squared = _window(self, torch.float32, real.device).square()
         envelope = self.overlap_add(real.float()[..., None] * squared)[..., self.padding : self.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
-        threshold = _MIN_ENVELOPE * float(squared.max())
-        return 1.0 / (envelope.clamp(min=threshold) * synthesis_gain(self, length, torch.float32, real.device))
+        envelope = torch.maximum(envelope, _MIN_ENVELOPE * squared.max())
+        return 1.0 / (envelope * synthesis_gain(self, length, torch.float32, real.device))
 
     def transformed(
         self,
@@ -215,7 +215,7 @@ def frame_groups(n_frames: int, *, size: int = GROUP_FRAMES, first_frame: int = 
         yield slice(max(0, boundary), min(boundary + size, n_frames))
 
 
-@lru_cache(maxsize=32)
+@cached_tensors(maxsize=32)
 def transform_matrices(
     stft: Stft, first_bin: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "n_fft parts"], Float[Tensor, "parts segments"]]:
@@ -242,7 +242,7 @@ def transform_matrices(
         return parts.to(device, dtype), back.contiguous().to(device, dtype)
 
 
-@lru_cache(maxsize=32)
+@cached_tensors(maxsize=32)
 def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
     # The cached tensor may be used in training later, which a tensor made in inference mode could not.
     with torch.inference_mode(False):
@@ -251,7 +251,7 @@ def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
         return F.pad(window, (left, stft.n_fft - stft.win_length - left)).to(device, dtype)
 
 
-@lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def synthesis_gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time"]:
     """Return the gain of samples after overlap-add, without the padding: one over the sum of squared windows."""
     with torch.inference_mode(False):
@@ -260,5 +260,4 @@ def synthesis_gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.de
         envelope = envelope[stft.padding : stft.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
         # Samples that no frame covers are silent: the numerator is zero there.
-        threshold = _MIN_ENVELOPE * float(squared.max())
-        return envelope.clamp(min=threshold).reciprocal().to(device, dtype)
+        return torch.maximum(envelope, _MIN_ENVELOPE * squared.max()).reciprocal().to(device, dtype)

@@ -194,7 +194,7 @@ class WaveNet(Network):
         return None if local is None else local[..., :n_samples]
 
     def _can_run_in_blocks(self, x: Signal) -> bool:
-        """Whether the faster blockwise evaluation is possible: on a CPU in float32, without gradients and hooks."""
+        """Whether the faster blockwise evaluation is possible: a CPU, float32, no gradients, hooks or tracing."""
         return (
             x.device.type == "cpu"
             and x.dtype == torch.float32
@@ -202,6 +202,7 @@ class WaveNet(Network):
             and self.stack.reflected == 0
             and not self.stack.step_in_residual
             and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
             and not torch.is_autocast_enabled("cpu")
             and not any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
         )
