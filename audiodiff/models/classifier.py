@@ -5,7 +5,7 @@ from 0 Hz to half the sample rate, zeros around the sound, which is first scaled
 that the result depends neither on the level of a sound nor on the other sounds of the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError, check_whole
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
-from audiodiff.models.devices import device_named
+from audiodiff.models.devices import check_precision, device_named
 from audiodiff.models.weights import load_weights
 
 TARGET = "audiodiff.models.classifier.Classifier"
@@ -111,6 +111,11 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleDict(
             {_key(name): nn.Linear(n_features, len(known)) for name, known in self.labels.vocabularies.items()}
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Change all tensors, as `to` and `half` do, but for their precision; see `check_precision`."""
+        check_precision(fn)
+        return super()._apply(fn, recurse)
 
     @property
     def n_features(self) -> int:

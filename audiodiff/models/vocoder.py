@@ -16,6 +16,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
 from audiodiff.labels import LabelSet
 from audiodiff.models.chunking import ChunkPlan, Renderer, StepCounter, chunks_of, render_batch, render_chunks
+from audiodiff.models.devices import check_precision
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream, StreamLayout, stream_layout
 from audiodiff.models.validation import Labels, checked_mel, checked_recordings
@@ -76,6 +77,11 @@ class Vocoder(nn.Module, ABC):
             )
         mels = self.dialect.mel(recordings[:, 0].to(self.device))
         return mels if audio.ndim == 3 else mels[0]
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        """Change all tensors, as `to` and `half` do, but for their precision; see `check_precision`."""
+        check_precision(fn)
+        return super()._apply(fn, recurse)
 
     def __repr__(self) -> str:
         """Return what a user wants to know of the model in one line."""

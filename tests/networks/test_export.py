@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -22,7 +23,7 @@ from audiodiff.networks.wavenet import WaveNet
 
 HIFIGAN = dialect("hifigan")
 HOP = HIFIGAN.hop_length
-SMALL = {"channels": 8, "n_layers": 2, "dilation_cycle": 2}
+SMALL: dict[str, Any] = {"channels": 8, "n_layers": 2, "dilation_cycle": 2}
 
 
 @pytest.fixture(autouse=True)
