@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from audiodiff.tasks.editing.edit import edit
     from audiodiff.tasks.features import cluster as clustering
     from audiodiff.tasks.restoration import declip, enhance, extend, inpaint
+    from audiodiff.threads import set_num_workers
 
 _compat.install()
 
@@ -55,6 +56,7 @@ __all__ = [
     "metrics",
     "normalize",
     "read",
+    "set_num_workers",
     "write",
 ]
 
@@ -80,6 +82,7 @@ _HOMES = {
     "load": "audiodiff.models.checkpoint",
     "normalize": "audiodiff.dsp.loudness",
     "read": "audiodiff.io.audio",
+    "set_num_workers": "audiodiff.threads",
     "write": "audiodiff.io.audio",
 }
 

@@ -26,7 +26,7 @@ def test_importing_loads_nothing_heavier_than_torch(code: str):
 OFFERED = (
     "AudiodiffError MelDialect MelInverter Synthesizer __version__ anomaly augment clustering declip dialect edit "
 )
-OFFERED += "enhance errors extend features inpaint load metrics normalize read write"
+OFFERED += "enhance errors extend features inpaint load metrics normalize read set_num_workers write"
 
 
 def test_dir_shows_what_people_need_and_nothing_else():
@@ -40,7 +40,7 @@ def test_everything_that_is_offered_is_what_type_checkers_see():
     assert python(code) == (
         "AudiodiffError MelDialect MelInverter Synthesizer audiodiff.tasks.anomaly augment "
         "audiodiff.tasks.features.cluster declip dialect edit enhance audiodiff.errors extend audiodiff.tasks.features "
-        "inpaint load audiodiff.metrics normalize read write"
+        "inpaint load audiodiff.metrics normalize read set_num_workers write"
     )
 
 

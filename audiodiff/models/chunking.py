@@ -1,5 +1,6 @@
 """Chunked generation. Each chunk is computed with enough context that the result equals the unchunked one."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError
+from audiodiff.threads import spread
 from audiodiff.types import MelsOfSignals, ReceptiveField, Waveform
 
 CHUNK_SECONDS = 10.0
@@ -76,25 +78,24 @@ def round_up(n: int, alignment: int) -> int:
 
 
 def overlap_add(
-    function: Callable[[Chunk], Float[Tensor, "*batch window"]], chunks: Sequence[Chunk]
+    windows: Iterable[Float[Tensor, "*batch window"]], chunks: Sequence[Chunk]
 ) -> Iterator[Float[Tensor, "*batch _"]]:
-    """Compute chunk after chunk, and fade each linearly into the next where the two overlap.
+    """Cut the stretch of each chunk from its window, and fade each linearly into the next where the two overlap.
 
     Args:
-        function: computes the window of a chunk.
+        windows: the computed windows of the chunks, in order; each is taken when it is needed.
         chunks: in order; the stretch of each overlaps that of the next, or ends where that starts.
 
-    Yields: consecutive stretches of the result, one for each chunk, in the memory of one window.
+    Yields: consecutive stretches of the result, one for each chunk.
 
     Example:
         >>> chunks = [Chunk(0, 0, 4, 0, 4), Chunk(1, 2, 5, 2, 5)]
-        >>> result = overlap_add(lambda chunk: torch.full((chunk.last - chunk.first,), float(chunk.index)), chunks)
-        >>> torch.cat(list(result))
+        >>> torch.cat(list(overlap_add([torch.zeros(4), torch.ones(3)], chunks)))
         tensor([0.0000, 0.0000, 0.2500, 0.7500, 1.0000])
     """
     tail: Tensor | None = None
-    for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
-        result = function(chunk)[..., chunk.within]
+    for window, chunk, following in zip(windows, chunks, [*chunks[1:], None], strict=True):
+        result = window[..., chunk.within]
         if tail is not None:
             n = tail.shape[-1]
             ramp = (torch.arange(n, device=result.device) + 0.5) / n
@@ -171,46 +172,72 @@ class Renderer(Protocol):
     def __call__(self, mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform: ...
 
 
-def render_batch(renderers: Sequence[Renderer], *, size: int) -> Renderer:
-    """Return a renderer that splits a batch into groups of this size, each with its own renderer."""
+def render_batch(renderers: Sequence[Renderer], *, size: int, workers: int | None = None) -> Renderer:
+    """Return a renderer that splits a batch into groups of this size, each with its own renderer.
+
+    Args:
+        renderers: of the groups.
+        size: of a group.
+        workers: groups that are rendered at once, at most; None is `num_workers()`.
+    """
 
     def render(mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
         mels = [None] * len(renderers) if mel is None else mel.split(size)
         groups = zip(renderers, mels, strict=True)
-        return torch.cat([own(group, n_samples=n_samples, first_sample=first_sample) for own, group in groups])
+
+        def own(group: tuple[Renderer, MelsOfSignals | None]) -> Waveform:
+            return group[0](group[1], n_samples=n_samples, first_sample=first_sample)
+
+        return torch.cat(list(spread(own, groups, workers=workers)))
 
     return render
 
 
 def render_chunks(
-    render: Renderer, mels: Iterable[MelsOfSignals] | None, chunks: Sequence[Chunk], *, dialect: MelDialect | None
+    render: Renderer,
+    mels: Iterable[MelsOfSignals] | None,
+    chunks: Sequence[Chunk],
+    *,
+    dialect: MelDialect | None,
+    workers: int | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Waveform]:
-    """Render a sound chunk by chunk, in the memory of one window.
+    """Render a sound chunk by chunk, in the memory of one window for each worker.
 
     Args:
         render: computes a window.
         mels: stretches of the mel in order, (batch, n_mels, frames) each; None for a model that takes none.
         chunks: of the whole sound.
         dialect: of the mel.
+        workers: windows that are rendered at once, at most; None is `num_workers()`.
+        on_end: called if not all chunks are wanted, to end the rendering of others; see `spread`.
 
     Raises:
         ParameterError: if the mels end before the sound does.
     """
     frames = None if mels is None else SlidingBuffer(mels, name="frames of the mel")
 
-    def window(chunk: Chunk) -> Waveform:
-        n_samples = chunk.last - chunk.first
-        mel = None
-        if frames is not None and dialect is not None:
-            first = chunk.first // dialect.hop_length
-            mel = frames.window(first, first + dialect.n_frames(n_samples))
-        return render(mel, n_samples=n_samples, first_sample=chunk.first)
+    def framed() -> Iterator[tuple[Chunk, MelsOfSignals | None]]:
+        for chunk in chunks:
+            mel = None
+            if frames is not None and dialect is not None:
+                first = chunk.first // dialect.hop_length
+                mel = frames.window(first, first + dialect.n_frames(chunk.last - chunk.first))
+            yield chunk, mel
 
-    return overlap_add(window, chunks)
+    def window(piece: tuple[Chunk, MelsOfSignals | None]) -> Waveform:
+        chunk, mel = piece
+        return render(mel, n_samples=chunk.last - chunk.first, first_sample=chunk.first)
+
+    return overlap_add(spread(window, framed(), workers=workers, on_end=on_end), chunks)
+
+
+class Stopped(Exception):  # noqa: N818
+    """The steps of a stage are no longer wanted."""
 
 
 class StepCounter:
-    """Count the steps of one stage after another; each stage calls it after every step, with any arguments.
+    """Count the steps of stages; each calls it after every step, with any arguments, from any thread.
 
     Args:
         on_step: called as (done, of all).
@@ -221,8 +248,17 @@ class StepCounter:
         self._on_step = on_step
         self._total = total
         self._done = 0
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def __call__(self, *_: object) -> None:
-        self._done += 1
-        if self._on_step is not None:
-            self._on_step(self._done, self._total)
+        with self._lock:
+            if self._stopped:
+                raise Stopped
+            self._done += 1
+            if self._on_step is not None:
+                self._on_step(self._done, self._total)
+
+    def stop(self) -> None:
+        """End each stage at its next step."""
+        self._stopped = True

@@ -12,6 +12,7 @@ from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import ParameterError, check_whole
 from audiodiff.models.chunking import ChunkPlan, Renderer, SlidingBuffer, round_up
 from audiodiff.models.validation import checked_mel
+from audiodiff.threads import one_thread
 from audiodiff.types import AudioStretch, MelStretch
 
 
@@ -161,7 +162,8 @@ class Stream:
         first = max(0, self._done - self._behind)
         n_samples = (whole if last else last_frame * hop) - first * hop
         frames = self._frames.window(first, min(first + self._dialect.n_frames(n_samples), self._frames.end))
-        audio = self._render(frames, n_samples=n_samples, first_sample=first * hop)
+        with one_thread():
+            audio = self._render(frames, n_samples=n_samples, first_sample=first * hop)
         stop = min((self._done + self._chunk) * hop, whole) if last else (self._done + self._chunk) * hop
         kept = audio[..., (self._done - first) * hop : stop - first * hop]
         self._done += self._chunk

@@ -20,6 +20,7 @@ from audiodiff.models.devices import check_precision
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
 from audiodiff.models.streaming import Stream, StreamLayout, stream_layout
 from audiodiff.models.validation import Labels, checked_mel, checked_recordings
+from audiodiff.threads import one_thread
 from audiodiff.types import AudioStretch, Mel, Mels, MelStretch, Recordings, Waveform
 
 _TORCH_NAMES = ("eval", "named_parameters", "parameters", "state_dict", "to", "train")
@@ -75,7 +76,8 @@ class Vocoder(nn.Module, ABC):
             raise ParameterError(
                 f"audio has channels={recordings.shape[1]}, which must be 1: analyse channels one by one"
             )
-        mels = self.dialect.mel(recordings[:, 0].to(self.device))
+        with one_thread():
+            mels = self.dialect.mel(recordings[:, 0].to(self.device))
         return mels if audio.ndim == 3 else mels[0]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
@@ -275,9 +277,9 @@ class Vocoder(nn.Module, ABC):
         chunks = chunks_of(n_samples, plan=plan, sample_rate=self.sample_rate)
         parts = [slice(first, first + at_once) for first in range(0, batch, at_once)]
         report = StepCounter(on_step, total=n_steps_of(len(parts) * len(chunks)))
-        render = render_batch([renderer_of(part, report) for part in parts], size=at_once)
-        dialect = self.dialect
-        if mels is None or dialect is None:
-            return render_chunks(render, None, chunks, dialect=dialect)
-        checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
-        return render_chunks(render, checked, chunks, dialect=dialect)
+        workers = None if self.device.type == "cpu" else 1
+        render = render_batch([renderer_of(part, report) for part in parts], size=at_once, workers=workers)
+        dialect, checked = self.dialect, None
+        if mels is not None and dialect is not None:
+            checked = (checked_mel(mel, dialect=dialect).to(self.device) for mel in mels)
+        return render_chunks(render, checked, chunks, dialect=dialect, workers=workers, on_end=report.stop)

@@ -7,7 +7,6 @@ behind the layer before it, so that nothing is computed twice.
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.networks.residual import ResidualBlock
+from audiodiff.threads import free_workers, spread
 from audiodiff.types import ReceptiveField
 
 BLOCK_SAMPLES = 4096
@@ -71,25 +71,18 @@ def run_in_blocks(
     layers, first_step = _prepare(blocks, step, vector)
     shared = _Shared(layers, first_step, input_projection, skip_projection, output_projection, block_samples)
     before, after = (sum(sides) for sides in zip(*(layer.receptive_field for layer in layers), strict=True))
-    n_samples, n_threads = x.shape[-1], torch.get_num_threads()
-    length = -(-n_samples // n_threads)
-    if n_threads == 1 or length < _MIN_SEGMENT * (before + after):
-        return _run(shared, x, local)
-    # One matrix product is too small for two cores: each thread computes a segment of time, with its margins.
-    starts = range(0, n_samples, length)
+    n_samples, n_workers = x.shape[-1], free_workers()
+    length = -(-n_samples // n_workers)
+    if length < _MIN_SEGMENT * (before + after):
+        length = n_samples
+    # One matrix product is too small for two cores: each worker computes a segment of time, with its margins.
 
     def segment(start: int) -> Tensor:
-        torch.set_num_threads(1)
         first, last = max(0, start - before), min(n_samples, start + length + after)
-        with torch.no_grad():
-            result = _run(shared, x[:, first:last], None if local is None else local[:, first:last])
+        result = _run(shared, x[:, first:last], None if local is None else local[:, first:last])
         return result[:, start - first :][:, :length]
 
-    try:
-        with ThreadPoolExecutor(n_threads) as pool:
-            return torch.cat(list(pool.map(segment, starts)), dim=1)
-    finally:
-        torch.set_num_threads(n_threads)
+    return torch.cat(list(spread(segment, range(0, n_samples, length))), dim=1)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def test_chunks_cover_everything_once_with_their_margins(n_samples, before, afte
 def test_windows_that_agree_are_joined_to_the_bit_and_others_fade():
     audio = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
     chunks = [Chunk(0, 0, 400, 0, 500), Chunk(1, 300, 700, 200, 800), Chunk(2, 700, 1000, 650, 1000)]
-    joined = torch.cat(list(overlap_add(lambda chunk: audio[:, chunk.first : chunk.last], chunks)), dim=-1)
+    joined = torch.cat(list(overlap_add((audio[:, chunk.first : chunk.last] for chunk in chunks), chunks)), dim=-1)
     assert torch.equal(joined, audio)
-    ones = list(overlap_add(lambda chunk: torch.full((chunk.last - chunk.first,), float(chunk.index)), chunks))
+    ones = list(overlap_add((torch.full((chunk.last - chunk.first,), float(chunk.index)) for chunk in chunks), chunks))
     assert [len(stretch) for stretch in ones] == [300, 400, 300]
     torch.testing.assert_close(ones[1][:100], (torch.arange(100) + 0.5) / 100)
     assert bool((ones[2] == 2.0).all())

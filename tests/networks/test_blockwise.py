@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from audiodiff import threads
 from audiodiff.condition import Condition
 from audiodiff.networks.blockwise import BLOCK_SAMPLES, run_in_blocks
 from audiodiff.networks.embedding import Sinusoidal
@@ -96,16 +97,15 @@ def test_long_signals_without_gradients_are_computed_in_blocks():
     assert called == ["layers", "layers"]
 
 
-def test_threads_compute_segments_with_the_same_result():
+def test_workers_compute_segments_with_the_same_result(monkeypatch):
     options = CASES["all, stereo, two outputs a channel"]
     own, n_samples = network(**options), 2 * BLOCK_SAMPLES + 5
     x = torch.randn(1, 2, n_samples, generator=torch.Generator().manual_seed(2))
     condition = own.encode(conditioned(options, n_samples=n_samples, batch=1))
     results = []
     with torch.no_grad():
-        for n_threads in (1, 3):
-            torch.set_num_threads(n_threads)
+        for n_workers in (1, 3):
+            monkeypatch.setattr(threads, "_chosen", n_workers)
             results.append(own(x, torch.tensor([0.3]), condition))
-            assert torch.get_num_threads() == n_threads
     torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5 * float(results[0].abs().max()))
     assert not results[1].requires_grad

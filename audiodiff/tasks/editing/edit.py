@@ -40,6 +40,7 @@ from audiodiff.models.validation import (
     without_added_axes,
 )
 from audiodiff.models.window_sampler import WindowSampler
+from audiodiff.threads import spread
 from audiodiff.types import Denoise, Noise, Recordings, Signal, Waveform
 
 ALGORITHMS = ("sdedit", "inversion")
@@ -121,7 +122,7 @@ def edit(
     chunks = _chunks(model, signals.shape[-1])
     padded = F.pad(signals, (0, chunks[-1].last - signals.shape[-1]))
     # A CPU gains little from batches; one by one, no example depends on the others, to the bit.
-    size = 1 if model.device.type == "cpu" else len(signals)
+    size, workers = (1, None) if model.device.type == "cpu" else (len(signals), 1)
     n_levels = {"sdedit": 1, "inversion": 2}[algorithm] * (sampler.n_steps if strength > 0.0 else 0)
     n_last = model.checked_iterations(None) + (0 if model.vocoder is None else model.vocoder.n_steps)
     report = StepCounter(on_step, total=len(chunks) * -(-len(signals) // size) * (n_levels + n_last))
@@ -140,12 +141,15 @@ def edit(
             on_step=report,
         )
         own = padded[part]
-        made = overlap_add(lambda chunk: editing(own[..., chunk.first : chunk.last], first_sample=chunk.first), chunks)
+
+        def window(chunk: Chunk) -> Waveform:
+            return editing(own[..., chunk.first : chunk.last], first_sample=chunk.first)
+
+        made = overlap_add(spread(window, chunks, workers=workers, on_end=report.stop), chunks)
         return join_chunks(made, n_samples=own.shape[-1])
 
-    made = torch.cat([edited(slice(first, first + size)) for first in range(0, len(signals), size)])[
-        ..., : signals.shape[-1]
-    ]
+    parts = [slice(first, first + size) for first in range(0, len(signals), size)]
+    made = torch.cat(list(spread(edited, parts, workers=workers, on_end=report.stop)))[..., : signals.shape[-1]]
     made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
     made = (made[..., :n_samples] + offset.to(made)).reshape(recordings.shape).to(audio.device)
     return without_added_axes(made, given=audio)

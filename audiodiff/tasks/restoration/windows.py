@@ -22,6 +22,7 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_recordings, without_added_axes
 from audiodiff.tasks.restoration.repair import Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling, check_model, draw
+from audiodiff.threads import spread
 from audiodiff.types import Recordings
 
 CORE_SECONDS = 12
@@ -170,7 +171,8 @@ def restore_blocks(
         restored.append(is_restored)
         return result
 
-    for stretch in overlap_add(window, [windows.chunk(number) for number in range(analysis.n_windows)]):
+    chunks = [windows.chunk(number) for number in range(analysis.n_windows)]
+    for stretch in overlap_add(spread(window, chunks, workers=1), chunks):
         yield stretch
         if on_window is not None:
             on_window(restored[-1])
