@@ -74,12 +74,16 @@ class SweepTable(Callback):
         self._began = 0.0
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Refuse to overwrite an earlier sweep; Hydra catches every exception but an exit."""
+        """Refuse to overwrite the results of an earlier sweep; Hydra catches every exception but an exit."""
         folder = absolute(config.hydra.sweep.dir)
-        if any(folder.glob(f"*/{ROW}")):
+        rows = list(folder.glob(f"*/{ROW}"))
+        if not all((path.parent / REFUSAL).is_file() for path in rows):
             fail(
                 TrainingError(f"hydra.sweep.dir={folder} holds the results of an earlier sweep: choose another folder")
             )
+        for path in rows:
+            path.unlink()
+            (path.parent / REFUSAL).unlink()
 
     def on_job_start(self, config: Any, **_: Any) -> None:
         """Start the clock of a run."""

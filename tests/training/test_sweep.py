@@ -131,3 +131,13 @@ def test_a_single_run_has_no_row_of_a_table(say, recordings: Path, tmp_path: Pat
 def test_a_classifiers_results_in_a_table_are_its_accuracies():
     measured = {"step": 3, "accuracy": {"val": {"digit": {"n_right": 3, "n": 4}, "who": {"n_right": 0, "n": 0}}}}
     assert sweep._results(measured) == {"step": 3, "validation": {"val digit": 0.75}}
+
+
+def test_a_sweep_of_refusals_may_be_repeated_in_its_folder(say, recordings: Path, tmp_path: Path):
+    sweep = (f"hydra.sweep.dir={tmp_path / 'sweep'}", "train.steps=1", "--multirun")
+    code, said = say(*runs.TINY, *sweep, "data.root=/nowhere", "seed=0,1,2")
+    assert code == 2
+    assert said.count("data.root=/nowhere does not exist") == 6
+    code, said = say(*runs.TINY, *sweep, f"data.root={recordings}", "seed=0,1")
+    assert code == 0, said
+    assert [row["refused"] for row in _rows(tmp_path / "sweep" / "table.csv")] == ["", ""]
