@@ -30,7 +30,7 @@ def advice(found: Recognition, path: Path, *, name: str, model: str = DEFAULT_MO
     for option, value, usual in (("--model", model, DEFAULT_MODEL), ("--key", key, MEL_KEY)):
         if value != usual:
             command += f" {option} {shlex.quote(value)}"
-    turned = "it is transposed: save mel.T; then " if found.is_transposed else ""
+    turned = "save mel.T, since it is transposed; then " if found.is_transposed else ""
     lines = []
     for reading, _ in found.alike:
         own = reading.dialect(name)

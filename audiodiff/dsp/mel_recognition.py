@@ -226,13 +226,13 @@ def _normalised(mel: Tensor, found: MelStatistics) -> Iterator[tuple[object, Rea
         is_exact = max(abs(low - lowest), abs(high - highest)) < 1e-5 * width
         log_weight = math.log(_NORMALISED * (30.0 if is_exact else 0.3) * 2 / width)
         unit_db, spread = _RANGE_DB
-        what = f"normalised to {text}"
+        what = f"values normalised to {text}"
         yield what, Reading(what, (), _REMEDY, log_weight + density(unit_db / width, spread))
     # Exact for one file, near by for the numbers of a corpus. The prior of the gain holds for the deviation, loosely.
     log_std = math.log(std + 1e-9)
     parts = [log_normal(mean, 0.0, s) + log_normal(log_std, 0.0, s) - math.log(2) for s in (0.001, 0.1)]
     log_weight = math.log(_NORMALISED) + max(parts) - log_normal(log_std, 0.0, 0.4)
-    what = "normalised by mean and standard deviation"
+    what = "values normalised by mean and standard deviation"
     yield what, Reading(what, (), _REMEDY, log_weight + density(*_DEVIATION_DB))
     log_weight = math.log(_OTHER) - math.log(20 * math.pi * (1 + (top / 20) ** 2))
     yield "other", Reading("a scale that no dialect has", (), _REMEDY, log_weight + density(10.0, 3.0))

@@ -114,9 +114,9 @@ def test_check_ranks_the_dialects_and_prints_the_line_to_type(log: str, factor: 
     [
         ("nan", "it holds NaN"),
         ("loud", "a scale that no dialect has"),
-        ("mean and deviation", "normalised by mean and standard deviation: undo the scaling"),
+        ("mean and deviation", "values normalised by mean and standard deviation: undo the scaling"),
         ("power", "squared amplitudes (power), no logarithm"),
-        ("transposed", "save mel.T; then generate-wav a.npy --dialect hifigan"),
+        ("transposed", "save mel.T, since it is transposed; then generate-wav a.npy --dialect hifigan"),
     ],
 )
 def test_check_exits_1_for_what_no_dialect_can_read(wrong: str, words: str):

@@ -96,9 +96,9 @@ def test_normalised_values_are_recognised_with_a_remedy():
     mel = log10(speech())
     unit = (mel - mel.min()) / (mel.max() - mel.min())
     for array, words in (
-        (unit, "normalised to 0 to 1"),
-        (8 * unit - 4, "normalised to -4 to 4"),
-        ((mel - mel.mean()) / mel.std(), "normalised by mean and standard deviation"),
+        (unit, "values normalised to 0 to 1"),
+        (8 * unit - 4, "values normalised to -4 to 4"),
+        ((mel - mel.mean()) / mel.std(), "values normalised by mean and standard deviation"),
     ):
         found = recognized(array)
         assert found.readings[0][0].description == words
