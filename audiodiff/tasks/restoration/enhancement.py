@@ -13,6 +13,7 @@ from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.resample import INTACT_SHARE
 from audiodiff.dsp.stft import Stft
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.music import MUSIC_SHARE, SteadyTones
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.windows import OnWindow, restore
@@ -33,11 +34,6 @@ GAIN_SECONDS = 0.046
 EDGE_SHARE = 0.7
 """Lower end of the band just below, relative to its upper end."""
 TINY = 1e-20
-STEADY_FRAMES = 6
-"""Frames for which the peak of a spectrum stays in its bin, in a steady tone."""
-STEADY_HZ = (150.0, 4000.0)
-MUSIC_SHARE = 0.25
-"""Share of the energy in steady tones from which on a recording is taken as music. 40 utterances have at most 0.21."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,10 @@ class Enhance(Repair):
     steady_share: float = 0.0
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Enhance":
-        steady = total = 0.0
+        tones = SteadyTones(sample_rate=sample_rate)
         for block in blocks:
-            own, of_all = _steady_power(block, sample_rate=sample_rate)
-            steady, total = steady + own, total + of_all
-        return replace(self, steady_share=steady / max(total, TINY))
+            tones.add(block)
+        return replace(self, steady_share=tones.share)
 
     def describe(self, *, sample_rate: int) -> str:
         """Describe what happens above the model's band, and warn of music."""
@@ -141,21 +136,6 @@ def _shared(
         torch.einsum("ijf,jtf->itf", coherence, kept),
         torch.einsum("ijf,jtf->itf", coherence, of_all),
     )
-
-
-def _steady_power(audio: Stretch, *, sample_rate: int) -> tuple[float, float]:
-    """Return the power of tones that keep their frequency for a quarter of a second, and that of all, to 4 kHz."""
-    n_fft = 2 * round(GAIN_SECONDS * sample_rate)
-    if audio.shape[-1] < n_fft * STEADY_FRAMES:
-        return 0.0, 0.0
-    frames = audio.unfold(-1, n_fft, n_fft // 2) * torch.hann_window(n_fft)
-    first, last = (round(frequency * n_fft / sample_rate) for frequency in STEADY_HZ)
-    power = torch.fft.rfft(frames).abs().square()[..., first:last]  # (channels, frames, bins)
-    is_peak = (power >= F.max_pool1d(power, 5, stride=1, padding=2)) & (power > 0)
-    held = is_peak.unfold(1, STEADY_FRAMES, 1).all(-1).float()
-    wide = F.max_pool2d(F.pad(held, (0, 0, STEADY_FRAMES - 1, STEADY_FRAMES - 1)), (STEADY_FRAMES, 1), stride=1)
-    near = F.max_pool1d(wide, 3, stride=1, padding=1)
-    return float((power * near).double().sum()), float(power.double().sum())
 
 
 def _gain(kept: Tensor, of_all: Tensor) -> Tensor:

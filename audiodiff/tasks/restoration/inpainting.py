@@ -13,6 +13,7 @@ from audiodiff.diffusion.operators import Mask
 from audiodiff.dsp.autoregression import interpolate_gaps
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
+from audiodiff.tasks.restoration.music import SteadyTones
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
 from audiodiff.tasks.restoration.sampling import Sampling
 from audiodiff.tasks.restoration.seams import proximity, splice
@@ -50,11 +51,13 @@ class Inpaint(Repair):
             stretches, for example of zeros, of 5 ms or more with sound on at least one side.
         mask: True where a sample is known, at the recording's rate, for all channels or for each.
         spans: gaps of each channel, in samples; `analyze` sets them.
+        is_music: whether gaps are interpolated alone, without a draw; `analyze` sets it.
     """
 
     gaps: tuple[tuple[float, float], ...] | None = None
     mask: Tensor | None = None
     spans: tuple[tuple[Span, ...], ...] = ()
+    is_music: bool = False
 
     def __post_init__(self) -> None:
         if self.gaps is not None and self.mask is not None:
@@ -71,10 +74,12 @@ class Inpaint(Repair):
 
     def analyze(self, blocks: Iterator[Stretch], *, sample_rate: int) -> "Inpaint":
         detectors: list[_GapDetector] = []
+        tones = SteadyTones(sample_rate=sample_rate)
         n_samples = 0
         for block in blocks:
             detectors = detectors or [_GapDetector(sample_rate) for _ in block]
             n_samples += block.shape[-1]
+            tones.add(block)
             if self.gaps is None and self.mask is None:
                 for detector, channel in zip(detectors, block, strict=True):
                     detector.add(channel)
@@ -84,13 +89,14 @@ class Inpaint(Repair):
             spans = _spans_of_mask(self.mask, n_samples, n_channels=len(detectors))
         else:
             spans = [detector.spans() for detector in detectors]
-        return replace(self, spans=tuple(tuple(own) for own in spans))
+        return replace(self, spans=tuple(tuple(own) for own in spans), is_music=tones.is_music)
 
     def describe(self, *, sample_rate: int) -> str:
         """Describe the number of gaps and their total length in the channel with the longest."""
         distinct = set().union(*self.spans)
         seconds = max((sum(end - start for start, end in own) for own in self.spans), default=0) / sample_rate
-        return f"{len(distinct)} gap{'' if len(distinct) == 1 else 's'}, {seconds:.3g} s"
+        found = f"{len(distinct)} gap{'' if len(distinct) == 1 else 's'}, {seconds:.3g} s"
+        return f"{found}, in music, so interpolated from both sides (autoregression)" if self.is_music else found
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
         known = torch.ones_like(audio)
@@ -126,6 +132,8 @@ class Inpaint(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
+        if self.is_music:
+            restored = _interpolated(recording[:, None], known[:, None], sample_rate=sample_rate)[:, 0]
         return splice(recording, restored, known, sample_rate=sample_rate)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
@@ -145,7 +153,8 @@ def inpaint(
 ) -> Recordings:
     """Fill gaps; every other sample is returned as it is, to the bit.
 
-    Near its edges a gap follows an autoregressive interpolation, and the draw in its middle agrees with that.
+    Near its edges a gap follows an autoregressive interpolation, and the draw in its middle agrees with that. In music,
+    of which the model knows little, the whole gap follows the interpolation.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.

@@ -9,6 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
+from audiodiff.dsp.autoregression import interpolate_gaps
 from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import FOR_LOSS, Sampling
 from audiodiff.tasks.restoration.inpainting import Inpaint, inpaint
@@ -18,11 +19,12 @@ HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer
 RATE = 8000
 
 
-def speech(n_channels: int = 1, *, seconds: float = 1.0, rate: int = RATE) -> Tensor:
-    """Return noise over a tone, at the level of speech."""
+def speech(n_channels: int = 1, *, seconds: float = 1.0, rate: int = RATE, glide: float = 60.0) -> Tensor:
+    """Return noise over a tone that glides, so that it is no music, at the level of speech."""
     n_samples = round(seconds * rate)
     generator = torch.Generator().manual_seed(0)
-    tone = 0.2 * torch.sin(2.0 * torch.pi * 200.0 * torch.arange(n_samples) / rate)
+    time = torch.arange(n_samples) / rate
+    tone = 0.2 * torch.sin(2.0 * torch.pi * (200.0 * time + glide * time.square()))
     return tone + 0.02 * torch.randn(n_channels, n_samples, generator=generator)
 
 
@@ -43,7 +45,7 @@ def test_constant_stretches_are_detected_to_the_sample_in_any_blocks(value, bloc
 
 
 def test_other_constant_stretches_are_not_gaps():
-    audio = speech()
+    audio = speech(glide=0.0)
     audio[:, :400] = 0.0  # the file begins and ends late
     audio[:, -400:] = 0.0
     audio[:, 1000:1039] = 0.0  # shorter than 5 ms
@@ -157,3 +159,18 @@ def test_what_is_inserted_meets_its_neighbours():
 def test_wrong_arguments_are_refused_by_name(call, message):
     with pytest.raises(ParameterError, match=message):
         call()
+
+
+def test_gaps_in_music_are_interpolated_and_this_is_said():
+    """The interpolation is that of `interpolate_gaps`, at the recording's own rate."""
+    time = torch.arange(2.0 * 22050) / 22050
+    chord = sum(0.1 * torch.sin(2 * torch.pi * pitch * time) for pitch in (220.0, 277.2, 329.6, 1318.5))
+    assert isinstance(chord, torch.Tensor)
+    model = tiny.synthesizer(HEARS)
+    made = inpaint(model, chord[None], sample_rate=22050, gaps=[(0.9, 1.0)])[0]
+    known = torch.ones_like(chord)
+    known[round(0.9 * 22050) : 22050] = 0.0
+    expected = interpolate_gaps(chord.double().numpy(), known.double().numpy(), sample_rate=22050)
+    torch.testing.assert_close(made, torch.from_numpy(expected).float(), rtol=0, atol=1e-4)
+    found = Inpaint(gaps=((0.9, 1.0),)).analyze(iter([chord[None]]), sample_rate=22050)
+    assert "in music, so interpolated" in found.describe(sample_rate=22050)
