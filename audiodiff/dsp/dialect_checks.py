@@ -1,23 +1,9 @@
-"""Checks of mel dialects: which ones an array fits, and whether two are the same."""
+"""Checks of mel dialects: whether two are the same, but for the logarithm."""
 
 from dataclasses import fields, replace
 
-from jaxtyping import Float
-from torch import Tensor
-
-from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, dialect
+from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import MelError
-
-
-def explain(mel: Float[Tensor, "*batch bands frames"]) -> dict[str, str | None]:
-    """Return for each dialect why an array cannot be a mel of it, or None if it can.
-
-    Example:
-        >>> import torch
-        >>> [name for name, objection in explain(torch.full((80, 10), 0.4)).items() if objection is None]
-        ['diffwave']
-    """
-    return {name: dialect(name).objection(mel) for name in DIALECT_NAMES}
 
 
 def with_log_of(of: MelDialect, other: MelDialect) -> MelDialect:

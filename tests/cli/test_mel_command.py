@@ -97,7 +97,9 @@ def speech_mel() -> np.ndarray:
     return np.log(np.maximum(amplitude, 1e-5))
 
 
-@pytest.mark.parametrize(("log", "factor"), [("10", 1 / np.log(10)), ("db", 20 / np.log(10)), ("none", None)])
+@pytest.mark.parametrize(
+    ("log", "factor"), [("10", 1 / np.log(10)), ("db", 20 / np.log(10)), ("none", None)], ids=["log10", "dB", "linear"]
+)
 def test_check_ranks_the_dialects_and_prints_the_line_to_type(log: str, factor: float | None):
     np.save("my mel.npy", np.exp(speech_mel()) if factor is None else factor * speech_mel())
     said = made("--check", "my mel.npy")
