@@ -1,64 +1,87 @@
-"""Measure the cost of threads that spin while they wait, on an idle and on a busy machine.
+"""Measure how fast jobs are with one and with two workers, on an idle machine and beside a busy program.
 
     python benchmarks/threads.py
 
-Prints a Markdown table: times real time of 64 iterations of the mel constraint on ten seconds of the embedded speech,
-median of seven runs, on the machine as it is and beside a process in an endless loop.
+Prints a Markdown table: seconds of audio per second, median of five runs. Settings take turns within one process, so
+that all of them meet the same machine. The last column of each half lets torch use two threads of its own inside every
+operation, as a plain torch program does.
 """
 
-import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
-SETTINGS = {
-    "one thread": {"OMP_NUM_THREADS": "1"},
-    "two threads, as torch comes": {"OMP_NUM_THREADS": "2"},
-    "two threads, `GOMP_SPINCOUNT=1000`": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"},
-    "two threads, `OMP_WAIT_POLICY=PASSIVE`": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
-}
-N_ITERATIONS, N_RUNS = 16, 7
+import torch
+
+import audiodiff
+from audiodiff.data import speech_folder
+from audiodiff.dsp.inversion import invert
+from audiodiff.models.synthesizer import Synthesizer
+
+N_RUNS = 5
 
 
-def measure() -> None:
-    """Print the times real time of 64 iterations, in a process whose environment sets how threads wait."""
-    import torch
+def jobs() -> dict[str, tuple[float, Callable[[], object], Callable[[], object] | None]]:
+    """Return jobs by name: seconds of audio, the job, and the same on torch's threads where that is simple."""
+    paths = sorted((speech_folder() / "train").glob("*.flac"))
+    recordings = [audiodiff.read(path) for path in paths[:12]]
+    speech, rate = torch.cat([audio for audio, _ in recordings], dim=-1), recordings[0][1]
+    inverter, vocoder = audiodiff.load("mel-inversion"), audiodiff.load("speech-22k")
+    digits, prior = audiodiff.load("digits-8k"), audiodiff.load("speech-prior-16k")
+    rows = [{"digit": str(digit)} for digit in range(8)]
+    short, long = (speech.repeat(1, 3)[:, : seconds * rate] for seconds in (5, 30))
 
-    from audiodiff.data import speech_folder
-    from audiodiff.dsp.inversion import constrain
-    from audiodiff.dsp.mel import dialect
-    from audiodiff.io import audio as audio_io
+    def on_torchs_threads(audio: torch.Tensor) -> Callable[[], object]:
+        mel, noise = inverter.mel(audio)[None], torch.randn(1, audio.shape[-1])
+        return lambda: invert(noise, mel, dialect=inverter.dialect, n_iterations=16)
 
-    hifigan = dialect("hifigan")
-    audio, sample_rate = audio_io.read(speech_folder() / "train" / "us_f_00.flac")
-    audio = audio.repeat(1, 4)[:, : 860 * hifigan.hop_length]
-    mel, noise = hifigan.mel(audio), torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
-    constrain(noise, mel, dialect=hifigan, n_iterations=2)
-    spent = []
-    for _ in range(N_RUNS):
-        began = time.perf_counter()
-        constrain(noise, mel, dialect=hifigan, n_iterations=N_ITERATIONS)
-        spent.append(time.perf_counter() - began)
-    print(audio.shape[-1] / sample_rate / (statistics.median(spent) * 64 / N_ITERATIONS))
+    def vocoding(model: Synthesizer | audiodiff.MelInverter, audio: torch.Tensor) -> Callable[[], object]:
+        mel = model.mel(audio)
+        return lambda: model.generate(mel)
+
+    return {
+        "mel-inversion, 5 s": (5.0, vocoding(inverter, short), on_torchs_threads(short)),
+        "mel-inversion, 30 s": (30.0, vocoding(inverter, long), on_torchs_threads(long)),
+        "mel-inversion, 5 s, four at once": (20.0, vocoding(inverter, short.repeat(4, 1)[:, None]), None),
+        "speech-22k, 5 s": (5.0, vocoding(vocoder, short), None),
+        "speech-22k, 30 s": (30.0, vocoding(vocoder, long), None),
+        "digits-8k, eight digits of 0.5 s": (4.0, lambda: digits.generate(labels=rows, seconds=0.5), None),
+        "enhance, 5 s": (5.0, lambda: audiodiff.enhance(prior, short, sample_rate=rate), None),
+    }
 
 
 def main() -> None:
-    """Measure every setting, idle and busy."""
-    print("| | idle machine | one core taken |\n|---|---|---|")
-    for name, settings in SETTINGS.items():
-        speeds = []
-        for busy in (False, True):
-            other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
-            try:
-                command = [sys.executable, __file__, "--measure"]
-                done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)
-            finally:
-                if other is not None:
-                    other.kill()
-            speeds.append(float(done.stdout))
-        print(f"| {name} | {speeds[0]:.2g} | {speeds[1]:.2g} |", flush=True)
+    """Measure every job, idle and busy."""
+    torch.set_num_threads(2)
+    found: dict[tuple[str, str, bool], float] = {}
+    everything = jobs()
+    for busy in (False, True):
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        try:
+            for name, (seconds, job, plain) in everything.items():
+                spent: dict[str, list[float]] = {}
+                for _ in range(N_RUNS + 1):
+                    for setting, workers, run in (("1", 1, job), ("2", 2, job), ("torch", None, plain)):
+                        if run is None:
+                            continue
+                        audiodiff.set_num_workers(workers)
+                        began = time.perf_counter()
+                        run()
+                        spent.setdefault(setting, []).append(time.perf_counter() - began)
+                for setting, each in spent.items():
+                    found[name, setting, busy] = seconds / statistics.median(each[1:])
+        finally:
+            if other is not None:
+                other.kill()
+    heads = ["1 worker", "2 workers", "torch's 2 threads"]
+    print("| |", " | ".join(f"{head}, {state}" for state in ("idle", "one core taken") for head in heads), "|")
+    print("|---" * 7 + "|")
+    for name in everything:
+        cells = [found.get((name, setting, busy)) for busy in (False, True) for setting in ("1", "2", "torch")]
+        print(f"| {name} |", " | ".join("" if cell is None else f"{cell:.3g}" for cell in cells), "|")
 
 
 if __name__ == "__main__":
-    measure() if "--measure" in sys.argv else main()
+    main()
