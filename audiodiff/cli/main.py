@@ -38,6 +38,7 @@ COMMANDS = {
     "map": "Map recordings by how they sound, on a page that plays them.",
     "import": "Import a checkpoint of another project: DiffWave, Vocos, HiFi-GAN, BigVGAN.",
     "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
+    "doctor": "Check whether everything works on this machine.",
     "demo": "Try all of it on embedded speech, in minutes.",
 }
 MODULES = {
@@ -59,6 +60,7 @@ MODULES = {
     "map": "audiodiff.cli.map",
     "import": "audiodiff.cli.import_checkpoint",
     "join": "audiodiff.cli.join",
+    "doctor": "audiodiff.cli.doctor",
     "demo": "audiodiff.cli.demo",
 }
 IMPORTED = ("torch", "numpy", "jaxtyping", "typer", "rich", "hydra", "soundfile", "safetensors", "scipy")

@@ -1,0 +1,1 @@
+"""Doctor: does everything work here, and if not, what mends it."""
