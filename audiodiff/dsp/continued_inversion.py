@@ -15,7 +15,9 @@ from audiodiff.dsp.mel_constraint import EXPONENT, LOW_MOMENTUM, MOMENTUM
 from audiodiff.dsp.mel_iteration import BandSignal, n_low_iterations, smoothed
 
 _PITCH_CONTEXT = 4  # frames before the first guess that its pitch follows on
-_LOW_SHARE = 0.375  # of the iterations in the low band for half of all: the settled samples save a quarter of them
+# Shares of the iterations that a window does where every frame is part of two: see docs/streaming.md.
+_SHARE = 0.75
+_LOW_SHARE = 0.375  # in the low band
 
 
 class ContinuedInversion:
@@ -27,18 +29,18 @@ class ContinuedInversion:
 
     Args:
         dialect: of the mel.
-        n_iterations: that every frame gets in all, at least.
-        in_halves: whether every frame is part of two windows or more until its samples are settled, each of which
-            then does half of the iterations. The first window does all of them.
+        n_iterations: of a window whose frames are all new.
+        twice: whether every frame is part of two windows or more until its samples are settled, which then share the
+            iterations. The first window does all of them.
 
     Source: Zhu, Beauregard and Wyse 2007, "Real-time signal estimation from modified short-time Fourier transform
     magnitude spectra" (RTISI with look-ahead), with the mel constraint as the iteration.
     """
 
-    def __init__(self, dialect: MelDialect, *, n_iterations: int, in_halves: bool) -> None:
+    def __init__(self, dialect: MelDialect, *, n_iterations: int, twice: bool) -> None:
         self._dialect = dialect
         self._n_iterations = n_iterations
-        self._in_halves = in_halves
+        self._twice = twice
         self._signal = torch.empty(0)
         self._first_sample = 0
 
@@ -67,26 +69,26 @@ class ContinuedInversion:
         """
         with torch.inference_mode():
             known = self._signal[first_sample - self._first_sample :][:n_samples]
-            is_half = self._in_halves and len(known) > 0
+            is_one_of_two = self._twice and len(known) > 0
             target = self._dialect.amplitude(mel).mT.contiguous()
             if len(known) < n_samples:
                 known = self._extended(known, mel, target, n_samples=n_samples, first_sample=first_sample, noise=noise)
             bands = full_bands(self._dialect, known.dtype, known.device)
             state = BandSignal(known, target, bands, n_settled=n_settled)
-            n_iterations = -(-self._n_iterations // 2) if is_half else self._n_iterations
+            n_iterations = math.ceil((_SHARE if is_one_of_two else 1.0) * self._n_iterations)
             for step in range(n_iterations):
                 if step == n_iterations // 2:
-                    self._iterate_low_band(state, is_half=is_half)
+                    self._iterate_low_band(state, is_one_of_two=is_one_of_two)
                 state.iterate(momentum=MOMENTUM, exponent=EXPONENT)
             self._signal, self._first_sample = state.signal, first_sample
         return self._signal.clone()  # outside of inference mode, so that a caller may train with it
 
-    def _iterate_low_band(self, state: BandSignal, *, is_half: bool) -> None:
+    def _iterate_low_band(self, state: BandSignal, *, is_one_of_two: bool) -> None:
         low = low_bands(self._dialect, state.signal.dtype, state.signal.device)
         if low is None:
             return
         lowered = state.lowered(low)
-        share = _LOW_SHARE if is_half else 1.0
+        share = _LOW_SHARE if is_one_of_two else 1.0
         for _ in range(max(1, round(share * n_low_iterations(state.factor_to(low), self._n_iterations)))):
             lowered.iterate(momentum=LOW_MOMENTUM, exponent=EXPONENT)
         state.replace_low_band(lowered, first_bin=0)

@@ -246,8 +246,8 @@ class MelInverter(Vocoder):
         self, layout: StreamLayout, *, n_iterations: int, seed: Seed, item: int
     ) -> tuple[StreamLayout, Renderer]:
         """Return a renderer that goes on with the phases of the last chunk."""
-        in_halves = layout.ahead_frames >= layout.chunk_frames
-        inversion = ContinuedInversion(self.dialect, n_iterations=n_iterations, in_halves=in_halves)
+        twice = layout.ahead_frames >= layout.chunk_frames
+        inversion = ContinuedInversion(self.dialect, n_iterations=n_iterations, twice=twice)
         settled = count(step=layout.chunk_frames * self.dialect.hop_length)
 
         def render(mel: MelsOfSignals | None, *, n_samples: int, first_sample: int) -> Waveform:
