@@ -31,28 +31,25 @@ from audiodiff.cli.options import (
     read_normalize,
     read_solver,
 )
-from audiodiff.cli.report import report_levels, report_written
+from audiodiff.cli.report import full_band, report_levels, report_lost, report_written
 from audiodiff.dsp.dialect_text import with_named_log
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, ParameterError
-from audiodiff.io.console import progress, say
+from audiodiff.io.console import progress
 from audiodiff.io.formats import AUDIO_SUFFIXES, FLOAT
 from audiodiff.io.jobs import plan_jobs
 from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES
-from audiodiff.io.readers import Input, Recording, open_inputs
-from audiodiff.io.writers import WrittenFile
+from audiodiff.io.readers import open_inputs
 from audiodiff.models import checkpoint
 from audiodiff.models.devices import device_named
 from audiodiff.models.mel_inverter import DEFAULT_MODEL, INVERSIONS
 from audiodiff.models.sampling import SamplingOptions
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.models.vocoder import Vocoder
 from audiodiff.tasks.generation.files import GenerationSettings, generate_from_inputs, generate_from_specs
 from audiodiff.tasks.generation.labels import read_seed
 from audiodiff.tasks.generation.request import GenerationRequest
 
 DEFAULT_OUT = Path("generated")
-FULL_BAND = "--dialect vocos:sample_rate={rate},n_fft=2048,win_length=2048,hop_length=512,n_mels=128"
 GUIDANCE, NO_INPUT = "Guidance", "Without an input"
 
 
@@ -215,6 +212,7 @@ def generate_command(
     wanted = None if given is None else with_named_log(given)
     if wanted is None and model in INVERSIONS:
         wanted = next((source.dialect for source in sources if source.dialect is not None), None)
+        wanted = full_band(sources) if wanted is None else wanted
     loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
     if loaded.dialect is None and dialect is not None:
         raise ParameterError(f"--dialect {dialect} has no meaning for model {model!r}, which knows no mel spectrogram")
@@ -241,7 +239,7 @@ def generate_command(
             written = generate_from_inputs(loaded, jobs, sources, settings, bar=bar)
         report_levels(written, normalization)
         report_written([file.path for file in written], out=out)
-        _report_lost(sources, written, model=loaded, is_chosen=model not in INVERSIONS or dialect is not None)
+        report_lost(sources, written, model=loaded, is_chosen=model not in INVERSIONS or dialect is not None)
         return
     plan = request.plan(loaded, out=out, force=force)
     with progress("generating", total=len(plan.specs)) as bar:
@@ -269,18 +267,3 @@ def _guide(where: str, *, device: torch.device) -> Synthesizer:
     if not isinstance(guide, Synthesizer):
         raise ParameterError(f"--guide {where} is not trained, and cannot guide: give a run or a checkpoint")
     return guide
-
-
-def _report_lost(sources: Sequence[Input], written: Sequence[WrittenFile], *, model: Vocoder, is_chosen: bool) -> None:
-    """Print what lies above the band of the results, and how to keep it where an untrained model allows another."""
-    lost = [
-        (source.info.sample_rate, file)
-        for source, file in zip(sources, written, strict=True)
-        if isinstance(source, Recording) and source.info.sample_rate > model.sample_rate
-    ]
-    if not lost:
-        return
-    rate, file = lost[0]
-    which = file.path.name if len(lost) == 1 else f"{file.path.name} and {len(lost) - 1} more"
-    remedy = "" if is_chosen else f"; for the whole band: {FULL_BAND.format(rate=rate)}"
-    say(f"{which}: {rate} -> {file.sample_rate} Hz, nothing above {model.sample_rate // 2} Hz is kept{remedy}")

@@ -47,7 +47,7 @@ def test_a_recording_becomes_one_of_the_same_length(suffix: str):
     assert audio_io.info("out.wav") == audio_io.info(source)
 
 
-@pytest.mark.parametrize("source_rate", [16000, 22050, 44100])
+@pytest.mark.parametrize("source_rate", [16000, 22050, 32000])
 @pytest.mark.parametrize("n_samples", [1, 100, 5003])
 @pytest.mark.parametrize("model", ["none", "vocoder"])
 def test_the_length_is_exact_at_the_rate_of_input_and_model(
@@ -83,14 +83,34 @@ def test_a_stereo_image_stays(kind: str, model: str):
 
 
 @pytest.mark.parametrize("rate", [44100, 48000])
-def test_a_rate_that_falls_is_said_with_the_line_that_keeps_the_band(rate: int):
+def test_a_higher_rate_keeps_its_band_and_what_was_chosen_is_said(rate: int):
     source = sounds.write(Path("in.wav"), 6000, sample_rate=rate)
-    said = made(source, "-o", "out.wav", *QUICK)
-    assert f"out.wav: {rate} -> 22050 Hz, nothing above 11025 Hz is kept" in said
-    line = said.split("for the whole band: --dialect ")[1].split()[0]
-    again = made(source, "-o", "full.wav", "--dialect", line, *QUICK)
-    assert "->" not in again
+    said = made(source, "-o", "full.wav", *QUICK)
+    assert "->" not in said
     assert audio_io.info("full.wav") == audio_io.info(source)
+    chosen = said.split(f"inputs at {rate} Hz: dialect ")[1].split(", which keeps")[0]
+    made(source, "-o", "same.wav", "--dialect", chosen, *QUICK)
+    assert Path("same.wav").read_bytes() == Path("full.wav").read_bytes()
+    assert "(--dialect hifigan gives 22050 Hz)" in said
+    said = made(source, "-o", "low.wav", "--dialect", "hifigan", *QUICK)
+    assert f"low.wav: {rate} -> 22050 Hz, nothing above 11025 Hz is kept" in said
+
+
+def test_of_inputs_at_several_rates_the_loss_is_said_with_the_line_that_keeps_it():
+    sounds.write(Path("in/a.wav"), 6000, sample_rate=44100)
+    sounds.write(Path("in/b.wav"), 6000, sample_rate=22050)
+    said = made("in", "-o", "out", *QUICK)
+    assert "a.wav: 44100 -> 22050 Hz, nothing above 11025 Hz is kept" in said
+    line = said.split("for the whole band: --dialect ")[1].split()[0]
+    made("in/a.wav", "-o", "full.wav", "--dialect", line, *QUICK)
+    assert audio_io.info("full.wav") == audio_io.info("in/a.wav")
+
+
+def test_a_stereo_image_stays_in_the_whole_band():
+    audio = stereo.MIXES["mixed"](stereo.sources(44100))
+    audio_io.write("in.wav", audio, sample_rate=44100, subtype="FLOAT")
+    made("in.wav", "-o", "out.wav", "--float")
+    stereo.check_image(audio_io.read("out.wav")[0], audio, below_hz=16000, sample_rate=44100)
 
 
 def test_silence_becomes_silence():
