@@ -57,7 +57,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Steps of the solver. The default measured best; more take longer and draw one possible result.",
+        help="Steps of the solver. More than the default take longer, and measured no better (enhance: worse).",
     ),
 ]
 Start = Annotated[
