@@ -273,6 +273,7 @@ def test_a_network_from_outside_is_refused_before_training(target: str):
     with pytest.raises(ParameterError) as refusal:
         build_training_step(composed("network=wavenet", f"network._target_={target}"))
     assert str(refusal.value) == (
-        f"network._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: put "
-        "the class into a module in audiodiff/networks/ of a checkout (pip install -e .)"
+        f"network._target_={target} lies outside of audiodiff, so that a checkpoint with it could not be loaded: "
+        f"give --trust {target.partition('.')[0]}, here and to every command that loads it, or put the class into a "
+        "module in audiodiff/networks/ of a checkout (pip install -e .)"
     )
