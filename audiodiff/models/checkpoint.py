@@ -228,9 +228,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config["format"], int) or not isinstance(config["model"], dict):
         raise CheckpointError(f"{folder / CONFIG}: format must be a whole number and model a mapping")
     if config["format"] > FORMAT:
-        raise CheckpointError(
-            f"{folder / CONFIG}: format={config['format']} is newer than the {FORMAT} that can be read: upgrade it"
-        )
+        raise CheckpointError(f"{folder / CONFIG}: format={config['format']} is newer than {FORMAT}: upgrade audiodiff")
     return config
 
 

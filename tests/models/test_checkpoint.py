@@ -172,7 +172,7 @@ def test_config_is_read_without_making_objects(folder: Path):
 @pytest.mark.parametrize(
     ("keys", "value", "named"),
     [
-        (("format",), 2, "format=2 is newer than the 1"),
+        (("format",), 2, "format=2 is newer than 1"),
         (("format",), "new", "format must be a whole number"),
         (("model",), None, "model a mapping"),
         (("sample_rate",), 8000, "sample_rate=8000 is not the model's, 22050"),

@@ -17,7 +17,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.io.console import SILENT, ProgressBar
 from audiodiff.io.formats import check_format
 from audiodiff.io.jobs import Job, make_folder
-from audiodiff.io.readers import Input, MelReader
+from audiodiff.io.readers import Input
 from audiodiff.io.writers import AudioWriter, WrittenFile, open_writer
 from audiodiff.models.chunking import SlidingBuffer
 from audiodiff.models.sampling import MODEL_DEFAULTS, SamplingOptions
@@ -25,11 +25,10 @@ from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.validation import checked_length
 from audiodiff.models.vocoder import Vocoder
 from audiodiff.tasks.generation.request import GenerationPlan
+from audiodiff.tasks.generation.sound import CHANNELS_PER_FILE, Sound
 from audiodiff.tasks.generation.specs import GenerationSpec
 from audiodiff.types import Mel, Waveform
 
-CHANNELS_PER_FILE = 64
-"""Noise keys that a file has for its channels."""
 MAX_BATCHES_WAITING = 64
 """Batches' worth of signals that may wait for others of their length."""
 CHUNK_FRAMES = 256
@@ -57,43 +56,6 @@ class GenerationSettings:
     rate: int | None = None
     subtype: str | None = None
     normalization: Normalization | None = None
-
-
-@dataclass(frozen=True)
-class Sound:
-    """One file to generate.
-
-    Args:
-        target: the file.
-        key: number that keys its noise.
-        group: sounds of the same group are computed together.
-        copied: for each channel, which of the generated ones it equals, to the bit.
-        n_samples: to generate, per channel.
-        n_written: to write, per channel.
-        level: factor of the generated audio.
-        mels: what it is generated from; None without an input.
-        spec: what is asked for; None with an input.
-    """
-
-    target: Path
-    key: int
-    group: object
-    copied: Sequence[int]
-    n_samples: int
-    n_written: int
-    level: float = 1.0
-    mels: MelReader | None = None
-    spec: GenerationSpec | None = None
-
-    @property
-    def n_channels(self) -> int:
-        """Number of channels that are generated: those that differ."""
-        return max(self.copied) + 1
-
-    @property
-    def items(self) -> list[int]:
-        """Numbers that key the noise of each channel."""
-        return [self.key * CHANNELS_PER_FILE + channel for channel in range(self.n_channels)]
 
 
 def generate_from_inputs(
