@@ -21,14 +21,19 @@ LOGGER.addHandler(logging.NullHandler())
 
 def say(text: str) -> None:
     """Print a line, unless standard error is closed, where print would write to standard output."""
-    LOGGER.info(text)
+    _record(text)
     if sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
 
 
+def _record(text: str) -> None:
+    """Log a line, in which a byte of a name that is not UTF-8 is written as such."""
+    LOGGER.info(text.encode("utf-8", "backslashreplace").decode())
+
+
 def fail(error: AudiodiffError) -> NoReturn:
     """Print an error without a traceback, and exit with 2."""
-    LOGGER.info(f"error: {error}")
+    _record(f"error: {error}")
     try:
         from rich.console import Console
         from rich.text import Text
