@@ -36,7 +36,7 @@ COMMANDS = {
     "features": "Extract feature vectors from recordings.",
     "cluster": "Cluster recordings by how they sound.",
     "map": "Map recordings by how they sound, on a page that plays them.",
-    "import": "Import a checkpoint of another project: DiffWave, Vocos, HiFi-GAN, BigVGAN.",
+    "import": "Import a checkpoint of another project: DiffWave, WaveGrad, Vocos, HiFi-GAN, BigVGAN.",
     "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
     "doctor": "Check whether everything works on this machine.",
     "demo": "Try all of it on embedded speech, in minutes.",

@@ -74,6 +74,16 @@ class Options:
             raise ParameterError(f"--set {name}={chosen} must be {' or '.join(among)}")
         return chosen
 
+    def optional(self, name: str, default: Any) -> Any:
+        """Return what the user gave, of the type of the default; no file states it, and nobody need.
+
+        Raises:
+            ParameterError: if the user gave another type.
+        """
+        if name not in self._given:
+            return default
+        return _typed(self._given[name], default, ParameterError, f"--set {name}={self._given[name]}")
+
     def __call__(self, name: str, default: Any, *, key: str | None = None) -> Any:
         """Return a setting, of the type of the default.
 

@@ -171,3 +171,27 @@ def test_bigvgan_gives_the_audio_of_its_package(tmp_path, changes: Mapping[str, 
         expected = peer(mel)
     actual = own.generate(mel, n_samples=expected.shape[-1])
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_wavegrad_samples_as_in_its_package(tmp_path, monkeypatch):
+    wavegrad, settings, inference = (installed(f"wavegrad.{name}") for name in ("model", "params", "inference"))
+    betas = [1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5]
+    peer = shaken(wavegrad.WaveGrad(settings.params), 0.002)
+    peer.last_conv.weight.data.mul_(0.1)  # else untrained sampling ends in the clamp
+    own = imported(
+        tmp_path,
+        {"step": 1, "model": peer.state_dict(), "params": {**settings.params, "sample_rate": 24000}},
+        family="wavegrad",
+        betas=betas,
+    )
+    mel = torch.rand(1, 128, N_FRAMES)
+    draws = Draws((1, 300 * N_FRAMES), len(betas))
+    monkeypatch.setattr(inference.torch, "randn", draws.theirs)
+    monkeypatch.setattr(inference.torch, "randn_like", draws.theirs)
+    monkeypatch.setitem(inference.models, "in memory", peer)
+    expected, _ = inference.predict(mel, "in memory", params={"noise_schedule": betas}, device=torch.device("cpu"))
+    monkeypatch.undo()
+    actual = sampled(own, mel, draws, n_samples=300 * N_FRAMES)
+    assert own.sample_rate == 24000
+    assert (expected.abs() < 0.999).float().mean() > 0.3
+    torch.testing.assert_close(actual[0], expected, rtol=0.0, atol=1e-4)
