@@ -78,7 +78,7 @@ def round_up(n: int, alignment: int) -> int:
 
 
 def overlap_add(
-    windows: Iterable[Float[Tensor, "*batch window"]], chunks: Sequence[Chunk]
+    windows: Iterable[Float[Tensor, "*batch _"]], chunks: Sequence[Chunk]
 ) -> Iterator[Float[Tensor, "*batch _"]]:
     """Cut the stretch of each chunk from its window, and fade each linearly into the next where the two overlap.
 
