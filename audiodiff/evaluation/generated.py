@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiodiff.data import Entry, label_indices, load_entries, load_whole
 from audiodiff.data.manifest import MANIFEST_NAMES, read_manifest
+from audiodiff.dsp.level import constant_offset
 from audiodiff.errors import DataError, ParameterError
 from audiodiff.evaluation.generative_report import GenerationReport, LabelScores, SetScores
 from audiodiff.io import audio as audio_io
@@ -94,7 +95,11 @@ def evaluate_generated(
     def classified(name: str, entries: Sequence[Entry], read: Callable[[Entry], Tensor]) -> Prediction:
         return _classify(model, entries, read, name=name, on_progress=on_progress)
 
-    made = _Sounds("generated", classified("generated", entries, lambda entry: audio_io.read(entry.path)[0]), expected)
+    def read_generated(entry: Entry) -> Tensor:
+        audio, _ = audio_io.read(entry.path)
+        return audio - constant_offset(audio)  # as of real sounds
+
+    made = _Sounds("generated", classified("generated", entries, read_generated), expected)
     train, test = (
         _Sounds(f"real {name}", classified(f"real {name}", of, loaded), true_values[name]) for name, of in real.items()
     )

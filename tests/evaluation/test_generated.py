@@ -101,9 +101,7 @@ def test_copies_of_the_test_sounds_have_no_distance_to_them(real: Path, fitted: 
     report = evaluate_generated(made(tmp_path, range(N_TEST)), real, fitted)
     generated, train, test = report.rows
     assert (report.n_compared, report.n_features) == (N_TEST, 6)
-    # The square root of a product of covariances keeps half the digits: 1.5e-8 of the greatest variance, which is
-    # about 0.1 here, where the distance of the real train sounds is 1.6e-5.
-    assert generated.fid < 1e-3 * train.fid
+    assert generated.fid < 1e-6 * train.fid
     assert generated.nearest == pytest.approx(test.nearest, rel=1e-6)
     assert generated.closer_p == pytest.approx(1.0)
     assert math.isnan(test.fid)
