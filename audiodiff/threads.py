@@ -144,7 +144,7 @@ def spread(
     try:
         for piece in _chained(first, remaining):
             coming.append(pool.submit(compute, piece))
-            if len(coming) > n:
+            if len(coming) == n:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
