@@ -67,7 +67,7 @@ def _trusting(command: Callable[..., None]) -> Callable[..., None]:
 
     added = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust)
     signature = inspect.signature(command)
-    trusting.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    vars(trusting)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), added])
     trusting.__annotations__ = {**command.__annotations__, "trust": Trust}
     return trusting
 

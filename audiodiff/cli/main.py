@@ -246,11 +246,11 @@ def _open_standard_streams() -> None:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # noqa: PERF203
+        except OSError:  # noqa: PERF203, each of the three by itself
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, open as long as the program runs
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, as above
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, as above
 
 
 def _interrupted() -> NoReturn:

@@ -42,7 +42,7 @@ PACKAGES = {
     "typer": "typer",
     "rich": "rich",
 }
-"""What the package needs, as it is imported and as it is installed."""
+"""Required packages: name as imported -> name as installed."""
 FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "mp3": ("MP3", None), "ogg": ("OGG", "VORBIS")}
 """Formats that are written and read again: name -> format and subtype of soundfile."""
 LEAST_FREE = 1e9

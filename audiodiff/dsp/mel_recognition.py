@@ -1,4 +1,4 @@
-"""What an array of a mel spectrogram can be: dialects and scales, ranked by likelihood."""
+"""Recognition of mel arrays: the dialects and scales that an array can have, ranked by likelihood."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from audiodiff.errors import ParameterError
 IMPROBABLE = 0.02
 """A dialect of a lower probability is doubted."""
 ALIKE = 0.05
-"""Readings of this probability and more, relative to that of the likeliest, are not told apart."""
+"""Probability, relative to that of the likeliest reading, from which on another reading is listed beside it."""
 # Prior weights: a dialect as it is defined, with another logarithm, squared amplitudes, normalised
 # to a range or by mean and deviation, and any other scale.
 _AS_DEFINED, _OTHER_LOG, _SQUARED, _NORMALISED, _OTHER = 1.0, 0.3, 0.1, 0.1, 0.01
@@ -65,7 +65,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What an array can be.
+    """Ranked readings of an array.
 
     Args:
         readings: with the probability of each, the likeliest first.
@@ -81,12 +81,12 @@ class Recognition:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a dialect, of those that cannot be told apart, can read the array as it is."""
+        """Whether the array can be read as it is, by a dialect among the likeliest readings."""
         return not self.is_transposed and any(reading.dialects for reading, _ in self.alike)
 
     @property
     def alike(self) -> tuple[tuple[Reading, float], ...]:
-        """The readings that cannot be told apart from the likeliest."""
+        """The likeliest reading, and those whose probability is at least `ALIKE` of it."""
         return tuple(each for each in self.readings if each[1] >= ALIKE * self.readings[0][1])
 
     def probability(self, of: MelDialect) -> float:

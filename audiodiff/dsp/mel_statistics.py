@@ -15,7 +15,7 @@ from torch import Tensor
 QUANTILES = torch.tensor([0.1, 0.5, 0.9, 0.98], dtype=torch.float64)
 """Of the values of an array above its floor."""
 CLIPPED_SHARE = 0.005
-"""Where more than this share of the values equal the smallest one, they were clipped there."""
+"""Share of values equal to the smallest one above which an array counts as clipped from below."""
 _MIN_CELLS = 64
 LEAST = 1e-12
 

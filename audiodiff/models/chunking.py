@@ -232,7 +232,7 @@ def render_chunks(
     return overlap_add(spread(window, framed(), workers=workers, on_end=on_end), chunks)
 
 
-class Stopped(Exception):  # noqa: N818
+class StoppedError(Exception):
     """The steps of a stage are no longer wanted."""
 
 
@@ -254,7 +254,7 @@ class StepCounter:
     def __call__(self, *_: object) -> None:
         with self._lock:
             if self._stopped:
-                raise Stopped
+                raise StoppedError
             self._done += 1
             if self._on_step is not None:
                 self._on_step(self._done, self._total)

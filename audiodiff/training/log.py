@@ -40,7 +40,7 @@ class Log(ABC):
         after each validation.
         """
 
-    def audio(  # noqa: B027
+    def audio(  # noqa: B027, a log need not have it
         self,
         name: str,
         audio: Float[Tensor, "channels time"],
@@ -51,7 +51,7 @@ class Log(ABC):
     ) -> None:
         """Log a clip that the model generated, and the recording that it imitates, if any."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027, a log need not have it
         """End, also after an error or a signal."""
 
 

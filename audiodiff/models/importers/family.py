@@ -45,7 +45,7 @@ class Family:
 
 
 class Options:
-    """What is known of a model beside its weights: given by the user, else stated by the file, else assumed.
+    """Settings of a model besides its weights: given by the user, else stated by the file, else assumed.
 
     Args:
         given: options of the user.
