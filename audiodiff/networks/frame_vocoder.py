@@ -7,7 +7,7 @@ from torch import Tensor
 
 from audiodiff.condition import Condition
 from audiodiff.errors import ParameterError
-from audiodiff.networks.network import Network
+from audiodiff.networks.network import Network, frames_of
 from audiodiff.types import Signal
 
 
@@ -37,11 +37,7 @@ class FrameVocoder(Network):
 
     def encode(self, condition: Condition) -> Condition:
         """Compute the audio; signal of the result holds it."""
-        frames = condition.frames
-        if frames is None or frames.shape[1] != self.frame_bands:
-            given = "None" if frames is None else f"of {frames.shape[1]} bands"
-            raise ParameterError(f"condition.frames is {given}: this network needs frames of {self.frame_bands} bands")
-        return Condition(signal=self.vocode(frames))
+        return Condition(signal=self.vocode(frames_of(condition, n_bands=self.frame_bands)))
 
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
         """Return the audio, as long as x.

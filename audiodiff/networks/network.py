@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiodiff.condition import Condition
+from audiodiff.errors import ParameterError
 from audiodiff.types import ReceptiveField, Signal
 
 
@@ -33,3 +34,16 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
         """Compute F of the scaled input c_in * x, the clock of the noise level, and an encoded condition."""
+
+
+def frames_of(condition: Condition, *, n_bands: int) -> Float[Tensor, "batch bands frames"]:
+    """Return the frames of a condition.
+
+    Raises:
+        ParameterError: if there are none, or of another number of bands.
+    """
+    frames = condition.frames
+    if frames is None or frames.shape[1] != n_bands:
+        given = "None" if frames is None else f"of {frames.shape[1]} bands"
+        raise ParameterError(f"condition.frames is {given}: this network needs frames of {n_bands} bands")
+    return frames

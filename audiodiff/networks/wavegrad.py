@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from audiodiff.condition import Condition
 from audiodiff.errors import ParameterError
-from audiodiff.networks.network import Network
+from audiodiff.networks.network import Network, frames_of
 from audiodiff.types import ReceptiveField, Signal
 
 _SLOPE = 0.2
@@ -95,11 +95,7 @@ class WaveGrad(Network):
 
     def encode(self, condition: Condition) -> Condition:
         """Check the frames, and pass them through the first convolution."""
-        frames = condition.frames
-        if frames is None or frames.shape[1] != self.frame_bands:
-            given = "None" if frames is None else f"of {frames.shape[1]} bands"
-            raise ParameterError(f"condition.frames is {given}: this network needs frames of {self.frame_bands} bands")
-        return Condition(frames=self.first(frames))
+        return Condition(frames=self.first(frames_of(condition, n_bands=self.frame_bands)))
 
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
         """Predict the noise.
