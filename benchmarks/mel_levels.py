@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiodiff.dsp.dialect_text import format_dialect
-from audiodiff.dsp.dialects import LOGARITHMS
+from audiodiff.dsp.dialect_text import format_dialect, log_of
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.dsp.mel_likelihood import TOP_BANDS, scale_of
 from audiodiff.dsp.mel_recognition import IMPROBABLE, Reading, recognize
@@ -29,7 +28,6 @@ from audiodiff.io.audio import read
 from audiodiff.io.jobs import find_files
 
 SECONDS, PER_FOLDER = 5.0, 200
-LOG_OF = {gain: log for log, gain in LOGARITHMS.items()}
 FORMS = (
     "hifigan", "hifigan", "tacotron2", "fastdiff", "diffwave", "vocos", "wavegrad", "hifigan:n_mels=64",
     "hifigan:sample_rate=16000,hop_length=200", "hifigan:sample_rate=16000,hop_length=256", "vocos:sample_rate=16000",
@@ -142,12 +140,11 @@ def scales(excerpt: Excerpt, own: MelDialect) -> dict[str, Tensor]:
 def named(reading: Reading) -> str:
     """Return the scale of a reading in the words of `scales`."""
     if reading.dialects:
-        return {"e": "ln", "10": "log10", "db": "dB", "none": "none", "diffwave": "diffwave"}[
-            LOG_OF.get(reading.dialects[0].log_gain, "diffwave")
-        ]
+        log = log_of(reading.dialects[0])
+        if reading.dialects[0].power == 2:
+            return {"e": "power ln", "10": "power log10", "db": "dB", "none": "power", None: "other"}[log]
+        return {"e": "ln", "10": "log10", "db": "dB", "none": "none", None: "diffwave"}[log]
     words = reading.description
-    if "squared" in words:
-        return "power log10" if "log10" in words else "power" if "no log" in words else "power ln"
     return "normalised" if "normalised" in words else "other"
 
 

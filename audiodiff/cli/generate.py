@@ -32,7 +32,7 @@ from audiodiff.cli.options import (
     read_solver,
 )
 from audiodiff.cli.report import full_band, report_levels, report_lost, report_written
-from audiodiff.dsp.dialect_text import with_named_log
+from audiodiff.dsp.dialect_text import with_named_values
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.io.console import progress
@@ -209,7 +209,7 @@ def generate_command(
     )
     given = None if dialect is None else dialect_named(dialect)
     sources = open_inputs((job.source for job in jobs), dialect=given, key=key)
-    wanted = None if given is None else with_named_log(given)
+    wanted = None if given is None else with_named_values(given)
     if wanted is None and model in INVERSIONS:
         wanted = next((source.dialect for source in sources if source.dialect is not None), None)
         wanted = full_band(sources) if wanted is None else wanted

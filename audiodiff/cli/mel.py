@@ -1,6 +1,8 @@
 """`audiodiff mel`: compute mel spectrograms, and check which dialect a file can be."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from audiodiff.cli.mel_advice import advice
 from audiodiff.cli.options import Force, Key
 from audiodiff.cli.report import report_written
 from audiodiff.dsp.dialect_checks import ensure_same
-from audiodiff.dsp.dialect_text import format_dialect, with_named_log
+from audiodiff.dsp.dialect_text import format_dialect, with_named_values
 from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect
 from audiodiff.dsp.mel import dialect as dialect_named
@@ -25,7 +27,8 @@ from audiodiff.io.readers import open_recording
 from audiodiff.models.registry import DEFAULT_DIALECT
 
 MIN_SHOWN = 0.001
-"""Readings of lower probabilities are left out."""
+"""Readings of lower probabilities are listed together."""
+_N_RARE = 8
 
 
 def mel_command(
@@ -47,7 +50,9 @@ def mel_command(
         typer.Option(
             metavar="DIALECT",
             help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}. "
-            "log=e, 10, db or none is the logarithm of the values, as in hifigan:log=10.",
+            "log=e, 10, db or none is the logarithm of the values, as in hifigan:log=10; power=2 squared amplitudes; "
+            "mean=-5.5,std=2.1 or stats=FILE (.npz, .npy, .json) what they are normalised by; frames_first=true the "
+            "order (frames, bands). With --check, a dialect to consider besides the named ones.",
         ),
     ] = DEFAULT_DIALECT,
     check: Annotated[
@@ -55,7 +60,7 @@ def mel_command(
         typer.Option(
             metavar="FILE",
             help="Print which dialects the mel in this file can be, the likeliest first, and the line to type. The "
-            "exit status is 1 where no dialect can read it as it is: NaN, impossible, normalised or transposed values.",
+            "exit status is 1 where no dialect can read it as it is: NaN, impossible values, or normalised ones.",
         ),
     ] = None,
     key: Key = MEL_KEY,
@@ -74,7 +79,7 @@ def mel_command(
     if check is not None:
         if inputs or out is not None:
             raise ParameterError("--check FILE takes no INPUT and no --out")
-        text, is_usable = describe(check, key=key)
+        text, is_usable = describe(check, key=key, own=dialect_named(dialect))
         print(text)
         if not is_usable:
             raise typer.Exit(1)
@@ -114,23 +119,26 @@ def make_mels(inputs: Sequence[str], *, out: Path, dialect: MelDialect, force: b
     return [job.target for job in jobs]
 
 
-def describe(path: Path, *, key: str = MEL_KEY) -> tuple[str, bool]:
+def describe(path: Path, *, key: str = MEL_KEY, own: MelDialect | None = None) -> tuple[str, bool]:
     """Describe a mel file: its shape, and the dialect that it states, or those that it can be, ranked.
 
     Args:
         path: the file.
         key: name of the array in it.
+        own: a dialect to consider besides the named ones.
 
     Returns: lines of text, and whether a dialect can read the array as it is.
 
     Raises:
         MelError: if the array is not a mel of the dialect that the file states.
     """
-    mel, stated = load_mel(path, key=key)
+    own = own or dialect_named(DEFAULT_DIALECT)
+    mel, stated = load_mel(path, key=key, frames_first=own.frames_first)
     lines = [f"{path}: {mel.shape[0]} bands, {mel.shape[1]} frames, values {mel.min():.3f} to {mel.max():.3f}"]
     if stated is None:
-        found = recognize(mel, own=dialect_named(DEFAULT_DIALECT))
-        lines += [*_ranking(found), *advice(found, path, name=DEFAULT_DIALECT, key=key), *_length(found, mel)]
+        found = recognize(mel, own=own)
+        found = replace(found, is_transposed=found.is_transposed != own.frames_first)
+        lines += [*_ranking(found), *advice(found, path, name=own.name, key=key), *_length(found, mel)]
         return "\n".join(lines), found.is_usable
     doubts = doubt(mel, stated)
     verdict = "its values agree" if doubts is None else "its values can hardly be of that dialect"
@@ -141,7 +149,7 @@ def describe(path: Path, *, key: str = MEL_KEY) -> tuple[str, bool]:
         lines.append(f"it looks like {words}: make it again, or save the bare array (.npy) and check that")
     named = dialect_named(stated.name)
     try:
-        ensure_same(with_named_log(stated), named, name=str(path))
+        ensure_same(with_named_values(stated), named, name=str(path))
     except ValueError:
         lines.append(f"(a variant of {stated.name}, whose own rate is {named.sample_rate} Hz, hop {named.hop_length})")
     return "\n".join(lines), doubts is None
@@ -155,6 +163,15 @@ def _ranking(found: Recognition) -> list[str]:
             names = ", ".join(map(format_dialect, reading.dialects)) or reading.description
             percent = f"{100 * probability:3.0f}" if probability >= 0.01 else " <1"
             lines.append(f"  {percent} %  {names}{' (equal but at the ends)' if len(reading.dialects) > 1 else ''}")
+    rare = [(reading, probability) for reading, probability in found.readings if probability < MIN_SHOWN]
+    if rare:
+        # The likeliest first; logarithms, since many are too small to be printed.
+        top = found.readings[0][0].log_density
+        texts = [
+            f"{reading.description} 10^{(reading.log_density - top) / math.log(10):.0f}"
+            for reading, _ in rare[:_N_RARE]
+        ]
+        lines.append(f"    less, relative to the first: {', '.join(texts)}")
     reasons: dict[str, list[str]] = {}
     for name, reason in found.objections.items():
         reasons.setdefault(reason, []).append(name)

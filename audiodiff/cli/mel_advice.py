@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from audiodiff.dsp.dialect_text import format_dialect
@@ -30,14 +31,18 @@ def advice(found: Recognition, path: Path, *, name: str, model: str = DEFAULT_MO
     for option, value, usual in (("--model", model, DEFAULT_MODEL), ("--key", key, MEL_KEY)):
         if value != usual:
             command += f" {option} {shlex.quote(value)}"
-    turned = "save mel.T, since it is transposed; then " if found.is_transposed else ""
     lines = []
     for reading, _ in found.alike:
         own = reading.dialect(name)
         if own is None:
-            lines.append(f"{reading.description}: {turned}{reading.remedy}")
+            what = f"{reading.description}: {reading.remedy}"
+            if "mean and std" in reading.remedy and found.guess is not None:
+                told = replace(found.guess, frames_first=found.is_transposed)
+                what += f", or stats=FILE. With a guess: {command} --dialect {format_dialect(told)}"
+            lines.append(what)
         else:
-            lines.append(f"{described(own)}: {turned}{command} --dialect {format_dialect(own)}")
+            own = replace(own, frames_first=found.is_transposed)
+            lines.append(f"{described(own)}: {command} --dialect {format_dialect(own)}")
     if len(lines) == 1:
         return [f"it looks like {lines[0]}"]
     return ["its values do not tell these apart:", *(f"  {line}" for line in lines)]

@@ -79,7 +79,8 @@ Dialect = Annotated[
         metavar="DIALECT",
         help=f"Mel dialect, NAME or NAME:field=value,... NAME is one of {', '.join(DIALECT_NAMES)}. A trained model "
         "refuses a dialect other than its own. log=e, 10, db or none is the logarithm of the given mels, as in "
-        "hifigan:log=10.",
+        "hifigan:log=10; power=2 squared amplitudes; mean=-5.5,std=2.1 or stats=FILE what they are normalised by; "
+        "frames_first=true the order (frames, bands).",
         show_default="that of the first .npz, or hifigan",
         rich_help_panel=MODEL,
     ),

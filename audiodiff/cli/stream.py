@@ -22,7 +22,7 @@ from audiodiff.cli.options import (
     check_sampling,
     read_solver,
 )
-from audiodiff.dsp.dialect_text import with_named_log
+from audiodiff.dsp.dialect_text import with_named_values
 from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import ParameterError
 from audiodiff.io.console import say
@@ -108,7 +108,7 @@ def stream_command(
         raise ParameterError(f"--input-rate {in_rate} has no meaning with --input {kind}")
     sampling = SamplingOptions(steps=steps, solver=read_solver(sampler, sampler_option), grid=grid)
     given = None if dialect is None else dialect_named(dialect)
-    wanted = None if given is None else with_named_log(given)
+    wanted = None if given is None else with_named_values(given)
     loaded = checkpoint.load(model, device=device_named(device), dialect=wanted, vocoder=vocoder)
     if loaded.dialect is None:
         raise ParameterError(f"model {model!r} knows no mel spectrogram and takes no input: give another --model")

@@ -114,10 +114,7 @@ class ContinuedInversion:
             dialect=self._dialect,
             first_frame=first_sample // hop + first,
         )
-        # A bin of white noise has the mean magnitude sqrt(pi / 4 sum w^2), and the sum w^2 is 3/8 of a Hann window.
-        own = full_bands(self._dialect, guess.dtype, guess.device).gather.sum() * math.sqrt(
-            math.pi * 3 / 32 * stft.win_length
-        )
+        own = full_bands(self._dialect, guess.dtype, guess.device).amplitude_of_noise().sum()
         gain = smoothed(target[first:].sum(dim=1)) / own
         guess = guess * stft.between_frames(gain[None], n_samples=guess.shape[-1])
         return torch.cat([known, guess[0, n_before:]])

@@ -1,14 +1,29 @@
-"""Checks of mel dialects: whether two are the same, but for the logarithm."""
+"""Checks of mel dialects: whether two are the same, but for what can be converted."""
 
 from dataclasses import fields, replace
+
+from jaxtyping import Float
+from torch import Tensor
 
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import MelError
 
+_VALUES = ("log_gain", "log_offset", "mean", "std", "frames_first")
 
-def with_log_of(of: MelDialect, other: MelDialect) -> MelDialect:
-    """Return a dialect with the logarithm of another, to which its mels can be converted without loss."""
-    return replace(of, log_gain=other.log_gain, log_offset=other.log_offset)
+
+def with_values_of(of: MelDialect, other: MelDialect) -> MelDialect:
+    """Return a dialect with logarithm, mean, std and order of another, to which its mels can be converted."""
+    return replace(of, **{name: getattr(other, name) for name in _VALUES})
+
+
+def converted(mel: Float[Tensor, "*batch n_mels frames"], own: MelDialect, to: MelDialect) -> Tensor:
+    """Convert a mel to a dialect that differs in logarithm, mean and std; refuse any other.
+
+    Raises:
+        MelError: with the first field that differs.
+    """
+    ensure_same(with_values_of(own, to), to, name="mel")
+    return mel if replace(own, name=to.name, frames_first=to.frames_first) == to else to.compress(own.amplitude(mel))
 
 
 def ensure_same(

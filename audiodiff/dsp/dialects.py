@@ -1,12 +1,14 @@
-"""Fields of the eight mel dialects, taken from their projects' code, and derived at other rates, hops and sizes.
+"""Fields of the named mel dialects, taken from their projects' code, and derived at other rates, hops and sizes.
 
 `audiodiff.dsp.mel.MelDialect` documents the fields.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from audiodiff.dsp.mel_normalization import read_statistics
 from audiodiff.errors import ParameterError
 
 # f_max None is half the rate, at any rate.
@@ -37,6 +39,7 @@ _COMMON: dict[str, Any] = {
     "centred": True,
     "pad_mode": "reflect",
     "power_offset": 0.0,
+    "power": 1,
     "amplitude_min": 1e-5,
     **_NATURAL_LOG,
 }
@@ -72,6 +75,18 @@ DIALECTS: dict[str, dict[str, Any]] = {
         "n_mels": 128,
     },
     "speechbrain": _COMMON,
+    # ln(max(W |X|^2, 1e-5))
+    "wavefm": {**_COMMON, **_VOCOS, "power": 2, "amplitude_min": math.sqrt(1e-5), "log_gain": 2.0},
+    "wavenext": {**_COMMON, "centred": False},
+    "flow2gan-44k": {
+        **_COMMON,
+        **_VOCOS,
+        "sample_rate": 44100,
+        "n_fft": 2048,
+        "hop_length": 512,
+        "win_length": 2048,
+        "n_mels": 128,
+    },
 }
 
 DIALECT_NAMES: tuple[str, ...] = tuple(DIALECTS)
@@ -85,30 +100,55 @@ NUMBERS = {
     "f_max": float,
 }
 """Fields that a dialect can be derived with, and their types."""
-LOGARITHMS = {"e": 1.0, "10": 1 / math.log(10), "db": 20 / math.log(10), "none": 0.0}
-"""Values of `log`, and the log_gain of each: natural, to base 10, in decibels of amplitude, none."""
+_SCALE: dict[str, Callable[[str], Any]] = {
+    "log": str.lower,
+    "power": int,
+    "mean": float,
+    "std": float,
+    "frames_first": lambda text: {"true": True, "false": False}[text.lower()],
+}
+LOGARITHMS = ("e", "10", "db", "none")
+"""Values of `log`: natural, to base 10, in decibels, none."""
 
 
-def read_dialect(text: str) -> tuple[str, dict[str, int | float | str]]:
+def log_gain(log: str, *, power: int = 1) -> float:
+    """Return the log_gain of a logarithm of the power-th power of amplitudes; decibels are those of the amplitude.
+
+    Example:
+        >>> log_gain("e"), log_gain("e", power=2), log_gain("db", power=2) == log_gain("db")
+        (1.0, 2.0, True)
+    """
+    return {"e": power, "10": power / math.log(10), "db": 20 / math.log(10), "none": 0.0}[log] * 1.0
+
+
+def read_dialect(text: str) -> tuple[str, dict[str, Any]]:
     """Read `NAME` or `NAME:field=value,field=value` into the name and the changed fields.
 
+    `stats=FILE` stands for the mean and std in a file, see `read_statistics`.
+
     Raises:
-        ParameterError: if a field is unknown, or a value is no number.
+        ParameterError: if a field is unknown, a value is no number, or the file cannot be read.
 
     Example:
         >>> read_dialect("hifigan:hop_length=200,log=10")
         ('hifigan', {'hop_length': 200, 'log': '10'})
     """
     name, _, rest = text.partition(":")
-    changes: dict[str, int | float | str] = {}
+    changes: dict[str, Any] = {}
+    kinds = {**NUMBERS, **_SCALE}
     for part in filter(None, rest.split(",")):
         field, _, value = part.partition("=")
-        if field != "log" and field not in NUMBERS:
+        if field == "stats":
+            changes |= read_statistics(Path(value))
+            continue
+        if field not in kinds:
             raise ParameterError(
-                f"{text!r}: {field!r} is not a field of a dialect; the fields are {', '.join(NUMBERS)}, log"
+                f"{text!r}: {field!r} is not a field of a dialect; the fields are {', '.join(kinds)}, stats"
             )
         try:
-            changes[field] = value.lower() if field == "log" else NUMBERS[field](value)
+            changes[field] = kinds[field](value)
+        except KeyError:
+            raise ParameterError(f"{text!r}: {field}={value!r} must be true or false") from None
         except ValueError:
             raise ParameterError(f"{text!r}: {field}={value!r} must be a number") from None
     return name, changes
@@ -136,11 +176,12 @@ def dialect_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         values["n_fft"] = base["n_fft"] if win_length <= base["n_fft"] else _power_of_two(int(win_length))
     if values["f_max"] is None:
         values["f_max"] = values["sample_rate"] / 2
-    log = values.pop("log", None)
+    log, power = values.pop("log", None), values["power"]
+    values["log_gain"] *= power / base["power"]
     if log is not None:
         if str(log) not in LOGARITHMS:
             raise ParameterError(f"log={log} of dialect {name} must be one of {', '.join(LOGARITHMS)}")
-        values |= {"log_gain": LOGARITHMS[str(log)], "log_offset": 0.0}
+        values |= {"log_gain": log_gain(str(log), power=power), "log_offset": 0.0}
     return values | {"f_min": float(values["f_min"]), "f_max": float(values["f_max"])}
 
 

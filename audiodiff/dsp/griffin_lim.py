@@ -45,7 +45,10 @@ def griffin_lim(
     stft, length = dialect.stft, start.shape[-1]
     with torch.no_grad():
         inverse = torch.linalg.pinv(dialect.filters()).to(mel)
-        magnitudes = [(inverse @ dialect.amplitude(target)).clamp_(min=0).mT.contiguous() for target in mel]
+        p = dialect.power
+        magnitudes = [
+            ((inverse @ dialect.amplitude(item) ** p).clamp_(min=0) ** (1 / p)).mT.contiguous() for item in mel
+        ]
         spectra = [
             torch.polar(magnitude, stft.analyse(signal).angle())
             for magnitude, signal in zip(magnitudes, start if pairs is None else pairs.mixed(start), strict=True)

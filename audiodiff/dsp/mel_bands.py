@@ -37,7 +37,7 @@ class MelBands:
         spread: from bands to bins, (n_mels, bins), with weights that sum to 1 over the bands of a bin.
         above: from the amplitudes of the uppermost bands to the envelope above them, (edge bands, bins above); None
             leaves those bins as they are.
-        power_offset, amplitude_min, amplitude_max: as in `MelDialect`.
+        power, power_offset, amplitude_min, amplitude_max: as in `MelDialect`.
     """
 
     stft: Stft
@@ -46,6 +46,7 @@ class MelBands:
     gather: Tensor
     spread: Tensor
     above: Tensor | None
+    power: int
     power_offset: float
     amplitude_min: float
     amplitude_max: float
@@ -56,8 +57,16 @@ class MelBands:
 
     def amplitude_of_power(self, covered: Tensor) -> Tensor:
         """Return the band amplitudes of squared magnitudes on the covered bins, which are used up."""
-        amplitude = covered.add_(self.power_offset).sqrt_() @ self.gather
+        covered = covered.add_(self.power_offset)
+        amplitude = (covered @ self.gather).sqrt_() if self.power == 2 else covered.sqrt_() @ self.gather
         return amplitude.clamp_(self.amplitude_min, self.amplitude_max)
+
+    def amplitude_of_noise(self) -> Tensor:
+        """Return the band amplitudes of white noise of variance 1."""
+        # A bin has the mean magnitude sqrt(pi / 4 sum w^2), and the sum w^2 is 3/8 of a Hann window.
+        squared = 3 / 8 * self.stft.win_length
+        weights = self.gather.sum(dim=0)
+        return (weights * squared).sqrt() if self.power == 2 else weights * math.sqrt(math.pi / 4 * squared)
 
     def gains(self, amplitude: Tensor, target: Tensor, *, exponent: float) -> Tensor:
         """Return the gains of the covered bins that bring band amplitudes, which are used up, to a target."""
@@ -79,7 +88,9 @@ def full_bands(dialect: MelDialect, dtype: torch.dtype, device: torch.device) ->
     edge = filters[-EDGE_BANDS:]
     last, n_bins = int(filters.sum(dim=0).nonzero()[-1]) + 1, filters.shape[1]
     octaves = (torch.arange(last, n_bins, dtype=torch.float64) / (last - 1)).log2()
-    above = 10 ** (-_DECAY_DB_PER_OCTAVE / 20 * octaves) / (len(edge) * edge.sum(dim=1, keepdim=True))
+    above = 10 ** (-_DECAY_DB_PER_OCTAVE / 20 * octaves) / (
+        len(edge) * edge.sum(dim=1, keepdim=True) ** (1 / dialect.power)
+    )
     return _mel_bands(dialect, dialect.stft, filters, above, factor=1, dtype=dtype, device=device)
 
 
@@ -123,9 +134,10 @@ def _mel_bands(
             stft,
             first,
             last,
-            gather=(factor * filters.T[first:last]).to(device, dtype).contiguous(),
+            gather=(factor**dialect.power * filters.T[first:last]).to(device, dtype).contiguous(),
             spread=(filters / total.clamp(min=1e-300))[:, first:last].to(device, dtype).contiguous(),
             above=None if above is None else above.to(device, dtype),
+            power=dialect.power,
             power_offset=dialect.power_offset / factor**2,
             amplitude_min=dialect.amplitude_min,
             amplitude_max=dialect.amplitude_max,

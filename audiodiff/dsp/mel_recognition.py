@@ -9,10 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiodiff.dsp.dialect_text import format_dialect, with_log, with_named_log
+from audiodiff.dsp.dialect_text import format_dialect, log_of, with_log, with_named_values
 from audiodiff.dsp.dialects import LOGARITHMS
 from audiodiff.dsp.mel import DIALECT_NAMES, MelDialect, dialect
-from audiodiff.dsp.mel_likelihood import log_likelihood, log_likelihood_of_shape, log_normal, scale_of
+from audiodiff.dsp.mel_likelihood import (
+    log_likelihood,
+    log_likelihood_of_shape,
+    log_normal,
+    normalization_guess,
+    scale_of,
+)
 from audiodiff.dsp.mel_statistics import MelStatistics, statistics
 from audiodiff.errors import ParameterError
 
@@ -24,7 +30,7 @@ ALIKE = 0.05
 # to a range or by mean and deviation, and any other scale.
 _AS_DEFINED, _OTHER_LOG, _SQUARED, _NORMALISED, _OTHER = 1.0, 0.3, 0.1, 0.1, 0.01
 # Fields of which the values show nothing, or too little: names, rate, hop, and what happens at the ends and in silence.
-_UNSEEN = ("name", "sample_rate", "hop_length", "centred", "pad_mode", "power_offset")
+_UNSEEN = ("name", "sample_rate", "hop_length", "centred", "pad_mode", "power_offset", "frames_first")
 _LOG_WORDS = {
     "e": "natural logarithm",
     "10": "log10",
@@ -32,13 +38,13 @@ _LOG_WORDS = {
     "none": "no logarithm",
     "own": "its own logarithm",
 }
-_LOG_OF = {gain: log for log, gain in LOGARITHMS.items()}
 _RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "-4 to 4": (-4.0, 4.0)}
 _RANGE_DB, _DEVIATION_DB = (100.0, 0.35), (17.0, 0.35)  # of the whole range and of one deviation, and log spreads
 _GAINS = torch.logspace(-2, 3, 100, dtype=torch.float64)  # dB per unit
 _COMMON_BANDS = {20, 32, 40, 60, 64, 80, 96, 100, 120, 128, 160, 192, 256}
 _BLOCKS, _BLOCK_FRAMES = 8, 512  # of a long mel, that are looked at
-_REMEDY = "undo the scaling with the numbers that it was made with; they cannot be read from the array"
+_BY_DEVIATION = "values normalised by mean and standard deviation"
+_REMEDY = "state the mean and std that it was made with, value = (mel - mean) / std, which the array does not show"
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,19 @@ class Recognition:
         objections: why it cannot be of a dialect as it is defined.
         is_transposed: the readings are those of the transposed array, (frames, n_mels).
         unit_db: estimated decibels of one unit of the values; None where they have no logarithm or show nothing.
+        guess: a dialect of the array where it was normalised, with a guess of mean and std.
     """
 
     readings: tuple[tuple[Reading, float], ...]
     objections: dict[str, str]
     is_transposed: bool
     unit_db: float | None
+    guess: MelDialect | None = None
 
     @property
     def is_usable(self) -> bool:
         """Whether the array can be read as it is, by a dialect among the likeliest readings."""
-        return not self.is_transposed and any(reading.dialects for reading, _ in self.alike)
+        return any(reading.dialects for reading, _ in self.alike)
 
     @property
     def alike(self) -> tuple[tuple[Reading, float], ...]:
@@ -122,7 +130,8 @@ def recognize(mel: Float[Tensor, "n_mels frames"], *, own: MelDialect | None = N
         mel = torch.cat([mel[:, start : start + _BLOCK_FRAMES] for start in starts], dim=1)
     if mel.shape[0] not in counts:
         named = list(_derived(mel.shape[0]))
-    objections = {each.name: reason for each in named if (reason := each.objection(mel)) is not None}
+    reasons = ((each, each.objection(mel)) for each in named)
+    objections = {format_dialect(of) if of.is_normalised else of.name: why for of, why in reasons if why is not None}
     found = statistics(mel)
     grouped: dict[object, list[Reading]] = {}
     families: dict[object, list[MelDialect]] = {}
@@ -137,7 +146,12 @@ def recognize(mel: Float[Tensor, "n_mels frames"], *, own: MelDialect | None = N
     unit_db = None if found is None else float(_GAINS[log_likelihood_of_shape(found, _GAINS).argmax()])
     if unit_db in (float(_GAINS[0]), float(_GAINS[-1])) or (ranked and "no log" in ranked[0][0].description):
         unit_db = None
-    return Recognition(ranked, objections, is_transposed, unit_db)
+    guess = None
+    if found is not None and unit_db is not None and families:
+        plain = with_log(next(iter(families.values()))[0], "e")
+        mean, std = normalization_guess(found, unit_db=unit_db, scale=scale_of(plain))
+        guess = replace(plain, mean=round(mean, 1), std=float(f"{std:.2g}"))
+    return Recognition(ranked, objections, is_transposed, unit_db, guess)
 
 
 def doubt(mel: Float[Tensor, "n_mels frames"], of: MelDialect) -> Recognition | None:
@@ -165,48 +179,42 @@ def _readings(
     is_positive = float(mel.min()) >= -1e-4 * float(mel.max())
     found_log = statistics(mel.clamp(min=1e-10).log()) if is_positive else None
     for family in families:
-        first = family[0]
-        variants = [[with_log(each, gain) for each in family] for gain in LOGARITHMS.values()]
-        for group in [family, *(each for each in variants if _seen(each[0]) != _seen(first))]:
+        for prior, group in _variants(family):
             variant, is_linear = group[0], group[0].log_gain == 0
             if (is_linear and not is_positive) or (found is None and group is not family):
                 continue
-            density = math.log(len(family) * (_AS_DEFINED if group is family else _OTHER_LOG))
-            density += log_likelihood(found_log if is_linear else found, scale_of(variant))
+            density = math.log(len(family) * prior)
+            if variant.is_normalised:
+                own = statistics(variant.unnormalised(mel))
+                # From the density of values before the normalisation: four of the statistics scale with std.
+                density += log_likelihood(own, scale_of(variant)) + 4 * float(torch.tensor(variant.std).log().mean())
+            else:
+                density += log_likelihood(found_log if is_linear else found, scale_of(variant))
             if variant.objection(mel) is None:
                 yield _seen(variant), Reading(described(variant), tuple(group), "", density)
             elif not is_linear and variant.objection(mel.clamp(min=variant.floor)) is None:
-                words = _LOG_WORDS[_LOG_OF.get(variant.log_gain, "own")]
+                words = _LOG_WORDS[log_of(variant) or "own"]
                 what = f"{words}, with values below the {variant.floor:g} that silence has in {format_dialect(variant)}"
                 remedy = f"save np.maximum(mel, {variant.floor:g}) and read it as {format_dialect(variant)}"
                 yield ("lower", words), Reading(what, (), remedy, density)
-        for log in ("none", "e", "10"):  # 10 log10 of squared amplitudes is log=db but for the level
-            if found is not None and (log != "none" or is_positive):
-                yield from _squared(mel, first, found_log if log == "none" else found, log=log)
     if found is not None:
-        yield from _normalised(mel, found)
+        # A stated normalisation explains values of mean 0 and deviation 1.
+        is_stated = any(family[0].is_normalised and family[0].objection(mel) is None for family in families)
+        yield from ((key, each) for key, each in _normalised(mel, found) if key != _BY_DEVIATION or not is_stated)
 
 
-def _squared(mel: Tensor, of: MelDialect, found: MelStatistics | None, *, log: str) -> Iterator[tuple[object, Reading]]:
-    """Yield a reading as squared amplitudes with a logarithm, whose statistics these are."""
-    root = with_log(of, LOGARITHMS[log])
-    # sum_k w_k |X_k| is at most sqrt(sum_k w_k sum_k w_k |X_k|^2), and close to it.
-    sums = of.filters().sum(dim=1, keepdim=True)
-    if log == "none":
-        undone, text = (mel.clamp(min=0.0) * sums).sqrt(), "np.sqrt({sum} * mel)"
-    else:
-        undone, text = (
-            (mel + root.log_gain * sums.log()) / 2,
-            f"(mel + np.log{'10' if log == '10' else ''}({{sum}})) / 2",
-        )
-    if root.objection(undone.clamp(min=root.floor)) is None:
-        value = f"{of.n_fft} / {of.sample_rate}" if of.area_normalised else "sum_of_each_filter[:, None]"
-        remedy = (
-            f"make it again with amplitudes (power=1 in librosa), or save {text.format(sum=value)}, about the same, "
-            f"and read it as {format_dialect(root)}"
-        )
-        density = math.log(_SQUARED) + log_likelihood(found, scale_of(root, power=2.0))
-        yield ("squared", log), Reading(f"squared amplitudes (power), {_LOG_WORDS[log]}", (), remedy, density)
+def _variants(family: list[MelDialect]) -> Iterator[tuple[float, list[MelDialect]]]:
+    """Yield a family as it is defined, with other logarithms, and with squared amplitudes, and the prior weights."""
+    first = family[0]
+    yield _AS_DEFINED, family
+    if first.is_normalised:
+        return
+    for log in LOGARITHMS:
+        group = [with_log(each, log) for each in family]
+        if _seen(group[0]) != _seen(first):
+            yield _OTHER_LOG, group
+        if first.power == 1 and log != "db":  # 10 log10 of squared amplitudes is log=db but for the level
+            yield _SQUARED / len(family), [with_log(replace(each, power=2), log) for each in family]
 
 
 def _normalised(mel: Tensor, found: MelStatistics) -> Iterator[tuple[object, Reading]]:
@@ -232,8 +240,7 @@ def _normalised(mel: Tensor, found: MelStatistics) -> Iterator[tuple[object, Rea
     log_std = math.log(std + 1e-9)
     parts = [log_normal(mean, 0.0, s) + log_normal(log_std, 0.0, s) - math.log(2) for s in (0.001, 0.1)]
     log_weight = math.log(_NORMALISED) + max(parts) - log_normal(log_std, 0.0, 0.4)
-    what = "values normalised by mean and standard deviation"
-    yield what, Reading(what, (), _REMEDY, log_weight + density(*_DEVIATION_DB))
+    yield _BY_DEVIATION, Reading(_BY_DEVIATION, (), _REMEDY, log_weight + density(*_DEVIATION_DB))
     log_weight = math.log(_OTHER) - math.log(20 * math.pi * (1 + (top / 20) ** 2))
     yield "other", Reading("a scale that no dialect has", (), _REMEDY, log_weight + density(10.0, 3.0))
 
@@ -247,7 +254,12 @@ def _joined(readings: list[Reading]) -> Reading:
 
 def described(of: MelDialect) -> str:
     """Return the name of a dialect, and its logarithm where that is not the name's."""
-    return of.name if with_named_log(of) == of else f"{of.name} with {_LOG_WORDS[_LOG_OF.get(of.log_gain, 'own')]}"
+    if with_named_values(of) == of == dialect(of.name, power=of.power):
+        words = "" if of == dialect(of.name) else " with squared amplitudes (power)"
+        return of.name + words
+    words = [] if of.power == dialect(of.name).power else ["squared amplitudes (power)"]
+    words += [_LOG_WORDS[log_of(of) or "own"]] + ["mean and std"] * of.is_normalised
+    return f"{of.name} with {', '.join(words)}"
 
 
 def _seen(of: MelDialect) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 import json
 import os
 import zipfile
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], 
     target = Path(path)
     suffix = _suffix(target)
     dialect.check(mel, name=target.name)
-    array = mel.detach().to("cpu", torch.float32).contiguous()
+    array = (mel.mT if dialect.frames_first else mel).detach().to("cpu", torch.float32).contiguous()
     try:
         with atomic_file(target) as temporary, temporary.open("wb") as file:
             if suffix == ".npz":
@@ -50,7 +50,7 @@ def save_mel(path: str | os.PathLike[str], mel: Float[Tensor, "n_mels frames"], 
 
 
 def load_mel(
-    path: str | os.PathLike[str], *, key: str = MEL_KEY
+    path: str | os.PathLike[str], *, key: str = MEL_KEY, frames_first: bool = False
 ) -> tuple[Float[Tensor, "n_mels frames"], MelDialect | None]:
     """Read a mel and the dialect that the file states, None for a bare array.
 
@@ -60,6 +60,7 @@ def load_mel(
     Args:
         path: the file.
         key: name of the array, in a file that holds several by name.
+        frames_first: a bare array is (frames, n_mels); a file that states its dialect says so itself.
 
     Raises:
         ParameterError: if the suffix is none of .npz, .npy, .pt.
@@ -91,6 +92,8 @@ def load_mel(
     except Exception as error:  # torch.load refuses pickled objects with errors of several kinds
         raise AudioFileError(f"{source} cannot be read safely as a mel: {_first_line(error)}") from error
     mel = _as_mel(content, source, key=key)
+    if frames_first if stated is None else stated.frames_first:
+        mel = mel.mT.contiguous()
     if stated is not None:
         stated.check(mel, name=str(source))
     return mel, stated
@@ -129,8 +132,9 @@ def _parse_dialect(text: str, source: Path) -> MelDialect:
     try:
         values = json.loads(text)
         names = {field.name for field in fields(MelDialect)}
-        if set(values) != names:
-            raise MelError(f"{source} states a dialect with other fields: {', '.join(sorted(set(values) ^ names))}")
+        needed = {field.name for field in fields(MelDialect) if field.default is MISSING}
+        if wrong := sorted(set(values) - names | needed - set(values)):
+            raise MelError(f"{source} states a dialect with other fields: {', '.join(wrong)}")
         return MelDialect(**values)
     except (TypeError, ValueError) as error:
         if isinstance(error, MelError) and not isinstance(error, ParameterError):

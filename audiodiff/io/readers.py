@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiodiff.dsp.channel_pairs import ChannelPairs
-from audiodiff.dsp.dialect_checks import ensure_same, with_log_of
+from audiodiff.dsp.dialect_checks import converted, ensure_same, with_values_of
 from audiodiff.dsp.level import offset_of
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.dsp.mel_stream import MelStream
@@ -186,23 +186,25 @@ class MelInput:
 
     def mel(self) -> Float[Tensor, "n_mels frames"]:
         """Return the mel."""
-        return load_mel(self.path, key=self.key)[0] if self.held is None else self.held
+        if self.held is not None:
+            return self.held
+        return load_mel(self.path, key=self.key, frames_first=self.dialect is not None and self.dialect.frames_first)[0]
 
     def check(self, dialect: MelDialect) -> None:
-        """Refuse a mel of another dialect; another logarithm is converted.
+        """Refuse a mel of another dialect; another logarithm, mean and std are converted.
 
         Raises:
             MelError: naming the file, and the field that differs.
         """
         own = self.dialect or dialect
-        ensure_same(with_log_of(own, dialect), dialect, name=str(self.path))
+        ensure_same(with_values_of(own, dialect), dialect, name=str(self.path))
         own.check(self.mel(), name=str(self.path))
 
     def mels(self, dialect: MelDialect, *, device: torch.device) -> MelReader:
         """Return a reader of its mel, as that of a recording."""
         mel = self.mel()[None]
-        if self.dialect is not None and self.dialect != with_log_of(self.dialect, dialect):
-            mel = dialect.compress(self.dialect.amplitude(mel))
+        if self.dialect is not None:
+            mel = converted(mel, self.dialect, dialect)
         n_samples = dialect.natural_n_samples(mel.shape[-1])
         chunks = mel.split(_CHUNK_FRAMES, dim=-1)
         return MelReader([0], n_samples, n_samples, dialect.sample_rate, 1.0, lambda: iter(chunks))
@@ -239,7 +241,7 @@ def open_inputs(paths: Iterable[Path], *, dialect: MelDialect | None = None, key
         if path.suffix.lower() not in MEL_SUFFIXES:
             opened.append(open_recording(path))
             continue
-        mel, stated = load_mel(path, key=key)
+        mel, stated = load_mel(path, key=key, frames_first=dialect is not None and dialect.frames_first)
         room -= path.stat().st_size
         opened.append(MelInput(path, stated or dialect, mel if room >= 0 else None, key, is_bare=stated is None))
     return opened

@@ -284,6 +284,9 @@ def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Pat
         return
     if built is None or not isinstance(saved, Mapping):
         raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
+    # Fields that were added since have their defaults.
+    added = {field.name: field.default for field in dataclasses.fields(MelDialect) if field.name not in saved}
+    saved = {**added, **saved}
     for field in sorted(built.keys() | saved.keys()):
         if built.get(field) != saved.get(field):
             raise CheckpointError(

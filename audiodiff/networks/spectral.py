@@ -188,7 +188,7 @@ class SpectralWaveNet(Network):
 def spread_of(dialect: MelDialect, stft: Stft) -> Float[Tensor, "bins n_mels"]:
     """Return the matrix from band amplitudes to magnitudes of another STFT, constant within and beyond the bands."""
     filters = dialect.filters().double()
-    width = filters.sum(dim=1, keepdim=True)
+    width = filters.sum(dim=1, keepdim=True) ** (1 / dialect.power)
     share = filters / filters.sum(dim=0, keepdim=True).clamp(min=1e-12)
     at_bins = (share / width).T  # (dialect bins, n_mels): the mean magnitude of each band, mixed as the filters overlap
     covered = torch.nonzero(filters.sum(dim=0) > 0)[:, 0]

@@ -188,6 +188,12 @@ def _dialect_problems(config: Config, *, dialect: MelDialect | None) -> Iterator
     for name, other in (("conditioner", "none"), ("representation", "waveform")):
         if dialect is None and config["audio"].get("dialect") is None and "dialect" in config[name]:
             yield f"{name} needs a mel dialect, and audio has none: choose audio=hifigan, or {name}={other}"
+    node = config["audio"].get("dialect")
+    if isinstance(node, Mapping) and "stats=" in str(node.get("name")):
+        yield (
+            f"audio.dialect.name={node['name']} names a file, which the checkpoint would need: give the numbers, as in "
+            "+audio.dialect.mean=-5.5 +audio.dialect.std=2.1, or lists of one for each band"
+        )
 
 
 def _channel_problems(config: Config, *, representation: Representation, conditioner: Conditioner) -> Iterator[str]:

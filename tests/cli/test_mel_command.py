@@ -16,6 +16,7 @@ from audiodiff.dsp.mel import DIALECT_NAMES, dialect
 from audiodiff.dsp.resample import resample
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import load_mel, save_mel
+from audiodiff.io.readers import open_inputs
 
 run, made, refusal = commands.of(mel_command)
 
@@ -106,7 +107,8 @@ def test_check_ranks_the_dialects_and_prints_the_line_to_type(log: str, factor: 
     ranked = said.splitlines()[1]
     assert f"%  hifigan:log={log}, tacotron2:log={log}, speechbrain:log={log}" in ranked
     assert int(ranked.split()[0]) > 80
-    assert "no  vocos, rfwave: n_mels=80" in said
+    assert "no  vocos, rfwave, wavefm: n_mels=80" in said
+    assert "less, relative to the first: " in said
     assert f"generate-wav 'my mel.npy' --dialect hifigan:log={log}" in said
     assert "it lasts 2." in said
 
@@ -116,9 +118,7 @@ def test_check_ranks_the_dialects_and_prints_the_line_to_type(log: str, factor: 
     [
         ("nan", "it holds NaN"),
         ("loud", "a scale that no dialect has"),
-        ("mean and deviation", "values normalised by mean and standard deviation: undo the scaling"),
-        ("power", "squared amplitudes (power), no logarithm"),
-        ("transposed", "save mel.T, since it is transposed; then generate-wav a.npy --dialect hifigan"),
+        ("mean and deviation", "values normalised by mean and standard deviation: state the mean and std"),
     ],
 )
 def test_check_exits_1_for_what_no_dialect_can_read(wrong: str, words: str):
@@ -129,8 +129,6 @@ def test_check_exits_1_for_what_no_dialect_can_read(wrong: str, words: str):
             "nan": np.where(mel == mel.max(), np.nan, mel),
             "loud": mel + 1e4,
             "mean and deviation": (mel - mel.mean()) / mel.std(),
-            "power": np.exp(2 * mel),
-            "transposed": mel.T,
         }[wrong],
     )
     result = run("--check", "a.npy")
@@ -143,7 +141,44 @@ def test_check_lists_all_readings_that_the_values_do_not_tell_apart():
     said = made("--check", "a.npy")
     assert "its values do not tell these apart:" in said
     assert "  hifigan: generate-wav a.npy --dialect hifigan" in said
-    assert "  squared amplitudes (power), log10: make it again" in said
+    assert (
+        "  hifigan with squared amplitudes (power), log10: generate-wav a.npy --dialect hifigan:power=2,log=10" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "given_as"),
+    [
+        ("power", "hifigan:power=2,log=none"),
+        ("transposed", "hifigan:frames_first=true"),
+        ("normalised", "hifigan:mean=-5.5,std=2.1"),
+        ("normalised, per band", "hifigan:stats=s.npz"),
+    ],
+)
+def test_the_line_that_check_prints_is_read(array: str, given_as: str):
+    mel = speech_mel()
+    mean, std = mel.mean(axis=1, keepdims=True), mel.std(axis=1, keepdims=True)
+    np.savez("s.npz", mean=mean, std=std)
+    np.save("plain.npy", mel)
+    np.save(
+        "a.npy",
+        {
+            "power": np.exp(2 * mel),
+            "transposed": mel.T,
+            "normalised": (mel + 5.5) / 2.1,
+            "normalised, per band": (mel - mean) / std,
+        }[array],
+    )
+    given = ["--dialect", given_as] if "norm" in array else []
+    said = made("--check", "a.npy", *given)
+    line = given_as.replace("s.npz", "FILE")
+    assert f"generate-wav a.npy --dialect {line}" in said
+    if array != "power":  # which is no mel of amplitudes
+        read = []
+        for name, text in (("a.npy", given_as), ("plain.npy", "hifigan")):
+            source = open_inputs([Path(name)], dialect=dialect(text))[0]
+            read.append(next(source.mels(dialect("hifigan"), device=torch.device("cpu")).chunks()))
+        torch.testing.assert_close(read[0], read[1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_npz_whose_values_belie_its_logarithm_exits_1():

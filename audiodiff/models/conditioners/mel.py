@@ -29,4 +29,4 @@ class MelConditioner(Conditioner):
 
     def null(self, n: int) -> Condition:
         """Return one frame of the quietest mel that the dialect has."""
-        return Condition(frames=torch.full((n, self.dialect.n_mels, 1), self.dialect.floor))
+        return Condition(frames=self.dialect.compress(torch.zeros(n, self.dialect.n_mels, 1)))

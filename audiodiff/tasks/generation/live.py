@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from audiodiff.dsp.dialect_checks import converted
 from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.level import RunningOffset
 from audiodiff.dsp.mel import MelDialect
@@ -117,7 +118,7 @@ def _mels_of_frames(incoming: "_Input", dialect: MelDialect, given: MelDialect) 
         mel = torch.from_numpy(frames).unflatten(0, (-1, dialect.n_mels)).T[None]
         if given != dialect:
             given.check(mel, name="mel")
-            mel = dialect.compress(given.amplitude(mel))
+            mel = converted(mel, given, dialect)
         yield mel
 
 
