@@ -18,7 +18,8 @@ SHELL := /bin/bash
 # pip installs the versions of the lock, also of what builds a dependency; newer versions of pip have a variable for that.
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Small operations on two threads are many times slower than on one when the machine is busy with something else.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Without compiled files of Python, every command that a test starts would compile the package again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help demo test test-all install install-test lint format-check types layers unit slow processors packages lock ranges format wheel clean
 

@@ -63,10 +63,13 @@ MODULES = {
     "doctor": "audiodiff.cli.doctor",
     "demo": "audiodiff.cli.demo",
 }
-IMPORTED = ("torch", "numpy", "jaxtyping", "typer", "rich", "hydra", "soundfile", "safetensors", "scipy")
+IMPORTED = ("torch", "numpy", "jaxtyping", "typer", "rich", "hydra", "soundfile", "safetensors")
 """Packages that every command imports."""
 USED = {
-    "train": ("lightning_fabric",),
+    "enhance": ("scipy",),
+    "inpaint": ("scipy",),
+    "extend": ("scipy",),
+    "declip": ("scipy",),
     "noise-schedule": ("matplotlib",),
     "anomaly": ("sklearn", "matplotlib"),
     "features": ("sklearn",),
@@ -107,7 +110,7 @@ def _audiodiff(arguments: Sequence[str]) -> None:
 def _call(name: str, arguments: Sequence[str], *, program: str) -> None:
     """Call a command with its arguments, in which old names are replaced."""
     if name == "train":
-        require(*IMPORTED, *USED["train"])
+        require(*IMPORTED)
         from audiodiff.cli import train
 
         # Its arguments are Hydra's, and so is its --help.

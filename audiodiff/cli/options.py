@@ -14,6 +14,7 @@ from audiodiff.dsp.loudness import Normalization, read_normalization
 from audiodiff.dsp.mel import DIALECT_NAMES
 from audiodiff.errors import ParameterError
 from audiodiff.models.sampling import solver_options
+from audiodiff.requirements import require
 
 MODEL, SAMPLING, OUTPUT = "Model", "Sampling", "Output"
 """Groups of options in --help."""
@@ -180,7 +181,10 @@ def read_normalize(text: str | None) -> Normalization | None:
     Raises:
         ParameterError: if it cannot be read.
     """
-    return None if text is None else read_normalization(text)
+    if text is None:
+        return None
+    require("scipy")
+    return read_normalization(text)
 
 
 def check_least(name: str, value: int | None, least: int) -> None:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from audiodiff.errors import AudiodiffError, ParameterError, TrainingError
 from audiodiff.io.console import fail, recorded
 from audiodiff.models.safety import trust
+from audiodiff.requirements import require
 from audiodiff.training.config import composition_message, config_folder, instantiate, plain
 from audiodiff.training.overrides import hydra_arguments, kept_for_resume, without_trust
 from audiodiff.training.sweep import has_table, record_refusal
@@ -46,6 +47,7 @@ def command(arguments: list[str]) -> None:
                         f"fabric.devices={resolved['fabric']['devices']} with --multirun: DDP starts its processes by "
                         "the command line, which would sweep again; run the jobs one by one, or with fabric.devices=1"
                     )
+                require("lightning_fabric")  # which takes two seconds to load: --help and --cfg go without
                 with kept_for_resume(run, map(str, hydra_config.overrides.task)):
                     outcome = instantiate(resolved["task"], name="task")(resolved, run=run)
                 if sweeps and outcome.signal is not None:

@@ -1,8 +1,9 @@
-"""Linear prediction: autoregressive models of audio, and gaps that they interpolate."""
+"""Linear prediction: autoregressive models of audio, and gaps that they interpolate.
+
+scipy is imported where it is used: its import takes a second, which every command would wait for.
+"""
 
 import numpy as np
-import scipy.linalg
-import scipy.signal
 from jaxtyping import Float
 
 ORDER = 512
@@ -30,6 +31,8 @@ def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Flo
         >>> whitening.round(6), round(50 * power, 6)
         (array([ 1. , -0.5]), 1.0)
     """
+    import scipy.linalg
+
     spectrum = np.abs(np.fft.rfft(audio, 2 * len(audio))) ** 2
     correlation = np.fft.irfft(spectrum)[: order + 1] / len(audio)
     correlation[0] = correlation[0] * (1.0 + 10.0 ** (_NOISE_DB / 10.0)) + 1e-12
@@ -60,6 +63,9 @@ def interpolate_gaps(
     Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method; Kauppinen and
         Roth 2002, for long gaps.
     """
+    import scipy.linalg
+    import scipy.signal
+
     result = np.where(known == 1, audio, 0.0)
     context = round(CONTEXT_SECONDS * sample_rate)
     for first, last in find_gaps(known):
@@ -109,6 +115,9 @@ def interpolate_bounded(
 
     Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method.
     """
+    import scipy.linalg
+    import scipy.signal
+
     result = np.where(known == 1, guess, np.clip(guess, lowest, highest))
     n_samples, block = len(guess), max(1, round(BLOCK_SECONDS * sample_rate))
     for first in range(0, n_samples, block):
@@ -143,6 +152,8 @@ def extrapolate(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int)
         >>> extrapolate(0.5 ** np.arange(50.0), 3, order=1) / 0.5 ** np.arange(50.0, 53.0)
         array([1., 1., 1.])
     """
+    import scipy.signal
+
     order = min(order, len(audio) // 3)
     if order == 0 or not audio.any():
         return np.zeros(n_samples)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Float
 from torch import Tensor
 
@@ -134,6 +133,8 @@ class LoudnessMeter:
 
     def add(self, audio: Float[Tensor, "channels _"]) -> None:
         """Add the next block."""
+        import scipy.signal  # here, since its import takes a second
+
         samples = audio.detach().cpu().double().numpy()
         if self._state is None or self._rest is None:
             self._state, self._rest = np.zeros((len(self._filters), len(samples), 2)), samples[:, :0]
