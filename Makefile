@@ -85,14 +85,16 @@ unit: install-test
 slow: install-test
 	$(PYTEST) -m 'slow or recipe'
 
-# The instruction sets of torch's own kernels, of oneDNN and of MKL; native is what each detects. Two threads share
-# the cores with no second process, and sleep soon where they wait for each other.
+# The instruction sets of torch's own kernels, of oneDNN and of MKL; native, which `unit` tries on one thread, is what
+# each detects. Two threads share the cores with no second process, and sleep soon where they wait for each other.
 processors: install-test
 	@set -e; for threads in 1 2; do \
 	for set in "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2" \
 	"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2" ""; do \
+	[ "$$threads$$set" != 1 ] || continue; \
 	echo "processor: $${set:-native}, threads: $$threads"; \
-	env GOMP_SPINCOUNT=1000 $$set $(PYTEST) -n $$((2 / threads)) -m 'numeric and not slow and not recipe and not gpu' tests --threads $$threads; done; done
+	env GOMP_SPINCOUNT=1000 $$set $(PYTEST) -n $$((2 / threads)) -m 'numeric and not slow and not recipe and not gpu' \
+	--threads $$threads $$(grep -rl mark.numeric tests --include='*.py'); done; done
 
 # The wheel and the sdist, each installed with the lock into an environment of its own, and used.
 packages: install-test

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from audiodiff.dsp.mel import dialect
 from audiodiff.io import audio as audio_io
 
 NOISE_RATE = 16000
@@ -21,6 +22,13 @@ def tones(n_samples: int, *, sample_rate: int, n_channels: int = 1, peak: float 
         channels.append(sound + 0.01 * torch.randn(n_samples, generator=generator))
     audio = torch.stack(channels)
     return peak * audio / audio.abs().max()
+
+
+def mels(n: int = 1, *, n_frames: int = 12) -> torch.Tensor:
+    """Make the mels of n tones in dialect hifigan, (n, 80, n_frames)."""
+    hifigan = dialect("hifigan")
+    peaks = [0.2 + 0.6 * k / n for k in range(n)]
+    return torch.cat([hifigan.mel(tones(256 * n_frames, sample_rate=22050, peak=peak)) for peak in peaks])
 
 
 def white(seed: int, *, seconds: float = 0.3, std: float = 0.1, rate: int = 8000) -> torch.Tensor:
