@@ -38,6 +38,7 @@ COMMANDS = {
     "map": "Map recordings by how they sound, on a page that plays them.",
     "import": "Import a checkpoint of another project: DiffWave, WaveGrad, Vocos, HiFi-GAN, BigVGAN.",
     "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
+    "export": "Export a model to ONNX or torch.export, for other runtimes.",
     "doctor": "Check whether everything works on this machine.",
     "demo": "Try all of it on embedded speech, in minutes.",
 }
@@ -60,6 +61,7 @@ MODULES = {
     "map": "audiodiff.cli.map",
     "import": "audiodiff.cli.import_checkpoint",
     "join": "audiodiff.cli.join",
+    "export": "audiodiff.cli.export",
     "doctor": "audiodiff.cli.doctor",
     "demo": "audiodiff.cli.demo",
 }

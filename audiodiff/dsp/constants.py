@@ -14,8 +14,9 @@ T = TypeVar("T")
 def cached_tensors(*, maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator that keeps the results of a function of hashable arguments.
 
-    While torch traces a program (torch.export, torch.compile), nothing is taken or kept: tensors are then stand-ins
-    without values, and sizes may be symbols, so the constant becomes a part of the program.
+    While torch traces a program, sizes may be symbols and tensors stand-ins without values. torch.export then gets the
+    kept tensors where all sizes are numbers; otherwise, and for torch.compile, nothing is taken or kept, and the
+    computation becomes a part of the program.
 
     Args:
         maxsize: results that are kept.
@@ -26,6 +27,9 @@ def cached_tensors(*, maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]
 
         @wraps(function)
         def constant(*args: P.args, **kwargs: P.kwargs) -> T:
+            if torch.compiler.is_exporting() and not _has_symbols((*args, *kwargs.values())):
+                with _python_dispatch._disable_current_modes():
+                    return cached(*args, **kwargs)
             if torch.compiler.is_compiling() or _python_dispatch._get_current_dispatch_mode() is not None:
                 return function(*args, **kwargs)
             return cached(*args, **kwargs)
@@ -33,3 +37,7 @@ def cached_tensors(*, maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]
         return constant
 
     return decorate
+
+
+def _has_symbols(values: tuple[object, ...]) -> bool:
+    return any(isinstance(value, torch.SymInt) for value in values)

@@ -5,7 +5,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from audiodiff.dsp.constants import cached_tensors
 from audiodiff.dsp.mel import MelDialect
@@ -62,10 +61,9 @@ def excite(
     n_block = hop * _block_frames(dialect)
     n_before = first_frame * hop % n_block
     steps = (frequency * _CYCLE).round().long()
-    steps[:, 0] = 0
-    blocks = pad(steps, (n_before, -(n_before + n_samples) % n_block)).unflatten(1, (-1, n_block))
-    blocks[..., 0] = 0
-    phase = blocks.cumsum(dim=-1).flatten(1)[:, n_before : n_before + n_samples]
+    total = steps.cumsum(dim=-1)
+    place = torch.arange(n_samples, device=mel.device)
+    phase = total - total[:, (place - (place + n_before) % n_block).clamp(min=0)]
     entry = (phase & _CYCLE - 1) >> _CYCLE_BITS - _PHASE_BITS
 
     top = min(_TOP_HZ, dialect.sample_rate / 2.0)

@@ -18,8 +18,8 @@ _DECAY_DB_PER_OCTAVE = 24.0
 _MIN_WEIGHT = 0.5
 
 # Bounds of one iteration's change of a band's amplitude.
-_RATIO_MIN = 0.05
-_RATIO_MAX = 20.0
+RATIO_MIN = 0.05
+RATIO_MAX = 20.0
 
 # The lower rate is at least this, in Hz; bands must lie within this share of its bins.
 _LOW_RATE = 2600.0
@@ -73,7 +73,7 @@ class MelBands:
         # exp2(exponent * log2(excess)) is pow, three times as fast.
         excess = amplitude.div_(target).log2_().mul_(exponent).exp2_()
         # The harmonic mean of the bands' ratios: a bin between a band that is too loud and one that is right must fall.
-        return (excess.clamp_(1 / _RATIO_MAX, 1 / _RATIO_MIN) @ self.spread).reciprocal_()
+        return (excess.clamp_(1 / RATIO_MAX, 1 / RATIO_MIN) @ self.spread).reciprocal_()
 
 
 def power(spectrum: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ EXPONENT = 1.2
 MOMENTUM = 0.9
 LOW_MOMENTUM = 0.98
 
-_LOW_FROM_HZ = 120.0  # lower bound of `constrain_low_band`
+LOW_FROM_HZ = 120.0  # lower bound of `constrain_low_band`
 
 
 def constrain(
@@ -118,7 +118,7 @@ def constrain_low_band(
     low = low_bands(dialect, audio.dtype, audio.device)
     if low is None or n_iterations == 0:
         return audio
-    first_bin = round(_LOW_FROM_HZ * dialect.n_fft / dialect.sample_rate)
+    first_bin = round(LOW_FROM_HZ * dialect.n_fft / dialect.sample_rate)
     with torch.no_grad():
         recordings = tied_signals(audio, mel, dialect=dialect, first_frame=first_frame, pairs=pairs)
         for recording in recordings:

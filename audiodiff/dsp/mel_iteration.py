@@ -16,10 +16,10 @@ from audiodiff.dsp.mel_bands import EDGE_BANDS, MelBands, full_bands, power
 # Frames on either side over which the level of the first guess is set.
 _LEVEL_CONTEXT = 4
 
-_TINY = 1e-12
+TINY = 1e-12
 
 _MAX_LOW_ITERATIONS = 256
-_LOW_OVERLAP = 2  # uppermost bins of the low band that are left as they were: bands above it change them as well
+LOW_OVERLAP = 2  # uppermost bins of the low band that are left as they were: bands above it change them as well
 
 
 class TiedSignals:
@@ -131,7 +131,7 @@ class BandSignal:
     def replace_low_band(self, lower: LowBandSignal, *, first_bin: int) -> None:
         """Take the bins from the first one up from a lowered state, and restart the momentum."""
         low = lower.bands
-        result = low.stft.analyse(lower.signal)[:, : low.last - _LOW_OVERLAP] * self.factor_to(low)
+        result = low.stft.analyse(lower.signal)[:, : low.last - LOW_OVERLAP] * self.factor_to(low)
 
         def put(spectrum: Tensor, frames: slice) -> None:
             spectrum[:, first_bin : result.shape[1]] = result[frames, first_bin:]
@@ -156,7 +156,7 @@ class BandSignal:
         spectrum[:, : bands.first] = 0
         if self._above is not None:
             above = spectrum[:, bands.last :]
-            above *= self._above[frames] / power(above).sqrt_().clamp_(min=_TINY)
+            above *= self._above[frames] / power(above).sqrt_().clamp_(min=TINY)
 
 
 def tied_signals(

@@ -93,7 +93,7 @@ class Stft:
     def analyse(self, audio: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch frames bins"]:
         """Transform audio: forward with the last two dimensions swapped, as they lie in memory."""
         frames = self.pad(audio).unfold(-1, self.n_fft, self.hop_length)
-        return torch.fft.rfft(frames * _window(self, audio.dtype, audio.device))
+        return torch.fft.rfft(frames * window_of(self, audio.dtype, audio.device))
 
     def synthesise(
         self, spectrum: Complex[Tensor, "*batch frames bins"], *, length: int
@@ -105,7 +105,7 @@ class Stft:
         if n_frames != self.n_frames(length):
             raise ParameterError(f"spectrum has {n_frames} frames, but length={length} makes {self.n_frames(length)}")
         frames = torch.fft.irfft(spectrum, n=self.n_fft)
-        frames = frames * _window(self, frames.dtype, frames.device)
+        frames = frames * window_of(self, frames.dtype, frames.device)
         total = self.overlap_add(frames)[..., self.padding : self.padding + length]
         total = F.pad(total, (0, length - total.shape[-1]))
         return total * synthesis_gain(self, length, frames.dtype, frames.device)
@@ -117,7 +117,7 @@ class Stft:
             real: False for frames that were added, and are zero.
             length: as in `synthesise`.
         """
-        squared = _window(self, torch.float32, real.device).square()
+        squared = window_of(self, torch.float32, real.device).square()
         envelope = self.overlap_add(real.float()[..., None] * squared)[..., self.padding : self.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))
         envelope = torch.maximum(envelope, _MIN_ENVELOPE * squared.max())
@@ -139,7 +139,7 @@ class Stft:
             first_frame: number of the first frame in a longer signal, which is then processed in the same groups.
         """
         length, hop = audio.shape[-1], self.hop_length
-        window = _window(self, audio.dtype, audio.device)
+        window = window_of(self, audio.dtype, audio.device)
         frames = self.pad(audio).unfold(-1, self.n_fft, hop)
         n_frames, n_segments = len(frames), -(-self.n_fft // hop)
         total = audio.new_zeros(n_frames + n_segments - 1, hop)
@@ -169,7 +169,7 @@ class Stft:
         """
         hop, n_frames = self.hop_length, values.shape[-1]
         n_before = hop - (self.n_fft // 2 - self.padding)  # samples of the first hop to a centre that are not there
-        n_after = -(-(n_before + n_samples) // hop) - n_frames
+        n_after = (n_before + n_samples + hop - 1) // hop - n_frames
         ends = torch.cat([values[:, :1], values, values[:, -1:].expand(-1, n_after)], dim=1)[..., None]
         fraction = (torch.arange(hop, dtype=values.dtype, device=values.device) + 0.5) / hop
         return mix(ends[:, :-1], ends[:, 1:], fraction).flatten(1)[:, n_before : n_before + n_samples]
@@ -233,7 +233,7 @@ def transform_matrices(
         with zeros to whole hops.
     """
     with torch.inference_mode(False):
-        window = _window(stft, torch.float64, torch.device("cpu"))
+        window = window_of(stft, torch.float64, torch.device("cpu"))
         bins = torch.arange(first_bin, stft.n_fft // 2 + 1, dtype=torch.float64)
         angle = 2 * math.pi / stft.n_fft * torch.arange(stft.n_fft, dtype=torch.float64)[:, None] * bins
         parts = torch.cat([angle.cos(), -angle.sin()], dim=1) * window[:, None]
@@ -243,7 +243,8 @@ def transform_matrices(
 
 
 @cached_tensors(maxsize=32)
-def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
+def window_of(stft: Stft, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "n_fft"]:
+    """Return the window of a frame."""
     # The cached tensor may be used in training later, which a tensor made in inference mode could not.
     with torch.inference_mode(False):
         left = (stft.n_fft - stft.win_length) // 2
@@ -255,7 +256,7 @@ def _window(stft: Stft, dtype: torch.dtype, device: torch.device) -> Tensor:
 def synthesis_gain(stft: Stft, length: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time"]:
     """Return the gain of samples after overlap-add, without the padding: one over the sum of squared windows."""
     with torch.inference_mode(False):
-        squared = _window(stft, torch.float64, torch.device("cpu")).square()
+        squared = window_of(stft, torch.float64, torch.device("cpu")).square()
         envelope = stft.overlap_add(squared.expand(stft.n_frames(length), stft.n_fft))
         envelope = envelope[stft.padding : stft.padding + length]
         envelope = F.pad(envelope, (0, length - envelope.shape[-1]))

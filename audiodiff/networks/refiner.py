@@ -140,7 +140,7 @@ class SpectralRefiner(Network):
         local, envelope, hop = condition.frames, condition.signal, self.stft.hop_length
         assert local is not None
         assert envelope is not None
-        n_samples, n_frames = x.shape[-1], -(-x.shape[-1] // hop)
+        n_samples, n_frames = x.shape[-1], (x.shape[-1] + hop - 1) // hop
         if envelope.shape[-1] < n_frames:
             raise ParameterError(
                 f"the mel covers {envelope.shape[-1] * hop} samples and x has {n_samples}: give more frames"

@@ -162,7 +162,8 @@ class SpectralRestorer(Network):
         return audio[:, None, : x.shape[-1]].to(x.dtype)
 
     def _n_frames(self, signal: Signal) -> int:
-        return -(-signal.shape[-1] // self.stft.hop_length)
+        # Not -(-n // hop), whose inner quotient ONNX rounds towards 0.
+        return (signal.shape[-1] + self.stft.hop_length - 1) // self.stft.hop_length
 
     def _analysed(self, audio: Float[Tensor, "batch 1 time"]) -> Float[Tensor, "batch real_and_imaginary frames"]:
         """Return the real and the imaginary parts of the STFT of audio, one after the other, in float32."""

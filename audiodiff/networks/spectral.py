@@ -157,7 +157,7 @@ class SpectralWaveNet(Network):
             raise ParameterError(f"channels={x.shape[1]} must be 1: this network models mono audio")
         n_samples = x.shape[-1]
         hop = self.stft.hop_length
-        n_frames = -(-n_samples // hop)
+        n_frames = (n_samples + hop - 1) // hop
         spectrum = self.stft.forward(F.pad(x[:, 0], (0, n_frames * hop - n_samples)).float())
         envelope, local = condition.signal, condition.frames
         if envelope is None:
@@ -207,7 +207,7 @@ def at_frames_of(stft: Stft, mel: Mel, *, dialect: MelDialect) -> Float[Tensor, 
     """Interpolate mel frames linearly at the centres of a network's frames, the first of them half a hop in."""
     hop = stft.hop_length
     n_samples = mel.shape[-1] * dialect.hop_length
-    n_frames = -(-n_samples // hop)
+    n_frames = (n_samples + hop - 1) // hop
     at = (torch.arange(n_frames, device=mel.device) + 0.5) * hop
     position = ((at - centre_of(dialect)) / dialect.hop_length).clamp(0, mel.shape[-1] - 1)
     low = position.floor().long()

@@ -104,7 +104,7 @@ class WaveGrad(Network):
             ParameterError: if the frames end before x does.
         """
         frames = condition.frames
-        n_frames = -(-x.shape[-1] // self.hop_length)
+        n_frames = (x.shape[-1] + self.hop_length - 1) // self.hop_length
         if frames is None or frames.shape[-1] < n_frames:
             covered = 0 if frames is None else frames.shape[-1] * self.hop_length
             raise ParameterError(

@@ -16,7 +16,19 @@ from audiodiff.cli.main import main
 MAIN = "from audiodiff.cli.main import main; main()"
 GENERATE_WAV = "import sys; sys.argv[0] = 'generate-wav'; from audiodiff.cli.main import generate_wav; generate_wav()"
 JOBS = ("enhance", "inpaint", "extend", "declip", "edit", "augment", "anomaly", "features", "cluster", "map")
-COMMANDS = ("train", "generate", "stream", "evaluate", "likelihood", "mel", "noise-schedule", *JOBS, "join", "demo")
+COMMANDS = (
+    "train",
+    "generate",
+    "stream",
+    "evaluate",
+    "likelihood",
+    "mel",
+    "noise-schedule",
+    *JOBS,
+    "join",
+    "export",
+    "demo",
+)
 
 
 def run(program: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -76,7 +88,7 @@ def test_the_help_names_every_command_in_a_line_of_its_own(arguments: tuple[str,
     assert done.returncode == (0 if arguments else 2)
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "noise-schedule", "demo", *JOBS])
+@pytest.mark.parametrize("command", ["generate", "evaluate", "mel", "noise-schedule", "demo", "export", *JOBS])
 def test_examples_stand_line_by_line_and_out_is_short(command: str, audiodiff_here: Callable[..., Answer]):
     done = audiodiff_here(command, "--help")
     assert done.returncode == 0

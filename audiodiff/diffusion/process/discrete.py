@@ -133,6 +133,7 @@ class DiscreteVP(VariancePreserving):
     def time(self, sigma: Clock) -> Clock:
         alphas = self._alphas.to(sigma.device)
         alpha = self.alpha(sigma.double())
-        low = torch.clamp(torch.searchsorted(-alphas, -alpha, right=True) - 1, 0, len(self.betas) - 2)
+        # As torch.searchsorted, which exported programs do not have; the table is short.
+        low = torch.clamp((alphas >= alpha[..., None]).sum(dim=-1) - 1, 0, len(self.betas) - 2)
         t = low + (alphas[low] - alpha) / (alphas[low] - alphas[low + 1])
         return torch.clamp(t, 0.0, self.last).to(sigma.dtype)

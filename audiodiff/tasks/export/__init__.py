@@ -1,0 +1,1 @@
+"""Export of models to runtimes without this package: ONNX and torch.export."""
