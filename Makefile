@@ -96,7 +96,7 @@ processors: install-test
 	env GOMP_SPINCOUNT=1000 $$set $(PYTEST) -n $$((2 / threads)) -m 'numeric and not slow and not recipe and not gpu' \
 	--threads $$threads $$(grep -rl mark.numeric tests --include='*.py'); done; done
 
-# The wheel and the sdist, each installed with the lock into an environment of its own, and used.
+# The wheel and the sdist, each installed with the lock into a new environment, and used.
 packages: install-test
 	$(BIN)/python scripts/packages.py
 

@@ -1,4 +1,4 @@
-"""Build the wheel and the sdist, install each with the lock into an environment of its own, and use it."""
+"""Build the wheel and the sdist, install each with the lock into a new environment, and use it."""
 
 import os
 import subprocess
@@ -26,10 +26,9 @@ def torch_here() -> str:
     return f"torch=={torch.__version__}" if torch.__version__.endswith("+cpu") else "torch"
 
 
-def install_and_use(package: Path, folder: Path) -> None:
+def install_and_use(package: Path, folder: Path, *options: str) -> None:
     python = folder / "bin" / "python"
-    venv.create(folder, with_pip=True)
-    install = (python, "-m", "pip", "install", "-q", package, torch_here())
+    install = (python, "-m", "pip", "install", "-q", *options, package)
     run(*install, cwd=ROOT, PIP_CONSTRAINT=LOCK, PIP_BUILD_CONSTRAINT=LOCK)
     print(f"{package.name} is installed", flush=True)
     run(python, ROOT / "scripts" / "smoke.py", cwd=folder)
@@ -40,17 +39,15 @@ def main() -> None:
         folder = Path(name)
         run(sys.executable, "-m", "hatchling", "build", "-d", folder, cwd=ROOT)
         (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-        install_and_use(wheel, folder / "wheel")
-        install_and_use(sdist, folder / "sdist")
+        environment = folder / "environment"
+        venv.create(environment, with_pip=True)
+        install_and_use(wheel, environment, torch_here())
+        # The sdist requires what the wheel does, which is there by now.
+        install_and_use(sdist, environment, "--force-reinstall", "--no-deps")
         with tarfile.open(sdist) as archive:
             archive.extractall(folder, **({"filter": "data"} if sys.version_info >= (3, 12) else {}))
         unpacked = folder / sdist.name.removesuffix(".tar.gz")
-        tests = (
-            "tests/test_packaging.py",
-            "tests/test_docs.py",
-            "tests/training/test_recipes.py",
-            "tests/data/test_speech.py",
-        )
+        tests = ("tests/test_packaging.py", "tests/test_docs.py", "tests/data/test_speech.py")
         run(sys.executable, "-m", "pytest", *tests, cwd=unpacked, OMP_NUM_THREADS="1")
 
 

@@ -42,7 +42,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(params=["wheel", "checkout"])
+@pytest.fixture(params=[pytest.param("wheel", marks=pytest.mark.slow), "checkout"])
 def place(request: pytest.FixtureRequest) -> dict[str, str]:
     """Return the environment in which the installed copy, or the checkout, is imported."""
     where = request.getfixturevalue("installed") if request.param == "wheel" else ROOT
