@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from audiodiff.data.labels import label_indices
 from audiodiff.data.manifest import Entry
 from audiodiff.data.order import DrawOrder
+from audiodiff.data.paired_mels import PairedMels
 from audiodiff.data.source import Read, read_file
 from audiodiff.dsp.level import constant_offset
 from audiodiff.dsp.resample import resample
@@ -31,8 +32,12 @@ _OFFSET = 1
 _NO_LABELS = LabelSet({})
 
 
-class Example(TypedDict):
-    """Hold one crop or recording.
+class _WithMel(TypedDict, total=False):
+    mel: Float[Tensor, "n_mels frames"]
+
+
+class Example(_WithMel):
+    """Hold one crop or recording, with the mel of another system where there is one.
 
     n_valid is the number of samples before the padding, index the number of the draw, labels are indices into the
     vocabularies of a `LabelSet`, -1 if unknown.
@@ -69,6 +74,7 @@ class CropDataset(Dataset[Example]):
             then has as many draws of each value as the most frequent one has, and the others repeat.
         alike: number of consecutive draws of similar length, from draw 0 on: the batch size, for little padding.
         read: reads the entries.
+        mels: of the entries, made by another system; crops then begin at frames.
 
     Raises:
         DataError: if there are no entries, or one was not scanned, has channels that cannot become n_channels, or has a
@@ -89,6 +95,7 @@ class CropDataset(Dataset[Example]):
         balance: str | None = None,
         alike: int = 1,
         read: Read = read_file,
+        mels: PairedMels | None = None,
     ) -> None:
         if crop_samples < 1:
             raise ParameterError(f"crop_samples={crop_samples} must be positive")
@@ -104,13 +111,14 @@ class CropDataset(Dataset[Example]):
         self.seed = seed
         self.alike = alike
         self._read = read
+        self.mels = mels
         self.labels = labels or _NO_LABELS
         if balance is not None and balance not in self.labels.names:
             raise ParameterError(
                 f"balance={balance!r} must be one of the labels: {', '.join(self.labels.names) or 'there are none'}"
             )
         self.label_indices = label_indices(self.entries, self.labels, columns or {})
-        self.lengths = tuple(_n_samples_at(entry, sample_rate) for entry in self.entries)
+        self.lengths = tuple(n_samples_at(entry, sample_rate) for entry in self.entries)
         self._order = DrawOrder(
             [math.ceil(n_samples / crop_samples) for n_samples in self.lengths],
             lengths=[min(n_samples, crop_samples) for n_samples in self.lengths],
@@ -124,6 +132,11 @@ class CropDataset(Dataset[Example]):
         """The number of draws in an epoch."""
         return self._order.n_per_epoch
 
+    def whole(self, index: int) -> Float[Tensor, "channels time"]:
+        """Read a whole recording."""
+        entry = self.entries[index]
+        return load_whole(entry, sample_rate=self.sample_rate, n_channels=self.n_channels, read=self._read)
+
     def __getitem__(self, k: int) -> Example:
         """Draw crop k, for any k from 0."""
         if k < 0:
@@ -131,7 +144,8 @@ class CropDataset(Dataset[Example]):
         drawn = self._order.draw(k)
         entry, n_samples = self.entries[drawn], self.lengths[drawn]
         n_valid = min(n_samples, self.crop_samples)
-        first = int(np.random.default_rng([self.seed, _OFFSET, k]).integers(n_samples - n_valid + 1))
+        hop = 1 if self.mels is None else self.mels.dialect.hop_length
+        first = hop * int(np.random.default_rng([self.seed, _OFFSET, k]).integers((n_samples - n_valid) // hop + 1))
         audio = _stretch(
             entry,
             first=first,
@@ -141,7 +155,11 @@ class CropDataset(Dataset[Example]):
             read=self._read,
         )
         padded = F.pad(audio, (0, self.crop_samples - n_valid))
-        return _example(padded, n_valid=n_valid, index=k, entry=entry, labels=self.label_indices[drawn])
+        example = _example(padded, n_valid=n_valid, index=k, entry=entry, labels=self.label_indices[drawn])
+        if self.mels is not None:
+            n_frames = self.mels.dialect.n_frames(self.crop_samples)
+            example["mel"] = self.mels.window(drawn, first=first // hop, n_frames=n_frames)
+        return example
 
 
 def load_whole(
@@ -161,14 +179,14 @@ def load_whole(
         AudioFileError: if the file cannot be decoded.
     """
     _check([entry], sample_rate=sample_rate, n_channels=n_channels)
-    n_samples = _n_samples_at(entry, sample_rate)
+    n_samples = n_samples_at(entry, sample_rate)
     if max_seconds is not None:
         n_samples = max(1, min(n_samples, round(max_seconds * sample_rate)))
     return _stretch(entry, first=0, n_samples=n_samples, sample_rate=sample_rate, n_channels=n_channels, read=read)
 
 
-def _n_samples_at(entry: Entry, sample_rate: int) -> int:
-    """Count the samples after resampling."""
+def n_samples_at(entry: Entry, sample_rate: int) -> int:
+    """Count the samples of a scanned recording after resampling."""
     return -(-entry.n_samples * sample_rate // entry.sample_rate)
 
 

@@ -19,8 +19,12 @@ _PREFETCHED_PER_WORKER = 4
 _GRACE_SECONDS = 30
 
 
-class Batch(TypedDict):
-    """Hold stacked examples.
+class _WithMel(TypedDict, total=False):
+    mel: Float[Tensor, "batch n_mels frames"]
+
+
+class Batch(_WithMel):
+    """Hold stacked examples, with the mels of another system where there are some.
 
     n_valid is the number of samples before the padding, index the numbers of the draws, labels are indices into the
     vocabularies, -1 if unknown.
@@ -114,7 +118,7 @@ def batches(
 
 def collate(examples: Sequence[Example]) -> Batch:
     """Stack examples of equal length."""
-    return Batch(
+    batch = Batch(
         audio=torch.stack([example["audio"] for example in examples]),
         n_valid=torch.tensor([example["n_valid"] for example in examples]),
         index=torch.tensor([example["index"] for example in examples]),
@@ -124,6 +128,10 @@ def collate(examples: Sequence[Example]) -> Batch:
         speaker=[example["speaker"] for example in examples],
         labels=torch.stack([example["labels"] for example in examples]),
     )
+    mels = [example["mel"] for example in examples if "mel" in example]
+    if mels:
+        batch["mel"] = torch.stack(mels)
+    return batch
 
 
 def _iterate(dataset: Dataset[Example], indices: StepIndices, n_workers: int) -> Generator[Batch, None, None]:

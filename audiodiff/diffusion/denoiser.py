@@ -39,6 +39,13 @@ class StepSizeEncoder(Protocol):
     def __call__(self, sigma: Sigma, sigma_next: Sigma) -> Float[Tensor, "batch features"]: ...
 
 
+@runtime_checkable
+class ShapedNoise(Protocol):
+    """The interface of a network whose noise is not white, as audiodiff.networks.mel_prior.MelPrior."""
+
+    def noise_std(self, condition: Condition) -> Signal: ...
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Hold the results of one evaluation of a denoiser.
@@ -124,6 +131,12 @@ class Denoiser(nn.Module):
     def bind(self, condition: Condition) -> BoundDenoiser:
         """Encode the condition once and return (x, sigma) -> x0. Gradients are as the caller has set them."""
         return BoundDenoiser(self, self._encode(condition))
+
+    def shaped(self, eps: Signal, condition: Condition) -> Signal:
+        """Give white noise the standard deviation that the network's noise has at each sample, 1 for most networks."""
+        if not isinstance(self.network, ShapedNoise):
+            return eps
+        return eps * self.network.noise_std(condition)[..., : eps.shape[-1]]
 
     def activations(self, x: Signal, sigma: Sigma, condition: Condition, *, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of some modules of the network, by their names in network.named_modules().

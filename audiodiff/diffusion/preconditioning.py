@@ -71,13 +71,16 @@ class Sample(Preconditioning):
 
     Args:
         process: determines the input scale and the clock.
+        from_noise: the network's clock is 0 at noise and 1 at the signal, as in papers of flow matching.
     """
 
     process: Process
+    from_noise: bool = False
 
     def __call__(self, sigma: Sigma) -> Scalings:
         ones = torch.ones_like(sigma)
-        return Scalings(torch.zeros_like(sigma), ones, self.process.input_scale(sigma), self.process.c_noise(sigma))
+        clock = self.process.alpha(sigma) if self.from_noise else self.process.c_noise(sigma)
+        return Scalings(torch.zeros_like(sigma), ones, self.process.input_scale(sigma), clock)
 
 
 @dataclass(frozen=True)

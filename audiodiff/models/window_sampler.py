@@ -121,7 +121,11 @@ class WindowSampler:
             denoise = classifier_free(denoise, guide.denoiser.bind(weaker), scale=self.scale, interval=self.interval)
         like = torch.zeros(len(self.items), self.model.representation.channels, n_steps, device=self.model.device)
         sampler = self.sampler if start is None else replace(self.sampler, start=start)
-        return sampler(denoise, like, noise, on_step=self.on_step)
+
+        def shaped(like: Signal, step: int) -> Signal:
+            return self.model.denoiser.shaped(noise(like, step), condition)
+
+        return sampler(denoise, like, shaped, on_step=self.on_step)
 
     def _null(self, condition: Condition) -> Condition:
         """Return the null condition of the same length as a condition."""

@@ -93,6 +93,7 @@ def build_training_step(config: Config) -> TrainingStep:
     dialect = attempt("audio", config["audio"].get("dialect"))
     process = attempt("process", config["process"])
     problems += _dialect_problems(config, dialect=dialect)
+    problems += _mels_problems(config)
     raise_problems()
     problems += check_choices(config, process=process)
     raise_problems()
@@ -194,6 +195,18 @@ def _dialect_problems(config: Config, *, dialect: MelDialect | None) -> Iterator
             f"audio.dialect.name={node['name']} names a file, which the checkpoint would need: give the numbers, as in "
             "+audio.dialect.mean=-5.5 +audio.dialect.std=2.1, or lists of one for each band"
         )
+
+
+def _mels_problems(config: Config) -> Iterator[str]:
+    """Refuse mels of another system where nothing is conditioned on them."""
+    mels = config["data"].get("mels")
+    if mels is None:
+        return
+    if not str(config["conditioner"]["_target_"]).endswith(".MelConditioner"):
+        yield f"data.mels={mels} has no meaning for a model without conditioner=mel: set data.mels=null"
+    method = str(config["method"]["_target_"]).rpartition(".")[2]
+    if method in ("OnGeneratedMels", "Restoration"):
+        yield f"data.mels={mels} and a method that makes mels itself, {method}: choose one of them"
 
 
 def _channel_problems(config: Config, *, representation: Representation, conditioner: Conditioner) -> Iterator[str]:

@@ -60,6 +60,10 @@ def plain(config: Any) -> dict[str, Any]:
     """Resolve a configuration into dicts and lists, without Hydra's own node."""
     from omegaconf import OmegaConf, open_dict
 
+    if OmegaConf.select(config, "train.init_model"):
+        from audiodiff.training.initial import with_model_of
+
+        config = with_model_of(config)
     config = config.copy()
     with open_dict(config):
         hydra_node = config.pop("hydra", None)

@@ -1,15 +1,18 @@
 """Datasets of a training run: recordings by split, and crops of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audiodiff.data import speech_folder
-from audiodiff.data.dataset import CropDataset
+from audiodiff.data.dataset import CropDataset, n_samples_at
+from audiodiff.data.manifest import Entry
+from audiodiff.data.paired_mels import PairedMels, pair_mels
 from audiodiff.data.scanning import Scan, load_entries, source_entries
 from audiodiff.data.source import AudioSource
-from audiodiff.errors import DataError, ParameterError
+from audiodiff.dsp.mel import dialect as dialect_named
+from audiodiff.errors import DataError, ParameterError, check_whole
 from audiodiff.labels import LabelSet
-from audiodiff.training.config import absolute, build_part
+from audiodiff.training.config import absolute, build_part, instantiate
 
 Config = Mapping[str, Any]
 
@@ -61,9 +64,9 @@ def crops(
     scan: Scan, split: str, *, config: Config, labels: LabelSet, sample_rate: int, n_channels: int
 ) -> CropDataset:
     """Return the crops of one split, balanced by label if it is the one for training."""
-    data = config["data"]
+    data, entries = config["data"], scan.split(split)
     return CropDataset(
-        scan.split(split),
+        entries,
         sample_rate=sample_rate,
         n_channels=n_channels,
         crop_samples=crop_samples(config),
@@ -73,6 +76,25 @@ def crops(
         balance=data["balance"] if split == "train" else None,
         alike=data["alike"],
         read=scan.read,
+        mels=_mels(entries, config, sample_rate=sample_rate),
+    )
+
+
+def _mels(entries: Sequence[Entry], config: Config, *, sample_rate: int) -> PairedMels | None:
+    """Pair recordings with the mels of `data.mels`."""
+    data, node = config["data"], config["audio"].get("dialect")
+    if data.get("mels") is None:
+        return None
+    own = None if data["mels_dialect"] is None else dialect_named(str(data["mels_dialect"]))
+    check_whole(data["mels_tolerance"], name="data.mels_tolerance", least=0)
+    return pair_mels(
+        entries,
+        absolute(str(data["mels"]), name="data.mels"),
+        lengths=[n_samples_at(entry, sample_rate) for entry in entries],
+        dialect=instantiate(node, name="audio.dialect"),
+        own=own,
+        key=str(data["mels_key"]),
+        tolerance=data["mels_tolerance"],
     )
 
 

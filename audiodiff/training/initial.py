@@ -70,6 +70,42 @@ def start_from(where: str, *, synthesizer: Synthesizer, model: Mapping[str, Any]
     synthesizer.load_state_dict(weights)
 
 
+def with_model_of(config: Any) -> Any:
+    """Replace the model of a configuration by that of the checkpoint `train.init_from`, imported ones too.
+
+    Network, conditioner, representation, preconditioning, process, sampler, sample rate and dialect are the
+    checkpoint's; data, density, objective, method and optimiser stay those of the configuration.
+
+    Args:
+        config: an OmegaConf DictConfig, not resolved.
+
+    Raises:
+        ParameterError: without `train.init_from`.
+        CheckpointError: if there is no checkpoint, or it is damaged.
+    """
+    from omegaconf import open_dict
+
+    where = config.train.resume or config.train.init_from
+    if where is None:
+        raise ParameterError("train.init_model=true needs the checkpoint whose model is taken: train.init_from=MODEL")
+    try:
+        saved = compat.current_node(checkpoint.read_config(registry.find(str(where)))["model"])
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init_from: {error}") from error
+    config = config.copy()
+    denoiser, dialect = saved["denoiser"], saved.get("dialect")
+    with open_dict(config):
+        config.model = saved
+        for name in ("conditioner", "representation", "sampler"):
+            config[name] = saved[name]
+        config.network, config.preconditioning = denoiser["network"], denoiser["preconditioning"]
+        config.process = denoiser["preconditioning"]["process"]
+        config.audio.sample_rate, config.audio.dialect = saved["sample_rate"], dialect
+        if dialect is not None:
+            config.audio.hop_length = checkpoint.build(saved, where=registry.find(str(where))).dialect.hop_length
+    return config
+
+
 def frozen(where: str, *, name: str) -> Synthesizer:
     """Load a trained model, frozen.
 

@@ -156,7 +156,10 @@ class Learner:
         dialect, to_device = self.module.synthesizer.dialect, self.fabric.to_device
         hop = 1 if dialect is None else dialect.hop_length
         length = -(-int(batch["n_valid"].max()) // hop) * hop
-        return Float32Batch(to_device(batch["audio"][..., :length]), batch["n_valid"], to_device(batch["labels"]))
+        mel = batch.get("mel")
+        if mel is not None and dialect is not None:
+            mel = to_device(mel[..., : dialect.n_frames(length)])
+        return Float32Batch(to_device(batch["audio"][..., :length]), batch["n_valid"], to_device(batch["labels"]), mel)
 
 
 def _of_all(fabric: Fabric, values: Tensor) -> Tensor:

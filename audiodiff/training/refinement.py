@@ -79,7 +79,8 @@ class Refinement(TrainingStep):
         gain = 10.0 ** (uniform(len(batch.audio), -self.spread_db, self.spread_db, generator) / 20.0)
         peak = batch.audio.abs().amax(dim=(1, 2)).clamp(min=1e-4)
         gain = torch.minimum(gain.to(peak), 1.0 / peak)[:, None, None]
-        return Float32Batch(batch.audio * gain, batch.n_valid, batch.labels)
+        mel = None if batch.mel is None else self.dialect.compress(self.dialect.amplitude(batch.mel) * gain)
+        return Float32Batch(batch.audio * gain, batch.n_valid, batch.labels, mel)
 
 
 def first_guess(

@@ -14,7 +14,7 @@ from audiodiff.diffusion.density import SigmaDistribution
 from audiodiff.diffusion.objective import Objective
 from audiodiff.models.examples import training_example
 from audiodiff.models.synthesizer import Synthesizer
-from audiodiff.types import Sigma, Signal, Waveform
+from audiodiff.types import Mel, Sigma, Signal, Waveform
 
 Losses = Float[Tensor, "batch"]
 
@@ -26,6 +26,7 @@ class Float32Batch:
         audio: the examples.
         n_valid: samples of each before its padding; None without padding.
         labels: indices of their labels in the conditioner's vocabularies, -1 if unknown; None without labels.
+        mel: that another system made of them; None is their own.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Float32Batch:
         audio: Waveform,
         n_valid: Int[Tensor, "batch"] | None = None,
         labels: Int[Tensor, "batch labels"] | None = None,
+        mel: Mel | None = None,
     ) -> None:
+        self.mel = mel
         self.audio = audio
         self.n_valid = n_valid
         self.labels = labels
@@ -79,12 +82,15 @@ class TrainingStep(nn.Module, ABC):
 
     def _example(self, batch: Float32Batch, generator: torch.Generator) -> tuple[Signal, Condition]:
         """Return the clean signals x0, zero in the padding, and a condition of which parts are dropped at random."""
-        x0, condition = training_example(self.synthesizer, batch.audio, n_valid=batch.n_valid, labels=batch.labels)
+        x0, condition = training_example(
+            self.synthesizer, batch.audio, n_valid=batch.n_valid, labels=batch.labels, mel=batch.mel
+        )
         return x0, self.synthesizer.conditioner.dropped(condition, generator)
 
     def _noisy(self, x0: Signal, sigma: Sigma, condition: Condition, generator: torch.Generator) -> Signal:
         """Return x0 + sigma * eps, zero in the padding."""
-        x = x0 + pad_dims_like(sigma, x0) * noise_like(x0, generator)
+        eps = self.synthesizer.denoiser.shaped(noise_like(x0, generator), condition)
+        x = x0 + pad_dims_like(sigma, x0) * eps
         return x if condition.mask is None else x * condition.mask.unsqueeze(1)
 
     def _losses(self, prediction: Prediction, target: Signal, x: Signal, sigma: Sigma, condition: Condition) -> Losses:

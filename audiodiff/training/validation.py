@@ -191,10 +191,11 @@ class Validation:
         device = self._module.synthesizer.device
         batch = collate([self._crops[k] for k in range(self._settings.n_loss_examples)])
         generator = torch.Generator().manual_seed(0)
-        parts = (batch[name].split(8) for name in ("audio", "n_valid", "labels"))
+        parts = [batch[name].split(8) for name in ("audio", "n_valid", "labels")]
+        mels = [mel.to(device) for mel in batch["mel"].split(8)] if "mel" in batch else [None] * len(parts[0])
         losses = [
-            self._module(Float32Batch(audio.to(device), n_valid, labels.to(device)), generator)[0]
-            for audio, n_valid, labels in zip(*parts, strict=True)
+            self._module(Float32Batch(audio.to(device), n_valid, labels.to(device), mel), generator)[0]
+            for audio, n_valid, labels, mel in zip(*parts, mels, strict=True)
         ]
         return float(torch.cat(losses).mean())
 
@@ -203,6 +204,8 @@ class Validation:
         found: dict[str, list[float]] = {}
         for index, truth in enumerate(self._truths):
             mel = model.mel(truth[None])
+            if self._crops.mels is not None:
+                mel = self._crops.mels.window(index, first=0, n_frames=mel.shape[-1])[None].to(model.device)
             estimate = model.generate(
                 mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
             )[0].cpu()

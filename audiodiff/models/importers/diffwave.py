@@ -1,5 +1,6 @@
 """DiffWave in three forms: LMNT's, SpeechBrain's, and that of its authors (philsyn), which SaShiMi and BDDM use."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from audiodiff.errors import CheckpointError
 from audiodiff.models.importers.family import Family, Imported, Options
-from audiodiff.models.importers.nodes import Node, dialect_node, renamed, sampler_node, synthesizer_node
+from audiodiff.models.importers.nodes import Node, dialect_node, renamed, sampler_node, synthesizer_node, with_prior
 from audiodiff.models.importers.source import Source
 
 FAST = [1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5]
@@ -71,6 +72,34 @@ def _lmnt(source: Source, options: Options) -> Imported:
         dialect=dialect,
         clamp=True,
     )
+
+
+def _priorgrad(source: Source, options: Options) -> Imported:
+    """Read a checkpoint of PriorGrad: LMNT's network, with noise as loud as the mel; settings stand beside it."""
+    bands = source.shape("residual_layers.0.conditioner_projection.weight")[1]
+    if "global_condition_upsampler.conv1.weight" in source.tensors or bands == 81:
+        raise CheckpointError(f"{source.path}: PriorGrad conditioned on its prior cannot be imported yet")
+    rate = options("sample_rate", 22050)
+    dialect = dialect_node(
+        "hifigan", sample_rate=rate, hop_length=_hop(source, options, key="hop_samples"), n_mels=bands
+    )
+    # sqrt(80 * 1e-5) is e of silence; the greatest e is what the original's settings override its data's with.
+    prior = {
+        "energy_min": options("energy_min", math.sqrt(bands * 1e-5)),
+        "energy_max": options("energy_max", 4.0, key="max_energy_override"),
+        "std_min": options("std_min", 0.1),
+    }
+    found = _model(
+        source,
+        options,
+        weights=renamed(source.tensors, _LMNT),
+        blocks="residual_layers.{}.dilated_conv.weight",
+        betas=options("betas", torch.linspace(1e-4, 0.05, 50, dtype=torch.float64).tolist(), key="noise_schedule"),
+        sample_rate=rate,
+        dialect=dialect,
+        clamp=True,
+    )
+    return with_prior(found, **prior, is_limited=True)
 
 
 def _speechbrain(source: Source, options: Options) -> Imported:
@@ -225,6 +254,19 @@ LMNT = Family(
     _is_lmnt,
     _lmnt,
     {**_COMMON, "betas": _SCHEDULE, "n_fft": "of the mel"},
+)
+PRIORGRAD = Family(
+    "priorgrad",
+    "PriorGrad's vocoder (its weights have the names of LMNT's DiffWave: state --from priorgrad)",
+    _is_lmnt,
+    _priorgrad,
+    {
+        **_COMMON,
+        "betas": _SCHEDULE,
+        "energy_min": "least root of the summed mel in the training data (energy_min_train.npy)",
+        "energy_max": "greatest one, or the override of the settings",
+        "std_min": "least standard deviation of the noise",
+    },
 )
 SPEECHBRAIN = Family(
     "speechbrain-diffwave",

@@ -1,7 +1,10 @@
 """Configuration nodes of imported models."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from audiodiff.models.importers.family import Imported
 
 Node = dict[str, Any]
 
@@ -56,6 +59,22 @@ def one_call(network: Node, *, sample_rate: int, dialect: Node) -> Node:
         },
         sampler=sampler_node("euler", {"_target_": "audiodiff.diffusion.grid.Fixed", "sigmas": [1.0]}, 1),
     )
+
+
+def with_prior(model: Imported, **prior: Any) -> Imported:
+    """Return a model whose noise is as loud as its mel, as in `audiodiff.networks.mel_prior.MelPrior`."""
+    node = dict(model.model)
+    dialect = node["dialect"]
+    network = {
+        "_target_": "audiodiff.networks.mel_prior.MelPrior",
+        "network": node["denoiser"]["network"],
+        "frame_bands": dialect["n_mels"],
+        "hop_length": dialect["hop_length"],
+        **prior,
+    }
+    node["denoiser"] = {**node["denoiser"], "network": network}
+    weights = {f"network.{name}": weight for name, weight in model.weights.items()}
+    return replace(model, model=node, weights=weights)
 
 
 def renamed(weights: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:

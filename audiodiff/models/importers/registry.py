@@ -8,17 +8,20 @@ from typing import Any
 
 from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.models import checkpoint
-from audiodiff.models.importers.diffwave import LMNT, PHILSYN, SPEECHBRAIN
+from audiodiff.models.importers.diffwave import LMNT, PHILSYN, PRIORGRAD, SPEECHBRAIN
 from audiodiff.models.importers.family import Family, Imported, Options
 from audiodiff.models.importers.hifigan import BIGVGAN, HIFIGAN
 from audiodiff.models.importers.source import Source, read_source
-from audiodiff.models.importers.vocos import VOCOS
+from audiodiff.models.importers.vocos import VOCOS, WAVENEXT
 from audiodiff.models.importers.wavegrad import WAVEGRAD
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.weights import assign_weights
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for family in (LMNT, SPEECHBRAIN, PHILSYN, WAVEGRAD, VOCOS, BIGVGAN, HIFIGAN)}
+    {
+        family.name: family
+        for family in (LMNT, PRIORGRAD, SPEECHBRAIN, PHILSYN, WAVEGRAD, VOCOS, WAVENEXT, BIGVGAN, HIFIGAN)
+    }
 )
 """Families by name; where a file fits several, the first."""
 NETWORK = "denoiser.network."
