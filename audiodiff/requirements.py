@@ -18,7 +18,13 @@ _PARTS = MappingProxyType(
     }
 )
 _DISTRIBUTIONS = MappingProxyType(
-    {"hydra": "hydra-core", "lightning_fabric": "lightning-fabric", "sklearn": "scikit-learn", "umap": "umap-learn"}
+    {
+        "hydra": "hydra-core",
+        "huggingface_hub": "huggingface-hub",
+        "lightning_fabric": "lightning-fabric",
+        "sklearn": "scikit-learn",
+        "umap": "umap-learn",
+    }
 )
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "import": "Import a checkpoint of another project: DiffWave, WaveGrad, Vocos, HiFi-GAN, BigVGAN.",
     "join": "Join a model of mel spectrograms and a vocoder in one checkpoint.",
     "export": "Export a model to ONNX or torch.export, for other runtimes.",
+    "push": "Upload a model to the Hugging Face Hub.",
     "doctor": "Check whether everything works on this machine.",
     "demo": "Try all of it on embedded speech, in minutes.",
 }
@@ -62,6 +63,7 @@ MODULES = {
     "import": "audiodiff.cli.import_checkpoint",
     "join": "audiodiff.cli.join",
     "export": "audiodiff.cli.export",
+    "push": "audiodiff.cli.push",
     "doctor": "audiodiff.cli.doctor",
     "demo": "audiodiff.cli.demo",
 }

@@ -119,7 +119,8 @@ def load(
     """Load a model for use.
 
     Args:
-        where: a checkpoint, a run folder, the checkpoint file of another project (docs/import.md), or a name.
+        where: a checkpoint, a run folder, the checkpoint file of another project (docs/import.md), a model on the
+            Hugging Face Hub (hf://owner/name, docs/hub.md), or a name.
             `mel-inversion`, also called `none`, and `griffin-lim` give a `MelInverter`, which needs no training; every
             other name or path gives a `Synthesizer`, which is also what type checkers see where the name is computed.
         device: as torch names it, or "auto": the GPU if there is one.

@@ -9,6 +9,7 @@ from audiodiff.errors import AudioFileError, CheckpointError
 from audiodiff.io.atomic import atomic_file
 from audiodiff.io.jobs import check_folder_name
 from audiodiff.io.paths import user_path
+from audiodiff.models import hub
 from audiodiff.models.mel_inverter import INVERSIONS
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
@@ -35,12 +36,14 @@ def find(where: str | os.PathLike[str]) -> Path:
     """Return the checkpoint folder that a name or path means.
 
     Args:
-        where: a checkpoint, a run (its newest checkpoint is taken), a run's `checkpoints`, or the name of a model that
-            ships with the package.
+        where: a checkpoint, a run (its newest checkpoint is taken), a run's `checkpoints`, the name of a model that
+            ships with the package, or hf://owner/name, with @revision or without, on the Hugging Face Hub.
 
     Raises:
         CheckpointError: if there is none, with what there is instead.
     """
+    if hub.is_address(where):
+        return hub.download(where, needed=(CONFIG, WEIGHTS), optional=(METRICS, CARD))
     path = user_path(where, name="the name of the model")
     for holder in (path / "checkpoints", path):
         pointer = holder / LATEST
@@ -55,7 +58,7 @@ def find(where: str | os.PathLike[str]) -> Path:
         what = f"holds no {CONFIG}" if path.exists() else "does not exist"
         raise CheckpointError(
             f"model={str(where)!r} {what}: give a run folder, one of its checkpoints, or a model by name "
-            f"({', '.join(names())})"
+            f"({', '.join(names())}), or {hub.FORM}"
         )
     return path
 

@@ -27,6 +27,7 @@ COMMANDS = (
     *JOBS,
     "join",
     "export",
+    "push",
     "demo",
 )
 
