@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--train", type=int, default=300)
     parser.add_argument("--test", type=int, default=24)
+    parser.add_argument("--true-mels", action="store_true", help="train on the recordings' own mels, for comparison")
     parser.add_argument("overrides", nargs="*", help="more overrides of the training")
     wanted = parser.parse_intermixed_args()
     torch.set_num_threads(1)
@@ -105,6 +106,8 @@ def main() -> None:
         f"train.init_from={wanted.model}", f"train.steps={wanted.steps}", "train.save_every=0",
         "train.validate_every=0", "validation=loss", "logger=none", f"hydra.run.dir={run}", *wanted.overrides,
     ]  # fmt: skip
+    if wanted.true_mels:
+        arguments = [each for each in arguments if not each.startswith("data.mels=")]
     subprocess.run([sys.executable, "-m", "audiodiff", "train", *arguments], check=True)
     after = measured(str(run), test, wanted.out, mos, iterations=wanted.iterations)
     print(f"{len(test)} unseen recordings, {wanted.model}, {wanted.steps} steps\n")

@@ -10,6 +10,7 @@ from audiodiff.errors import CheckpointError, ParameterError
 from audiodiff.models import checkpoint
 from audiodiff.models.importers.diffwave import LMNT, PHILSYN, PRIORGRAD, SPEECHBRAIN
 from audiodiff.models.importers.family import Family, Imported, Options
+from audiodiff.models.importers.flow_matching import FLOW2GAN, WAVEFM
 from audiodiff.models.importers.hifigan import BIGVGAN, HIFIGAN
 from audiodiff.models.importers.source import Source, read_source
 from audiodiff.models.importers.vocos import VOCOS, WAVENEXT
@@ -20,7 +21,19 @@ from audiodiff.models.weights import assign_weights
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
-        for family in (LMNT, PRIORGRAD, SPEECHBRAIN, PHILSYN, WAVEGRAD, VOCOS, WAVENEXT, BIGVGAN, HIFIGAN)
+        for family in (
+            LMNT,
+            PRIORGRAD,
+            SPEECHBRAIN,
+            PHILSYN,
+            WAVEGRAD,
+            VOCOS,
+            WAVENEXT,
+            FLOW2GAN,
+            WAVEFM,
+            BIGVGAN,
+            HIFIGAN,
+        )
     }
 )
 """Families by name; where a file fits several, the first."""

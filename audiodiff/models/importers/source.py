@@ -13,7 +13,7 @@ from torch import Tensor
 from audiodiff.errors import CheckpointError
 from audiodiff.models.weights import PERMISSIONS
 
-_HOLDERS = ("model", "model_state_dict", "state_dict", "generator")
+_HOLDERS = ("model", "model_state_dict", "state_dict", "generator", "velocity")
 """Keys under which training programs save a model's weights, beside optimisers and counters."""
 _SETTINGS = ("params", "config", "hparams", "h")
 """Keys under which they save its settings."""
@@ -160,6 +160,8 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(content, Mapping):
         return {}, {}
     settings: dict[str, Any] = {}
+    if content.get("distilled") is not None:  # WaveFM marks models of one step so, with any value
+        settings["distilled"] = True
     for key in _SETTINGS:
         if isinstance(content.get(key), Mapping):
             settings |= {str(name): value for name, value in content[key].items()}
