@@ -21,11 +21,6 @@ LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b]}", "net
 run, made, refusal = commands.of(augment_command)
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("plain") / "waves", [*tiny.UNCONDITIONAL, "sampler.n_steps=1"])

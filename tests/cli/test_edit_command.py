@@ -20,11 +20,6 @@ LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b], speake
 run, made, refusal = commands.of(edit_command)
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = [*tiny.LOG_MEL, *LABELS, "network.vector_features=4"]

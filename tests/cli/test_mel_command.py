@@ -21,11 +21,6 @@ from audiodiff.io.readers import open_inputs
 run, made, refusal = commands.of(mel_command)
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize("name", [*DIALECT_NAMES, "hifigan:sample_rate=16000,hop_length=200"])
 def test_an_npz_carries_the_mel_and_its_dialect(name: str):
     name, _, fields = name.partition(":")

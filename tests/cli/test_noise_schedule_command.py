@@ -41,11 +41,6 @@ def note(folder: Path) -> dict:
     return json.loads((folder / checkpoint.METRICS).read_text())["schedule"]
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write four recordings of different sounds, all to validate on."""

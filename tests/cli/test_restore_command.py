@@ -37,14 +37,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("model") / "hears", HEARS)
 
 
-@pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
 def made(command: str, *arguments: object) -> str:
     return COMMANDS[command][1](*map(str, arguments))
 
