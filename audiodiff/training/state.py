@@ -13,6 +13,8 @@ from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint, registry
 
+MELS = ("data.mels_dialect", "data.mels_key", "data.mels_tolerance")
+"""Settings of the mels of another system."""
 FREE = (
     "train.steps",
     "train.save_every",
@@ -130,6 +132,8 @@ def read_state(run: str, *, wanted: Mapping[str, str], exact: bool) -> dict[str,
     saved = compat.current_values(state["exactness"])
     if FIRST_STEP in wanted:
         saved = {FIRST_STEP: "0"} | saved  # checkpoints of audiodiff 0.1 have none
+    # Older runs lack these, and had no mels of another system, which the digest of the data tells.
+    saved = {name: wanted[name] for name in MELS if name in wanted} | saved
     differing = {
         name: f"{name} was {saved.get(name, 'absent')}, is {wanted.get(name, 'absent')}"
         for name in sorted(saved.keys() | wanted.keys())
