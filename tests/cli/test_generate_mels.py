@@ -121,7 +121,8 @@ def test_an_impossible_array_is_refused_with_what_it_looks_like(of: str):
     nan = np.where(mel == mel.max(), np.nan, mel)
     np.save("a.npy", {"decibels": 20 * mel / np.log(10), "nan": nan, "transposed": mel.T}[of])
     message = refusal("a.npy", "-o", "out.wav", *QUICK)
-    words = {"decibels": "generate-wav a.npy --dialect hifigan:log=db", "nan": "NaN", "transposed": "hifigan:frames_first=true"}
+    line = "generate-wav a.npy --dialect hifigan:"
+    words = {"decibels": f"{line}log=db", "nan": "NaN", "transposed": f"{line}frames_first=true"}
     assert "a.npy is no mel of dialect hifigan" in message
     assert words[of] in message
     assert not Path("out.wav").exists()
