@@ -12,10 +12,6 @@ N_ITERATIONS = 8
 LONG_SECONDS = 0.35
 """In longer gaps, the two sides hardly influence each other, and each is extrapolated alone."""
 _NOISE_DB = -90.0
-BLOCK_SECONDS = 0.05
-"""Length of the blocks in which many short gaps are interpolated together, and of the context on either side."""
-BLOCK_ORDER_SECONDS = 0.006
-BLOCK_ITERATIONS = 2
 
 
 def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Float[np.ndarray, "{order}+1"], float]:
@@ -90,52 +86,6 @@ def interpolate_gaps(
             column[: min(n_lost, len(b))] = b[:n_lost]
             part[gap] = scipy.linalg.solve_toeplitz(column, -correlated)
         result[first:last] = part[gap]
-    return result
-
-
-def interpolate_bounded(
-    guess: Float[np.ndarray, "time"],
-    known: Float[np.ndarray, "time"],
-    lowest: Float[np.ndarray, "time"],
-    highest: Float[np.ndarray, "time"],
-    *,
-    sample_rate: int,
-) -> Float[np.ndarray, "time"]:
-    """Interpolate many short gaps whose samples are bounded, as those of clipped peaks are.
-
-    In blocks of 50 ms with as much context, solve in turn, twice, for the model, of 6 ms, and for all lost samples of
-    least prediction error, which are then limited to their bounds.
-
-    Args:
-        guess: the recording, with a first guess of the lost samples.
-        known: 1 where a sample is known, otherwise 0.
-        lowest: least value of each lost sample.
-        highest: greatest value of each lost sample.
-        sample_rate: in Hz.
-
-    Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method.
-    """
-    import scipy.linalg
-    import scipy.signal
-
-    result = np.where(known == 1, guess, np.clip(guess, lowest, highest))
-    n_samples, block = len(guess), max(1, round(BLOCK_SECONDS * sample_rate))
-    for first in range(0, n_samples, block):
-        last = min(first + block, n_samples)
-        if (known[first:last] == 1).all():
-            continue
-        start, stop = max(0, first - block), min(n_samples, last + block)
-        part, lost = result[start:stop].copy(), np.flatnonzero(known[start:stop] == 0)
-        order = min(max(4, round(BLOCK_ORDER_SECONDS * sample_rate)), (len(part) - 1) // 3)
-        for _ in range(BLOCK_ITERATIONS if order > 0 else 0):
-            whitening, _ = autoregression(part, order=order)
-            b = np.zeros(len(part))
-            b[: order + 1] = np.correlate(whitening, whitening, "full")[order:]
-            part[lost] = 0.0
-            correlated = scipy.signal.fftconvolve(part, np.concatenate([b[order:0:-1], b[: order + 1]]), "same")[lost]
-            part[lost] = scipy.linalg.solve(b[np.abs(lost[:, None] - lost)], -correlated, assume_a="pos")
-            part[lost] = np.clip(part[lost], lowest[start:stop][lost], highest[start:stop][lost])
-        result[first:last] = part[first - start : last - start]
     return result
 
 

@@ -54,8 +54,10 @@ GLANCE = (
     ("extend", "from 4 kHz", "LSD", ("4000 Hz", "ours"), ("4000 Hz", "shaped noise")),
     ("extend", "from 4 kHz", "DistillMOS", ("4000 Hz", "ours"), ("4000 Hz", "do nothing")),
     ("extend", "from 4 kHz", "PESQ", ("4000 Hz", "ours"), ("4000 Hz", "do nothing")),
-    ("declip", "at an SDR of 7 dB", "SI-SDR, dB", ("7 dB", "ours"), ("7 dB", "cubic")),
-    ("declip", "at an SDR of 7 dB", "PESQ", ("7 dB", "ours"), ("7 dB", "cubic")),
+    ("declip", "at an SDR of 1 dB", "SI-SDR, dB", ("speech", "1 dB", "ours"), ("speech", "1 dB", "cubic")),
+    ("declip", "at an SDR of 7 dB", "SI-SDR, dB", ("speech", "7 dB", "ours"), ("speech", "7 dB", "cubic")),
+    ("declip", "at an SDR of 7 dB", "PESQ", ("speech", "7 dB", "ours"), ("speech", "7 dB", "cubic")),
+    ("declip", "music at 7 dB", "SI-SDR, dB", ("music", "7 dB", "ours"), ("music", "7 dB", "cubic")),
     (
         "edit",
         "another speaker",

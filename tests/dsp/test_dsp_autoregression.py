@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import scipy.signal
 
-from audiodiff.dsp.autoregression import autoregression, extrapolate, interpolate_bounded, interpolate_gaps
+from audiodiff.dsp.autoregression import autoregression, extrapolate, interpolate_gaps
 
 
 def test_the_coefficients_of_a_process_are_recovered():
@@ -91,40 +91,3 @@ def test_long_gaps_at_the_ends_are_extrapolated_from_the_other_side():
         known[lost] = 0.0
         filled = interpolate_gaps(audio * known, known, sample_rate=8000)
         assert np.square(filled[edge] - audio[edge]).mean() < 0.01 * np.square(audio[edge]).mean()
-
-
-def clipped_tones() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return two tones, which of their samples are not clipped, and the limit of each."""
-    time = np.arange(8000) / 16000
-    audio = np.sin(2 * np.pi * 300 * time) + 0.5 * np.sin(2 * np.pi * 1234 * time + 1.0)
-    return audio, (np.abs(audio) < 0.8).astype(float), 0.8 * np.sign(audio)
-
-
-def test_clipped_peaks_of_tones_come_back():
-    """All but 1 % of the power of what was clipped; a cubic spline leaves 19 %."""
-    audio, known, limit = clipped_tones()
-    guess = np.where(known == 1, audio, limit)
-    filled = interpolate_bounded(
-        guess, known, np.where(limit > 0, limit, -9.0), np.where(limit > 0, 9.0, limit), sample_rate=16000
-    )
-    assert np.array_equal(filled[known == 1], audio[known == 1])
-    assert np.square(filled - audio).sum() < 0.01 * np.square(guess - audio).sum()
-
-
-def test_interpolated_samples_keep_to_their_bounds():
-    rng = np.random.default_rng(0)
-    audio, known, _ = clipped_tones()
-    audio = audio + 0.3 * rng.standard_normal(len(audio))
-    lowest, highest = audio - 0.1, audio + 0.1
-    filled = interpolate_bounded(np.zeros_like(audio) + audio * known, known, lowest, highest, sample_rate=16000)
-    assert ((filled >= lowest - 1e-12) & (filled <= highest + 1e-12)).all()
-
-
-@pytest.mark.parametrize("n_samples", [1, 2, 5, 40])
-def test_the_shortest_recordings_are_interpolated(n_samples: int):
-    known = (np.arange(n_samples) % 3 != 1).astype(float)
-    filled = interpolate_bounded(
-        np.full(n_samples, 0.5), known, np.full(n_samples, 0.5), np.full(n_samples, 2.0), sample_rate=16000
-    )
-    assert np.isfinite(filled).all()
-    assert (filled >= 0.5).all()

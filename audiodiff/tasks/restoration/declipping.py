@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from audiodiff.diffusion.operators import Mask
-from audiodiff.dsp.autoregression import interpolate_bounded
+from audiodiff.dsp.sparsity import sparsest_within
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.repair import Problem, Repair, Stretch
@@ -25,10 +25,10 @@ DECLIPPING = Sampling(steps=2, start=0.05, temperature=0.7)
 
 CONTINUES_SECONDS = 0.0003
 """Distance from the known samples over which a peak fades from their spline to the draw."""
-PREDICTED_SECONDS = 0.02
-"""Distance from the known samples over which a peak fades from its autoregressive interpolation to the draw.
+SPARSE_SECONDS = 0.02
+"""Distance from the known samples over which a peak fades from its sparse restoration to the draw.
 
-Few peaks are that long: the interpolation is better than any draw, on speech and on music (`benchmarks.jobs.declip`).
+Few peaks are that long: the sparse one is better than any draw, on speech and on music (`benchmarks.jobs.declip`).
 """
 TOLERANCE = 1e-4
 """Relative difference allowed between samples of a flat top: more than a step of 16 bits."""
@@ -127,9 +127,9 @@ class Declip(Repair):
         *,
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
-        predicted = _predicted(recording, known, sample_rate=sample_rate)
-        share = proximity(known, sample_rate=sample_rate, seconds=PREDICTED_SECONDS)
-        result = splice(recording, restored + share * (predicted - restored), known, sample_rate=sample_rate)
+        sparse = _sparse(recording, known, sample_rate=sample_rate)
+        share = proximity(known, sample_rate=sample_rate, seconds=SPARSE_SECONDS)
+        result = splice(recording, restored + share * (sparse - restored), known, sample_rate=sample_rate)
         outwards = torch.where(recording > 0.0, torch.maximum(result, recording), torch.minimum(result, recording))
         return torch.where(known != 0, recording, outwards)
 
@@ -149,9 +149,9 @@ def declip(
 ) -> Recordings:
     """Restore clipped peaks; every other sample is returned as it is, to the bit.
 
-    Within 20 ms of the samples that are not clipped, and so nearly everywhere, the result follows an autoregressive
-    interpolation at the recording's own rate. Farther away it is drawn: sampling starts at a low noise level from a
-    cubic spline through those samples.
+    Within 20 ms of the samples that are not clipped, and so nearly everywhere, the result is the sound beyond the limit
+    whose short-time spectra are sparsest, at the recording's own rate. Farther away it is drawn: sampling starts at a
+    low noise level from a cubic spline through the samples that are not clipped.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
@@ -167,7 +167,7 @@ def declip(
     Raises:
         ParameterError: if the model cannot declip, or the threshold is not positive.
 
-    Source: Janssen et al. 1986, for the interpolation.
+    Source: Kitic, Bertin and Gribonval 2015 (A-SPADE), for the sparse sound.
     """
     return restore(
         model,
@@ -196,17 +196,16 @@ def _spline(measured: Signal, known: Signal) -> Signal:
     return result
 
 
-def _predicted(
+def _sparse(
     recording: Float[Tensor, "channels time"], known: Float[Tensor, "channels time"], *, sample_rate: int
 ) -> Float[Tensor, "channels time"]:
-    """Interpolate the clipped samples autoregressively, beyond the values at which they were clipped."""
-    guess = _spline(recording[:, None], known[:, None])[:, 0]
+    """Restore the clipped samples by sparsity, beyond the values at which they were clipped."""
     limit = HIGHEST * recording.abs().amax(dim=-1, keepdim=True)
-    lowest = torch.where(recording > 0.0, recording, -limit)
-    highest = torch.where(recording > 0.0, limit, recording)
+    lowest = torch.where((known != 0) | (recording > 0.0), recording, -limit)
+    highest = torch.where((known != 0) | (recording < 0.0), recording, limit)
     filled = [
-        interpolate_bounded(*(each.double().cpu().numpy() for each in own), sample_rate=sample_rate)
-        for own in zip(guess, known, lowest, highest, strict=True)
+        sparsest_within(*(each.double().cpu().numpy() for each in own), sample_rate=sample_rate)
+        for own in zip(lowest, highest, strict=True)
     ]
     return torch.stack([torch.from_numpy(signal) for signal in filled]).to(recording)
 

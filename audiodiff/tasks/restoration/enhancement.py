@@ -33,6 +33,11 @@ GAIN_SECONDS = 0.046
 """Length of the frames in which several channels, and what lies above the model's band, are attenuated."""
 EDGE_SHARE = 0.7
 """Lower end of the band just below, relative to its upper end."""
+MUSIC_BAND_HZ = 900.0
+"""Half of the width of the bands that share a gain in music of several channels."""
+MIXED_SHARE = (0.1, 0.2)
+"""Shares of steady tones between which gains turn from those of speech to those of music; 95 % of 221 utterances have
+at most 0.07."""
 TINY = 1e-20
 
 
@@ -41,8 +46,9 @@ class Enhance(Repair):
     """Remove noise from speech: no sample is known exactly, so all are new.
 
     Above the model's band the recording stays, attenuated in each frame as the band just below is. With shared gains,
-    several channels are changed by gains alone, so that none moves against another: in each band that of a channel is
-    what its own enhancement keeps, and those of channels that are coherent with it.
+    several channels are changed by gains alone, so that none moves against another: in each bin that of a channel is
+    what its own enhancement keeps, and those of channels that are coherent with it. In music, where the model takes
+    more from one instrument than from another, all channels share the gains of wide bands.
 
     Args:
         up_to: in Hz, half of the model's sample rate.
@@ -103,18 +109,36 @@ class Enhance(Repair):
         offset = constant_offset(recording)
         noisy, clean = stft.analyse(recording - offset), stft.analyse(restored - offset)
         top = round(INTACT_SHARE * self.up_to * stft.n_fft / sample_rate) if has_more else stft.n_fft // 2 + 1
-        kept, of_all = _shared(noisy, clean)
+        kinds = self._kinds(noisy, clean, bin_hz=sample_rate / stft.n_fft)
         result = noisy.clone() if has_gains else clean
         if has_gains:
-            result[..., :top] *= _gain(kept[..., :top], of_all[..., :top])
+            inside = slice(top)
+            result[..., inside] *= sum(share * _gain(a[..., inside], b[..., inside]) for share, a, b in kinds)
         if has_more:
             below = slice(round(EDGE_SHARE * top), top)
-            gain = _gain(kept[..., below].sum(-1, keepdim=True), of_all[..., below].sum(-1, keepdim=True))
-            result[..., top:] = gain * noisy[..., top:]
+            sums = [(share, *(each[..., below].sum(-1, keepdim=True) for each in powers)) for share, *powers in kinds]
+            result[..., top:] = noisy[..., top:] * sum(share * _gain(a, b) for share, a, b in sums)
         return stft.synthesise(result, length=recording.shape[-1]) + offset
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
         return sample_rate
+
+    def _kinds(
+        self,
+        noisy: Complex[Tensor, "channels frames bins"],
+        clean: Complex[Tensor, "channels frames bins"],
+        *,
+        bin_hz: float,
+    ) -> list[tuple[float, Tensor, Tensor]]:
+        """Return shares, and the power that enhancement keeps and that of the recording for the gains of each kind."""
+        low, high = MIXED_SHARE
+        music = min(max((self.steady_share - low) / (high - low), 0.0), 1.0)
+        if music == 0.0 or len(noisy) == 1:
+            return [(1.0, *_of_coherent(noisy, clean))]
+        wide = round(MUSIC_BAND_HZ / bin_hz)
+        kept, of_all = (clean * noisy.conj()).real, noisy.abs().square()
+        banded = [_band_means(each.sum(dim=0, keepdim=True), wide) for each in (kept, of_all)]
+        return [(1.0 - music, *_of_coherent(noisy, clean)), (music, banded[0], banded[1])]
 
 
 def _stft(sample_rate: int) -> Stft:
@@ -122,7 +146,7 @@ def _stft(sample_rate: int) -> Stft:
     return Stft(n_fft, n_fft // 4, n_fft, n_fft // 2, "reflect")
 
 
-def _shared(
+def _of_coherent(
     noisy: Complex[Tensor, "channels frames bins"], clean: Complex[Tensor, "channels frames bins"]
 ) -> tuple[Float[Tensor, "channels frames bins"], Float[Tensor, "channels frames bins"]]:
     """Return the power that enhancement keeps and that of the recording, summed over coherent channels."""
@@ -136,6 +160,11 @@ def _shared(
         torch.einsum("ijf,jtf->itf", coherence, kept),
         torch.einsum("ijf,jtf->itf", coherence, of_all),
     )
+
+
+def _band_means(power: Float[Tensor, "channels frames bins"], wide: int) -> Float[Tensor, "channels frames bins"]:
+    """Average over so many bins on either side."""
+    return F.avg_pool1d(F.pad(power, (wide, wide), mode="replicate"), 2 * wide + 1, stride=1)
 
 
 def _gain(kept: Tensor, of_all: Tensor) -> Tensor:

@@ -240,6 +240,15 @@ def test_channels_without_coherence_keep_gains_of_their_own():
     assert levels.tolist() == pytest.approx([1.0, 0.0], abs=0.02)
 
 
+def test_in_music_no_instrument_is_turned_down_against_another():
+    """Of two channels without coherence one alone was restored: both keep half of their amplitude."""
+    audio = _seconds_of_noise(2, 16000)
+    restored = audio * torch.tensor([[1.0], [0.0]])
+    result = Enhance(steady_share=0.4).blend(audio, restored, torch.ones_like(audio), sample_rate=16000)
+    levels = result.norm(dim=-1) / audio.norm(dim=-1)
+    assert levels.tolist() == pytest.approx([0.5, 0.5], abs=0.05)  # half a dB
+
+
 def test_music_is_recognised_by_its_steady_tones_and_noise_is_not():
     time = torch.arange(3 * 22050) / 22050
     chord = sum(0.1 * torch.sin(2 * torch.pi * pitch * time) for pitch in (220.0, 277.2, 329.6))[None]
