@@ -21,7 +21,7 @@ from torch import Tensor
 from audiodiff.dsp.dialect_text import format_dialect, log_of
 from audiodiff.dsp.mel import MelDialect, dialect
 from audiodiff.dsp.mel_likelihood import TOP_BANDS, scale_of
-from audiodiff.dsp.mel_recognition import IMPROBABLE, Reading, recognize
+from audiodiff.dsp.mel_recognition import EXCLUDED, IMPROBABLE, Reading, recognize
 from audiodiff.dsp.mel_statistics import statistics
 from audiodiff.dsp.resample import resample
 from audiodiff.io.audio import read
@@ -148,11 +148,18 @@ def named(reading: Reading) -> str:
     return "normalised" if "normalised" in words else "other"
 
 
-def evaluate(folder: str, *, at_most: int) -> None:
-    """Print how often each scale and dialect is recognised in recordings of one kind, in percent."""
+def evaluate(folder: str, *, at_most: int, only: list[str]) -> None:
+    """Print how often each scale and dialect is recognised in recordings of one kind, in percent.
+
+    Args:
+        folder: and the kind.
+        at_most: excerpts.
+        only: scales of hifigan's filters to look at, and no dialects; all where it is empty.
+    """
     truths = {"power dB to 0": "dB", "mean and std": "normalised", "0 to 1": "normalised", "-4 to 4": "normalised"}
     scale_counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     dialect_counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    least, most = defaultdict[tuple[str, str], float](lambda: 1.0), defaultdict[tuple[str, str], float](float)
     draw, hifigan = random.Random(1), dialect("hifigan")
     for excerpt in excerpts(folder, held_out=True, at_most=at_most):
         changed = varied(excerpt.audio, excerpt.rate, draw)
@@ -162,6 +169,8 @@ def evaluate(folder: str, *, at_most: int) -> None:
                 log = blurred(arrays["ln"], draw)
                 arrays |= {"blurred ln": log, "blurred log10": log / math.log(10)}
             for scale, mel in arrays.items():
+                if only and scale not in only:
+                    continue
                 found = recognize(mel)
                 truth = truths.get(scale, scale.removeprefix("blurred "))
                 alike = {named(reading) for reading, _ in found.alike}
@@ -169,20 +178,28 @@ def evaluate(folder: str, *, at_most: int) -> None:
                 row[named(found.readings[0][0])] += 1
                 row["listed"] += truth in alike
                 row["silent"] += truth not in alike and len(alike) == 1
-                row["doubted"] += found.probability(hifigan) < IMPROBABLE
-            for name in DIALECTS:
+                probability = 0.0 if hifigan.objection(mel) else found.probability(hifigan)
+                row["doubted"] += probability < IMPROBABLE
+                row["refused"] += probability < EXCLUDED
+                most[form, scale] = max(most[form, scale], probability)
+                least[form, scale] = min(least[form, scale], probability)
+            for name in () if only else DIALECTS:
                 own = dialect(name)
                 found = recognize(own.mel(resample(audio, from_rate=excerpt.rate, to_rate=own.sample_rate)))
                 alike = [{format_dialect(each) for each in reading.dialects} for reading, _ in found.alike]
                 row = dialect_counts[form, name]
                 row["first" if name in alike[0] else "listed" if name in set().union(*alike) else "wrong"] += 1
                 row["doubted"] += found.probability(own) < IMPROBABLE
-    n = sum(scale_counts["as it is", "ln"][column] for column in COLUMNS)
+    n = sum(next(iter(scale_counts.values()))[column] for column in COLUMNS)
     print(f"\n{folder.partition('=')[0]}, {n} excerpts")
-    columns = (*COLUMNS, "listed", "silent", "doubted")
-    print(f"\n| | true scale | {' | '.join(columns)} |\n|---|---{'|---' * len(columns)}|")
-    for (form, scale), row in scale_counts.items():
-        print(f"| {form} | {scale} | {' | '.join(f'{100 * row[column] / n:.0f}' for column in columns)} |")
+    columns = (*COLUMNS, "listed", "silent", "doubted", "refused")
+    ends = ("least probability of hifigan", "greatest")
+    print(f"\n| | true scale | {' | '.join((*columns, *ends))} |\n|---|---{'|---' * (len(columns) + 2)}|")
+    for key, row in scale_counts.items():
+        cells = [*key, *(f"{100 * row[column] / n:.0f}" for column in columns), f"{least[key]:.1g}", f"{most[key]:.1g}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    if only:
+        return
     columns = ("first", "listed", "wrong", "doubted")
     print(f"\n| | true dialect | {' | '.join(columns)} |\n|---|---{'|---' * len(columns)}|")
     for (form, name), row in dialect_counts.items():
@@ -195,12 +212,13 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", metavar="KIND=FOLDER")
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--at-most", type=int, default=PER_FOLDER, help="excerpts of a folder that are recognised")
+    parser.add_argument("--scales", nargs="+", default=[], metavar="SCALE", help="scales alone, as ln none log10")
     arguments = parser.parse_args()
     if arguments.fit:
         fit(arguments.folders)
     else:
         for folder in arguments.folders:
-            evaluate(folder, at_most=arguments.at_most)
+            evaluate(folder, at_most=arguments.at_most, only=arguments.scales)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from audiodiff.dsp.dialect_text import format_dialect
-from audiodiff.dsp.mel_recognition import Recognition, described, doubt, recognize
+from audiodiff.dsp.mel_recognition import EXCLUDED, Recognition, described, doubt, recognize
 from audiodiff.errors import MelError
 from audiodiff.io.console import say
 from audiodiff.io.mel import MEL_KEY
@@ -49,7 +49,7 @@ def advice(found: Recognition, path: Path, *, name: str, model: str = DEFAULT_MO
 
 
 def report_mels(sources: Sequence[Input], model: Vocoder, *, where: str, is_given: bool) -> None:
-    """Print what bare arrays look like that are improbable in the dialect that they are read as, and which that is.
+    """Print what bare arrays look like that are doubtful in the dialect that they are read as, and which that is.
 
     Args:
         sources: the inputs.
@@ -58,7 +58,8 @@ def report_mels(sources: Sequence[Input], model: Vocoder, *, where: str, is_give
         is_given: the dialect was asked for.
 
     Raises:
-        MelError: if an array is impossible in its dialect, with what it looks like.
+        MelError: if an array is impossible in its dialect, or so improbable that it is surely of another, with what it
+            looks like.
     """
     bare = [source for source in sources if isinstance(source, MelInput) and source.is_bare]
     if model.dialect is None or not model.needs_mel or not bare:
@@ -72,6 +73,8 @@ def report_mels(sources: Sequence[Input], model: Vocoder, *, where: str, is_give
         found = doubt(mel, own) if reason is None else recognize(mel, own=own)
         if found is None:
             continue
+        if reason is None and found.probability(own) < EXCLUDED:
+            reason = "its values surely have another scale (a file .npz that states the dialect is not asked)"
         text = advice(found, source.path, name=own.name, model=where, key=source.key)
         if reason is not None:
             raise MelError("\n".join([f"{source.path} is no mel of dialect {format_dialect(own)}: {reason}", *text]))

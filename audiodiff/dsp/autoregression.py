@@ -3,6 +3,8 @@
 scipy is imported where it is used: its import takes a second, which every command would wait for.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +13,10 @@ CONTEXT_SECONDS = 0.25
 N_ITERATIONS = 8
 LONG_SECONDS = 0.35
 """In longer gaps, the two sides hardly influence each other, and each is extrapolated alone."""
+DRAWN_SECONDS = 0.1
+"""Length from which on gaps may be drawn: the most probable samples are ever quieter than the recording."""
 _NOISE_DB = -90.0
+_SETTLING_ORDERS = 8  # after which a simulated process no longer shows where it began
 
 
 def autoregression(audio: Float[np.ndarray, "time"], *, order: int) -> tuple[Float[np.ndarray, "{order}+1"], float]:
@@ -43,6 +48,7 @@ def interpolate_gaps(
     sample_rate: int,
     order: int = ORDER,
     n_iterations: int = N_ITERATIONS,
+    noise: Callable[[int], Float[np.ndarray, "_"]] | None = None,
 ) -> Float[np.ndarray, "time"]:
     """Interpolate gaps: solve in turn for the samples of least prediction error and for the model.
 
@@ -55,9 +61,11 @@ def interpolate_gaps(
         sample_rate: in Hz.
         order: of the model, at most 3 m + 2 for a gap of m samples.
         n_iterations: of the two steps.
+        noise: number of samples -> white noise of variance 1. With it, gaps of 0.1 s and more are drawn from the model
+            given the known samples, instead of taking its mean, which is quieter than the recording.
 
     Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method; Kauppinen and
-        Roth 2002, for long gaps.
+        Roth 2002, for long gaps; Hoffman and Ribak 1991, for the draw: x + w - (w interpolated), w from the model.
     """
     import scipy.linalg
     import scipy.signal
@@ -70,31 +78,55 @@ def interpolate_gaps(
         gap = slice(first - start, last - start)
         if not part.any():
             continue
+        draw = noise if n_lost >= DRAWN_SECONDS * sample_rate else None
         if n_lost > LONG_SECONDS * sample_rate:
             before, after = part[: gap.start], part[gap.stop :]
             fade = (np.arange(n_lost) + 0.5) / n_lost
-            ahead = extrapolate(before, n_lost, order=order)
-            back = extrapolate(after[::-1], n_lost, order=order)[::-1]
+            fresh = np.zeros(2 * n_lost) if draw is None else draw(2 * n_lost)
+            ahead = extrapolate(before, n_lost, order=order, noise=fresh[:n_lost])
+            back = extrapolate(after[::-1], n_lost, order=order, noise=fresh[n_lost:])[::-1]
             result[first:last] = (1.0 - fade) * ahead + fade * back
             continue
+        whitening, power = np.ones(1), 0.0
         for _ in range(n_iterations):
-            whitening, _ = autoregression(part, order=min(order, 3 * n_lost + 2, max(1, len(part) // 3)))
-            b = np.correlate(whitening, whitening, "full")[len(whitening) - 1 :]
-            part[gap] = 0.0
-            correlated = scipy.signal.fftconvolve(part, np.concatenate([b[:0:-1], b]), "same")[gap]
-            column = np.zeros(n_lost)
-            column[: min(n_lost, len(b))] = b[:n_lost]
-            part[gap] = scipy.linalg.solve_toeplitz(column, -correlated)
+            whitening, power = autoregression(part, order=min(order, 3 * n_lost + 2, max(1, len(part) // 3)))
+            part[gap] = _interpolated(part, gap, whitening)
+        if draw is not None:
+            settling = _SETTLING_ORDERS * len(whitening)
+            excitation = np.sqrt(power) * draw(settling + len(part))
+            like = scipy.signal.lfilter([1.0], whitening, excitation)[settling:]
+            part[gap] += like[gap] - _interpolated(like, gap, whitening)
         result[first:last] = part[gap]
     return result
 
 
-def extrapolate(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int) -> Float[np.ndarray, "{n_samples}"]:
+def _interpolated(
+    part: Float[np.ndarray, "time"], gap: slice, whitening: Float[np.ndarray, "_"]
+) -> Float[np.ndarray, "_"]:
+    """Return the samples of a gap of least prediction error."""
+    n_lost = gap.stop - gap.start
+    b = np.correlate(whitening, whitening, "full")[len(whitening) - 1 :]
+    known = part.copy()
+    known[gap] = 0.0
+    correlated = scipy.signal.fftconvolve(known, np.concatenate([b[:0:-1], b]), "same")[gap]
+    column = np.zeros(n_lost)
+    column[: min(n_lost, len(b))] = b[:n_lost]
+    return scipy.linalg.solve_toeplitz(column, -correlated)
+
+
+def extrapolate(
+    audio: Float[np.ndarray, "time"],
+    n_samples: int,
+    *,
+    order: int,
+    noise: Float[np.ndarray, "{n_samples}"] | None = None,
+) -> Float[np.ndarray, "{n_samples}"]:
     """Extrapolate audio by its autoregressive model, x[n] = -a_1 x[n - 1] - ... - a_p x[n - p].
 
     Args:
         n_samples: to extrapolate.
         order: p, limited to a third of the number of samples.
+        noise: white, of variance 1, to draw a continuation; None gives the mean of all.
 
     Returns: zeros for audio that is silent or shorter than three samples.
 
@@ -107,9 +139,10 @@ def extrapolate(audio: Float[np.ndarray, "time"], n_samples: int, *, order: int)
     order = min(order, len(audio) // 3)
     if order == 0 or not audio.any():
         return np.zeros(n_samples)
-    whitening, _ = autoregression(audio, order=order)
+    whitening, power = autoregression(audio, order=order)
+    excitation = np.zeros(n_samples) if noise is None else np.sqrt(power) * noise
     state = scipy.signal.lfiltic([1.0], whitening, audio[: -order - 1 : -1])
-    return scipy.signal.lfilter([1.0], whitening, np.zeros(n_samples), zi=state)[0]
+    return scipy.signal.lfilter([1.0], whitening, excitation, zi=state)[0]
 
 
 def find_gaps(known: Float[np.ndarray, "time"]) -> list[tuple[int, int]]:

@@ -24,6 +24,9 @@ from audiodiff.errors import ParameterError
 
 IMPROBABLE = 0.02
 """A dialect of a lower probability is doubted."""
+EXCLUDED = 1e-4
+"""A dialect of a lower probability is refused. Held-out mels of their own dialect have at least 0.1, those without a
+logarithm at most 1e-10 (`benchmarks/mel_levels.py`)."""
 ALIKE = 0.05
 """Probability, relative to that of the likeliest reading, from which on another reading is listed beside it."""
 # Prior weights: a dialect as it is defined, with another logarithm, squared amplitudes, normalised

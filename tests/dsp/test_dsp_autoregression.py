@@ -91,3 +91,40 @@ def test_long_gaps_at_the_ends_are_extrapolated_from_the_other_side():
         known[lost] = 0.0
         filled = interpolate_gaps(audio * known, known, sample_rate=8000)
         assert np.square(filled[edge] - audio[edge]).mean() < 0.01 * np.square(audio[edge]).mean()
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.6])
+def test_a_drawn_gap_is_as_loud_as_both_sides(seconds: float):
+    """In a process of order two, whose mean continuation soon is silent; over 20 draws."""
+    rng = np.random.default_rng(3)
+    audio = scipy.signal.lfilter([1.0], [1.0, -1.6, 0.9], rng.standard_normal(8000))
+    known = np.ones(8000)
+    known[2000 : 2000 + round(seconds * 8000)] = 0.0
+    drawn = [interpolate_gaps(audio, known, sample_rate=8000, order=64, noise=rng.standard_normal) for _ in range(20)]
+    power = np.square(np.stack(drawn)[:, known == 0]).mean()
+    quiet = np.square(interpolate_gaps(audio, known, sample_rate=8000, order=64)[known == 0]).mean()
+    around = np.square(audio[known == 1]).mean()
+    assert quiet < 0.5 * around
+    # In the middle of a long gap both sides are halved, and their sum has half of the power.
+    assert abs(10 * np.log10(power / around)) < (2.0 if seconds < 0.35 else 3.0)
+
+
+def test_draws_of_a_gap_have_the_interpolation_as_their_mean():
+    """To five standard errors of 50 draws, at each sample."""
+    rng = np.random.default_rng(4)
+    audio = scipy.signal.lfilter([1.0], [1.0, -1.6, 0.9], rng.standard_normal(4000))
+    known = np.ones(4000)
+    known[2000:2800] = 0.0
+    drawn = np.stack(
+        [interpolate_gaps(audio, known, sample_rate=8000, order=8, noise=rng.standard_normal) for _ in range(50)]
+    )
+    mean = interpolate_gaps(audio, known, sample_rate=8000, order=8)
+    assert (np.abs(drawn.mean(axis=0) - mean) <= 5.0 * drawn.std(axis=0) / np.sqrt(50) + 1e-12).all()
+
+
+def test_short_gaps_are_not_drawn():
+    audio = np.random.default_rng(5).standard_normal(4000)
+    known = np.ones(4000)
+    known[2000:2700] = 0.0
+    mean, drawn = (interpolate_gaps(audio, known, sample_rate=8000, noise=noise) for noise in (None, np.ones))
+    assert np.array_equal(mean, drawn)

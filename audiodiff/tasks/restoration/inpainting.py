@@ -1,16 +1,17 @@
 """Inpainting: filling of gaps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from audiodiff.diffusion.operators import Mask
-from audiodiff.dsp.autoregression import interpolate_gaps
+from audiodiff.dsp.autoregression import DRAWN_SECONDS, interpolate_gaps
 from audiodiff.errors import ParameterError
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.restoration.music import SteadyTones
@@ -51,7 +52,7 @@ class Inpaint(Repair):
             stretches, for example of zeros, of 5 ms or more with sound on at least one side.
         mask: True where a sample is known, at the recording's rate, for all channels or for each.
         spans: gaps of each channel, in samples; `analyze` sets them.
-        is_music: whether gaps are interpolated alone, without a draw; `analyze` sets it.
+        is_music: whether gaps are filled by an autoregressive model alone; `analyze` sets it.
     """
 
     gaps: tuple[tuple[float, float], ...] | None = None
@@ -96,7 +97,12 @@ class Inpaint(Repair):
         distinct = set().union(*self.spans)
         seconds = max((sum(end - start for start, end in own) for own in self.spans), default=0) / sample_rate
         found = f"{len(distinct)} gap{'' if len(distinct) == 1 else 's'}, {seconds:.3g} s"
-        return f"{found}, in music, so interpolated from both sides (autoregression)" if self.is_music else found
+        if not self.is_music or not distinct:
+            return found
+        n_drawn = sum(end - start >= DRAWN_SECONDS * sample_rate for start, end in distinct)
+        counts = {"interpolated": len(distinct) - n_drawn, "drawn at the level of both sides": n_drawn}
+        which = " and ".join(f"{n} {how}" for how, n in counts.items() if n)
+        return f"{found}, in music, so by autoregression: {which}"
 
     def known(self, audio: Float[Tensor, "channels time"], *, sample_rate: int, first_sample: int) -> Tensor:
         known = torch.ones_like(audio)
@@ -133,7 +139,7 @@ class Inpaint(Repair):
         sample_rate: int,
     ) -> Float[Tensor, "channels time"]:
         if self.is_music:
-            restored = _interpolated(recording[:, None], known[:, None], sample_rate=sample_rate)[:, 0]
+            restored = _interpolated(recording[:, None], known[:, None], sample_rate=sample_rate, noise=_white)[:, 0]
         return splice(recording, restored, known, sample_rate=sample_rate)
 
     def out_rate(self, sample_rate: int, *, model_rate: int) -> int:
@@ -154,7 +160,8 @@ def inpaint(
     """Fill gaps; every other sample is returned as it is, to the bit.
 
     Near its edges a gap follows an autoregressive interpolation, and the draw in its middle agrees with that. In music,
-    of which the model knows little, the whole gap follows the interpolation.
+    of which the model knows little, the whole gap is that of an autoregressive process: up to 0.1 s its mean, the
+    interpolation; from there on a draw, which is as loud as both sides.
 
     Args:
         model: `audiodiff.load("speech-prior-16k")`; for posteriors other than Conditional any model of mono waveforms.
@@ -163,7 +170,7 @@ def inpaint(
         gaps: (start, end) of each, in seconds. Without gaps and mask they are detected.
         mask: True where a sample is known, (time,) or (channels, time), of every recording.
         sampling: settings of the sampling.
-        seed: of the noise; another seed gives another possible filling.
+        seed: of the noise; another seed gives another possible filling, but in music.
         on_window: called after every window.
 
     Raises:
@@ -181,13 +188,20 @@ def inpaint(
     )
 
 
-def _interpolated(measured: Signal, known: Signal, *, sample_rate: int) -> Signal:
-    """Interpolate the gaps autoregressively."""
+def _interpolated(
+    measured: Signal, known: Signal, *, sample_rate: int, noise: Callable[[int], np.ndarray] | None = None
+) -> Signal:
+    """Fill the gaps autoregressively."""
     filled = [
-        interpolate_gaps(signal[0].double().cpu().numpy(), mask[0].double().cpu().numpy(), sample_rate=sample_rate)
-        for signal, mask in zip(measured, known, strict=True)
+        interpolate_gaps(*(each[0].double().cpu().numpy() for each in own), sample_rate=sample_rate, noise=noise)
+        for own in zip(measured, known, strict=True)
     ]
     return torch.stack([torch.from_numpy(signal) for signal in filled]).unsqueeze(1).to(measured)
+
+
+def _white(n_samples: int) -> np.ndarray:
+    """Return noise that depends on its length alone: the same in all channels, and where windows overlap."""
+    return np.random.default_rng(n_samples).standard_normal(n_samples)
 
 
 class _GapDetector:

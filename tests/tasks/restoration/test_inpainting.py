@@ -161,16 +161,33 @@ def test_wrong_arguments_are_refused_by_name(call, message):
         call()
 
 
+def chord() -> Tensor:
+    time = torch.arange(2.0 * 22050) / 22050
+    pitches = torch.tensor([220.0, 277.2, 329.6, 1318.5])
+    return 0.1 * torch.sin(2 * torch.pi * pitches[:, None] * time).sum(dim=0)
+
+
 def test_gaps_in_music_are_interpolated_and_this_is_said():
     """The interpolation is that of `interpolate_gaps`, at the recording's own rate."""
-    time = torch.arange(2.0 * 22050) / 22050
-    chord = sum(0.1 * torch.sin(2 * torch.pi * pitch * time) for pitch in (220.0, 277.2, 329.6, 1318.5))
-    assert isinstance(chord, torch.Tensor)
-    model = tiny.synthesizer(HEARS)
-    made = inpaint(model, chord[None], sample_rate=22050, gaps=[(0.9, 1.0)])[0]
-    known = torch.ones_like(chord)
-    known[round(0.9 * 22050) : 22050] = 0.0
-    expected = interpolate_gaps(chord.double().numpy(), known.double().numpy(), sample_rate=22050)
+    music, gaps = chord(), ((0.92, 1.0),)
+    made = inpaint(tiny.synthesizer(HEARS), music[None], sample_rate=22050, gaps=gaps)[0]
+    known = torch.ones_like(music)
+    known[round(0.92 * 22050) : 22050] = 0.0
+    expected = interpolate_gaps(music.double().numpy(), known.double().numpy(), sample_rate=22050)
     torch.testing.assert_close(made, torch.from_numpy(expected).float(), rtol=0, atol=1e-4)
-    found = Inpaint(gaps=((0.9, 1.0),)).analyze(iter([chord[None]]), sample_rate=22050)
-    assert "in music, so interpolated" in found.describe(sample_rate=22050)
+    found = Inpaint(gaps=(*gaps, (1.2, 1.5))).analyze(iter([music[None]]), sample_rate=22050)
+    said = "in music, so by autoregression: 1 interpolated and 1 drawn at the level of both sides"
+    assert said in found.describe(sample_rate=22050)
+
+
+def test_long_gaps_in_noisy_music_keep_their_level():
+    """To 2 dB; and panned channels keep their image, since they have the same noise."""
+    noise = 0.05 * torch.randn(2 * 22050, generator=torch.Generator().manual_seed(0))
+    audio = (chord() + noise) * torch.tensor([[1.0], [0.25]])
+    repair = settled(Inpaint(gaps=((0.8, 1.1),)), audio, block=len(noise), rate=22050)
+    known = repair.known(audio, sample_rate=22050, first_sample=0)
+    made = repair.blend(audio, torch.zeros_like(audio), known, sample_rate=22050)
+    gap = slice(round(0.8 * 22050), round(1.1 * 22050))
+    levels = 20 * (made[:, gap].norm(dim=-1) / audio[:, gap].norm(dim=-1)).log10()
+    assert levels.abs().max() < 2.0
+    torch.testing.assert_close(made[1, gap], 0.25 * made[0, gap], rtol=0, atol=1e-3)
