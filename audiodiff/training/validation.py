@@ -1,5 +1,6 @@
 """Validation of the averaged model on held-out recordings: metrics and sounds."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ class Validation:
         self._settings = settings
         model = module.synthesizer
         n_samples = max(1, round(settings.max_seconds * model.sample_rate))
-        self._truths: list[Tensor] = []
+        self._truths: list[tuple[str, Tensor]] = []
         if model.needs_mel and model.dialect is not None:
             hop = model.dialect.hop_length
             for entry in scan.split("val")[: settings.n_examples]:
@@ -168,7 +169,7 @@ class Validation:
                     max_seconds=settings.max_seconds,
                     read=scan.read,
                 )[:, :n_samples]
-                self._truths.append(audio[:, : max(1, audio.shape[-1] // hop) * hop])
+                self._truths.append((entry.path.stem, audio[:, : max(1, audio.shape[-1] // hop) * hop]))
 
     @torch.no_grad()
     def __call__(self, step: int, log: Log) -> dict[str, float]:
@@ -202,7 +203,7 @@ class Validation:
     def _vocode(self, step: int, log: Log) -> Mapping[str, float]:
         model, settings = self._module.synthesizer, self._settings
         found: dict[str, list[float]] = {}
-        for index, truth in enumerate(self._truths):
+        for index, (name, truth) in enumerate(self._truths):
             mel = model.mel(truth[None])
             if self._crops.mels is not None:
                 mel = self._crops.mels.window(index, first=0, n_frames=mel.shape[-1])[None].to(model.device)
@@ -210,7 +211,8 @@ class Validation:
                 mel, n_samples=truth.shape[-1], iterations=settings.iterations, seed=0, items=[index]
             )[0].cpu()
             if index < N_SHOWN:
-                log.audio(f"clip_{index}", estimate, sample_rate=model.sample_rate, step=step, reference=truth)
+                tag = _tag(index, name)
+                log.audio(tag, estimate, sample_rate=model.sample_rate, step=step, reference=truth)
             if settings.metrics:
                 scores = score(estimate, truth, sample_rate=model.sample_rate, names=list(settings.metrics))
                 for name, value in scores.items():
@@ -221,6 +223,7 @@ class Validation:
         model, settings = self._module.synthesizer, self._settings
         if settings.n_examples == 0:
             return
+        names = [""] * settings.n_examples
         if model.labels is None:
             audio = model.generate(
                 batch=settings.n_examples, seconds=settings.max_seconds, iterations=settings.iterations, seed=0
@@ -229,9 +232,15 @@ class Validation:
             rows = self._crops.label_indices
             spread = rows[:: max(1, len(rows) // max(1, settings.n_examples))][: settings.n_examples]
             shown = [_assignment(row, model.labels) for row in spread.tolist()]
+            names = ["_".join(f"{name}-{value}" for name, value in row.items()) for row in shown]
             audio = model.generate(labels=shown, iterations=settings.iterations, seed=0)
-        for index, clip in enumerate(audio.cpu()):
-            log.audio(f"clip_{index}", clip, sample_rate=model.sample_rate, step=step)
+        for index, (name, clip) in enumerate(zip(names, audio.cpu(), strict=True)):
+            log.audio(_tag(index, name), clip, sample_rate=model.sample_rate, step=step)
+
+
+def _tag(index: int, name: str) -> str:
+    """Return the name of a clip in logs, of letters, digits, dots and hyphens as TensorBoard asks for."""
+    return re.sub(r"[^\w.-]+", "_", f"clip_{index}_{name}", flags=re.ASCII).rstrip("_")
 
 
 def _assignment(indices: Sequence[int], labels: LabelSet) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A label that sets the pitch of a tone is learnt, and the pitch that is asked for comes out."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,42 @@ WAVEFORM = ("recipes=fsdd/waveform", "network.channels=32", "network.n_fft=128",
 LOG_MEL = ("recipes=fsdd/mel", "audio.n_fft=128", "audio.win_length=128", "audio.hop_length=32", "audio.n_mels=24")
 
 
-def tones(folder: Path) -> Path:
+def tones(folder: Path, counts: tuple[int, int, int] = (12, 6, 9)) -> Path:
     """Write tones of three pitches, in a folder each, of unequal lengths, numbers and phases."""
     generator = torch.Generator().manual_seed(0)
-    for (name, pitch), n in zip(PITCHES.items(), (12, 6, 9), strict=True):
+    for (name, pitch), n in zip(PITCHES.items(), counts, strict=True):
         for index in range(n):
             n_samples = int(torch.randint(800, 1600, (1,), generator=generator))
             phase = 2 * math.pi * float(torch.rand(1, generator=generator))
             tone = 0.1 * torch.sin(2 * math.pi * pitch * torch.arange(n_samples) / RATE + phase)
             audio_io.write(folder / name / f"{index}.wav", tone[None], sample_rate=RATE)
     return folder
+
+
+def test_clips_in_tensorboard_are_named_by_their_labels(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    runs.trained(
+        tones(tmp_path / "tones", (2, 2, 2)),
+        tmp_path / "run",
+        *WAVEFORM,
+        f"audio.sample_rate={RATE}",
+        "data.labels={digit: folder}",
+        "~data.labels.speaker",
+        "network.n_layers=1",
+        "logger=tensorboard",
+        "data.crop_frames=null",
+        "data.crop_seconds=0.2",
+        "train.steps=1",
+        "train.batch_size=1",
+        "train.validate_every=1",
+        "validation.n_examples=3",
+        "sampler.n_steps=1",
+    )
+    tags = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload().Tags()["audio"]
+    assert tags
+    for tag in tags:
+        assert re.fullmatch(r"clip_[0-2]_digit-(low|middle|high)/generated", tag)
 
 
 @pytest.mark.slow
