@@ -67,7 +67,6 @@ def interpolate_gaps(
     Source: Janssen, Veldhuis and Vries 1986, section II, with the model of the autocorrelation method; Kauppinen and
         Roth 2002, for long gaps; Hoffman and Ribak 1991, for the draw: x + w - (w interpolated), w from the model.
     """
-    import scipy.linalg
     import scipy.signal
 
     result = np.where(known == 1, audio, 0.0)
@@ -104,6 +103,9 @@ def _interpolated(
     part: Float[np.ndarray, "time"], gap: slice, whitening: Float[np.ndarray, "_"]
 ) -> Float[np.ndarray, "_"]:
     """Return the samples of a gap of least prediction error."""
+    import scipy.linalg
+    import scipy.signal
+
     n_lost = gap.stop - gap.start
     b = np.correlate(whitening, whitening, "full")[len(whitening) - 1 :]
     known = part.copy()
