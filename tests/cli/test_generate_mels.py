@@ -98,14 +98,31 @@ def speech_mel() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("log", "of"), [("10", np.log10), ("none", np.array)], ids=["log10", "linear"])
-def test_a_doubtful_array_is_written_with_a_warning_and_the_line(log: str, of: Callable, vocoder: Path):
+def test_an_array_on_another_scale_is_refused_with_the_line(log: str, of: Callable, vocoder: Path):
     np.save("a.npy", of(speech_mel()))
-    for model, option in (("mel-inversion", ""), (str(vocoder), f" --model {vocoder}")):
-        said = made("a.npy", "-o", "out.wav", "--force", "--model", model, *QUICK)
-        warning = said.index("warning: a.npy can hardly be of dialect hifigan")
+    for model, option, given in (
+        ("mel-inversion", "", ()),
+        ("mel-inversion", "", ("--dialect", "hifigan")),
+        (str(vocoder), f" --model {vocoder}", ()),
+    ):
+        said = refusal("a.npy", "-o", "out.wav", "--model", model, *given, *QUICK)
+        assert "a.npy is no mel of dialect hifigan: its values surely have another scale" in said
         assert f"generate-wav a.npy{option} --dialect hifigan:log={log}" in said
-        assert warning < said.index("wrote out.wav")
-    assert "warning" not in made("a.npy", "-o", "out.wav", "--force", "--dialect", f"hifigan:log={log}", *QUICK)
+        assert not Path("out.wav").exists()
+    assert "warning" not in made("a.npy", "-o", "out.wav", "--dialect", f"hifigan:log={log}", *QUICK)
+
+
+def test_an_array_that_states_its_dialect_is_taken_at_its_word():
+    save_mel(Path("a.npz"), torch.from_numpy(np.log10(speech_mel())).float(), dialect("hifigan"))
+    assert "wrote a.wav" in made("a.npz", "-o", "a.wav", *QUICK)
+
+
+def test_a_doubtful_array_is_written_with_a_warning_and_the_line():
+    """Of 19.3 dB a unit, near the 20 dB of log10, and with a floor that is not log10's."""
+    np.save("a.npy", 0.45 * np.log(speech_mel()))
+    said = made("a.npy", "-o", "out.wav", *QUICK)
+    assert said.index("warning: a.npy can hardly be of dialect hifigan") < said.index("wrote out.wav")
+    assert "generate-wav a.npy --dialect" in said
 
 
 def test_a_plausible_array_is_taken_without_a_warning():
