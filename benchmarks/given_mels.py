@@ -41,7 +41,7 @@ def mos_model() -> Callable[[Tensor], float] | None:
     """Return DistillMOS as a function of audio at 16 kHz, None where it is not installed."""
     if importlib.util.find_spec("distillmos") is None:
         return None
-    import distillmos
+    import distillmos  # pyright: ignore[reportMissingImports]
 
     model = distillmos.ConvTransformerSQAModel().eval()
     return lambda audio: float(model(audio[None])[0, 0])

@@ -220,12 +220,8 @@ class MelDialect:
         if mel.ndim < 2:
             return f"its shape is {tuple(mel.shape)}; give (n_mels, frames)"
         if (bands := mel.shape[-2]) != self.n_mels:
-            turned = (
-                "; it is transposed: give (n_mels, frames), or frames_first=true"
-                if mel.shape[-1] == self.n_mels
-                else ""
-            )
-            return f"n_mels={bands}, but the dialect has n_mels={self.n_mels}{turned}"
+            turned = "; it is transposed: give (n_mels, frames), or frames_first=true"
+            return f"n_mels={bands}, but the dialect has n_mels={self.n_mels}{turned * (mel.shape[-1] == self.n_mels)}"
         if mel.shape[-1] == 0:
             return "it has no frames"
         low, high = map(float, torch.aminmax(mel))
@@ -241,7 +237,8 @@ class MelDialect:
         # The loudest value in every band is an upper bound, mostly low enough to look no further.
         if self._expanded(torch.tensor(high)).square() * _energy_weights(self).sum() <= 1:
             return None
-        excess_db = 10 * math.log10(max(float(self._excess(part).max()) for part in mel.split(_FRAMES_AT_ONCE, dim=-1)))
+        parts = (self.amplitude(part.double().cpu()).square() for part in mel.split(_FRAMES_AT_ONCE, dim=-1))
+        excess_db = 10 * math.log10(max(float((_energy_weights(self) @ part).max()) for part in parts))
         if excess_db > _ENERGY_SLACK_DB:
             return f"its values, {float(mel.mean()):.2f} in the mean, are of audio {excess_db:.1f} dB above full scale"
         return None
@@ -256,13 +253,9 @@ class MelDialect:
 
     def limited(self, mel: Float[Tensor, "*batch n_mels frames"]) -> Float[Tensor, "*batch n_mels frames"]:
         """Return a network's output within the dialect: values in its range, impossibly loud frames at full scale."""
-        mel = (
-            self.compress(self.amplitude(mel).clamp(max=self._most_amplitude))
-            if self.is_normalised
-            else mel.clamp(self.floor, self.ceil)
-        )
-        too_loud = self._excess(mel).clamp(min=1.0).sqrt().to(mel).unsqueeze(-2)
-        return self.compress(self.amplitude(mel) / too_loud)
+        amplitude = self.amplitude(mel).clamp(max=self._most_amplitude)
+        energy = _energy_weights(self) @ amplitude.double().cpu().square()
+        return self.compress(amplitude / energy.clamp(min=1.0).sqrt().to(mel).unsqueeze(-2))
 
     def _value(self, amplitude: float) -> float:
         # Rounded, so that the floor of a dialect on [0, 1] is 0 and not 1e-16.
@@ -275,10 +268,6 @@ class MelDialect:
         """An upper bound of the amplitude of any band, for audio in [-1, 1]."""
         amplitude = loudest_band(_filters(self), power=self.power) * math.sqrt(self.n_fft * _squared_window(self) / 2)
         return max(self.amplitude_min, min(self.amplitude_max, amplitude))
-
-    def _excess(self, mel: Tensor) -> Tensor:
-        """Return the least energy that each frame needs, divided by the most that audio in [-1, 1] can have."""
-        return _energy_weights(self) @ self.amplitude(mel.double().cpu()).square()
 
 
 def _filters(dialect: MelDialect) -> Tensor:

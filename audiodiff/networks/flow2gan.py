@@ -68,8 +68,12 @@ class Flow2Gan(Network):
     @property
     def receptive_field(self) -> ReceptiveField:
         mel = (1 + len(self.encoder.blocks) * (_KERNEL // 2) + 1) * self.hop_length
-        own = max(len(each.blocks) * (_KERNEL // 2) * each.hop_length + 2 * each.n_fft for each in self.branches)
+        own = max(len(each.blocks) * (_KERNEL // 2) * each.hop_length + 2 * each.n_fft for each in self._branches)
         return ReceptiveField(mel + own, mel + own)
+
+    @property
+    def _branches(self) -> list["_Branch"]:
+        return [branch for branch in self.branches if isinstance(branch, _Branch)]
 
     @property
     def alignment(self) -> int:
@@ -81,7 +85,7 @@ class Flow2Gan(Network):
         One more frame, of zeros, stands for what lies beyond the mel.
         """
         encoded = F.pad(self.encoder(frames_of(condition, n_bands=self.frame_bands)), (0, 1))
-        return Condition(frames=torch.cat([branch.condition(encoded) for branch in self.branches], dim=1))
+        return Condition(frames=torch.cat([branch.condition(encoded) for branch in self._branches], dim=1))
 
     def forward(self, x: Signal, c_noise: Float[Tensor, "batch"], condition: Condition) -> Signal:
         """Predict x0.
@@ -90,7 +94,7 @@ class Flow2Gan(Network):
             ParameterError: if x is too short to be reflected, or the mel ends before it does.
         """
         frames, n_samples = condition.frames, x.shape[-1]
-        longest = max(branch.n_fft for branch in self.branches) // 2
+        longest = max(branch.n_fft for branch in self._branches) // 2
         if n_samples <= longest:
             raise ParameterError(
                 f"x has {n_samples} samples: this network reflects {longest} at each end, so give more"
@@ -100,7 +104,7 @@ class Flow2Gan(Network):
         parts = frames.chunk(len(self.branches), dim=1)
         found = [
             branch(x[:, 0], c_noise, part.repeat_interleave(self.hop_length // branch.hop_length, dim=-1))
-            for branch, part in zip(self.branches, parts, strict=True)
+            for branch, part in zip(self._branches, parts, strict=True)
         ]
         return torch.stack(found).mean(dim=0)[:, None]
 

@@ -6,7 +6,7 @@ from typing import Any
 from audiodiff.data import speech_folder
 from audiodiff.data.dataset import CropDataset, n_samples_at
 from audiodiff.data.manifest import Entry
-from audiodiff.data.paired_mels import PairedMels, pair_mels
+from audiodiff.data.paired_mels import PairedMels, best_lag, pair_mels
 from audiodiff.data.scanning import Scan, load_entries, source_entries
 from audiodiff.data.source import AudioSource
 from audiodiff.dsp.mel import dialect as dialect_named
@@ -15,6 +15,8 @@ from audiodiff.labels import LabelSet
 from audiodiff.training.config import absolute, build_part, instantiate
 
 Config = Mapping[str, Any]
+N_COMPARED, LEAST_FIT = 4, 0.8
+"""Recordings that given mels are compared with, and the least correlation that is not warned of."""
 
 
 def recordings(config: Config) -> Scan:
@@ -96,6 +98,23 @@ def _mels(entries: Sequence[Entry], config: Config, *, sample_rate: int) -> Pair
         key=str(data["mels_key"]),
         tolerance=data["mels_tolerance"],
     )
+
+
+def describe_mels(dataset: CropDataset, mels: PairedMels) -> str:
+    """Describe how the mels of another system fit their recordings, from a few of them."""
+    found = []
+    for index in range(min(N_COMPARED, len(dataset.entries))):
+        truth = mels.dialect.mel(dataset.whole(index)[0])
+        found.append(best_lag(mels.window(index, first=0, n_frames=truth.shape[-1]), truth))
+    lag = sorted(lag for lag, _ in found)[len(found) // 2]
+    fit = sum(fit for _, fit in found) / len(found)
+    text = f"mels of {mels.files[0].parent}: correlation {fit:.2f} with those of the recordings at lag {lag}"
+    if lag != 0 or not fit > LEAST_FIT:
+        text += (
+            " frames. WARNING: they do not fit their recordings, and a vocoder learns nothing good of them: make them "
+            "with the durations of the recordings (teacher forcing), and check data.mels_dialect"
+        )
+    return text
 
 
 def crop_samples(config: Config) -> int:

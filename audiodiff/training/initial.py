@@ -101,8 +101,9 @@ def with_model_of(config: Any) -> Any:
         config.network, config.preconditioning = denoiser["network"], denoiser["preconditioning"]
         config.process = denoiser["preconditioning"]["process"]
         config.audio.sample_rate, config.audio.dialect = saved["sample_rate"], dialect
-        if dialect is not None:
-            config.audio.hop_length = checkpoint.build(saved, where=registry.find(str(where))).dialect.hop_length
+        built = checkpoint.build(saved, where=registry.find(str(where))).dialect
+        if built is not None:
+            config.audio.hop_length = built.hop_length
     return config
 
 

@@ -12,7 +12,6 @@ from audiodiff import metrics
 from audiodiff.data import describe_resampling, label_set
 from audiodiff.data.dataset import CropDataset
 from audiodiff.data.loader import batches
-from audiodiff.data.paired_mels import PairedMels, best_lag
 from audiodiff.data.scanning import Scan
 from audiodiff.errors import TrainingError, check_whole
 from audiodiff.io.console import say
@@ -25,7 +24,7 @@ from audiodiff.requirements import require
 from audiodiff.training import loop, validation
 from audiodiff.training.building import build_training_step, with_labels
 from audiodiff.training.config import instantiate, readable, settings
-from audiodiff.training.datasets import crops, data_name, split_recordings
+from audiodiff.training.datasets import crops, data_name, describe_mels, split_recordings
 from audiodiff.training.fabric import choose_algorithms, launched, with_precision
 from audiodiff.training.failure import closing_log, explaining, saving_on_failure
 from audiodiff.training.initial import start_from
@@ -37,8 +36,6 @@ from audiodiff.training.state import check_curve, check_unfinished, digest, exac
 
 N_FIT_EXAMPLES = 64
 """Crops that a representation takes its statistics from."""
-N_COMPARED, LEAST_FIT = 4, 0.8
-"""Recordings that given mels are compared with, and the least correlation that is not warned of."""
 
 
 def train(config: Mapping[str, Any], *, run: Path) -> loop.Outcome:
@@ -131,27 +128,9 @@ class TrainingRun:
             f"{len(self.held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {self.folder}"
         )
         if self.dataset.mels is not None:
-            say(self._about_mels(self.dataset.mels))
+            say(describe_mels(self.dataset, self.dataset.mels))
         if self.start.step:
             say(f"goes on from step {self.start.step} to {self.settings.steps}")
-
-    def _about_mels(self, mels: PairedMels) -> str:
-        """Describe how the mels of another system fit their recordings, from a few of them."""
-        lags, fits = [], []
-        for index in range(min(N_COMPARED, len(self.dataset.entries))):
-            audio = self.dataset.whole(index)
-            truth = mels.dialect.mel(audio[0])
-            lag, fit = best_lag(mels.window(index, first=0, n_frames=truth.shape[-1]), truth)
-            lags.append(lag)
-            fits.append(fit)
-        lag, fit = sorted(lags)[len(lags) // 2], sum(fits) / len(fits)
-        text = f"mels of {self.config['data']['mels']}: correlation {fit:.2f} with those of the recordings at lag {lag}"
-        if lag != 0 or not fit > LEAST_FIT:
-            text += (
-                " frames. WARNING: they do not fit their recordings, and a vocoder learns nothing good of them: make "
-                "them with the durations of the recordings (teacher forcing), and check data.mels_dialect"
-            )
-        return text
 
     def _report(self, outcome: loop.Outcome) -> None:
         checkpoints = self.folder / "checkpoints"

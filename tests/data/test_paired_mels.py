@@ -30,10 +30,10 @@ def folders(root: Path, *, own: MelDialect, lengths: tuple[int, ...] = (HOP * 30
     return root / "wavs", root / "mels"
 
 
-def paired(wavs: Path, mels: Path, model: MelDialect, own: MelDialect | None = None, **options: int) -> tuple:
+def paired(wavs: Path, mels: Path, model: MelDialect, own: MelDialect | None = None, tolerance: int = 2) -> tuple:
     entries = load_entries(wavs, on_bad="refuse").entries
     lengths = [n_samples_at(entry, 22050) for entry in entries]
-    return entries, pair_mels(entries, mels, lengths=lengths, dialect=model, own=own, **options)
+    return entries, pair_mels(entries, mels, lengths=lengths, dialect=model, own=own, tolerance=tolerance)
 
 
 def crops(entries, mels: PairedMels, *, n_frames: int) -> CropDataset:
