@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from audiodiff.data.manifest import Entry
 from audiodiff.dsp.dialect_checks import converted, ensure_same, with_values_of
+from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.mel import MelDialect
-from audiodiff.errors import DataError
+from audiodiff.errors import DataError, MelError
 from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES, load_mel
 
 N_SHOWN = 5
@@ -137,8 +138,11 @@ def pair_mels(
         mel, stated = load_mel(path, key=key, frames_first=given.frames_first)
         if stated is not None:
             ensure_same(with_values_of(stated, dialect), dialect, name=str(path))
-        else:
-            given.check(mel, name=str(path))
+        elif (reason := given.objection(mel)) is not None:
+            raise MelError(
+                f"{path} is no mel of dialect {format_dialect(given)}: {reason}; state what the arrays are with "
+                f"data.mels_dialect, as audiodiff mel --check {path.name} shows it"
+            )
         if abs(mel.shape[-1] - wanted) > tolerance:
             unequal.append(f"{path} has {mel.shape[-1]} frames, {entry.path} {wanted}")
     if unequal:
