@@ -2,9 +2,9 @@
 
     python benchmarks/stereo.py FOLDER [--seconds 3] [--jobs mel-inversion enhance ...]
 
-FOLDER holds recordings of music; three of them are panned, delayed and mixed to stereo. Below 8 kHz, the greatest
-change over the mixes is printed as a Markdown table. For enhance, which lowers the level of music, the mean change of
-the four levels is subtracted.
+FOLDER holds recordings; three of them are panned, delayed and mixed to stereo. Below 8 kHz, the greatest change over
+the mixes is printed as a Markdown table. For enhance, edit and augment, which change the level, the mean change of the
+four levels is subtracted.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.jobs import find_files, plan_jobs
 from audiodiff.io.readers import open_inputs
 from audiodiff.models.vocoder import Vocoder
+from audiodiff.tasks.editing.augment import augment
+from audiodiff.tasks.editing.edit import edit
 from audiodiff.tasks.generation.files import GenerationSettings, generate_from_inputs
 from audiodiff.tasks.restoration import declip, enhance, extend, inpaint
 
@@ -88,6 +90,9 @@ def jobs() -> dict[str, Job]:
     def declipped(audio: Tensor) -> Tensor:
         return declip(prior, audio.clamp(-0.2, 0.2), sample_rate=RATE, threshold=0.2)
 
+    def each(audio: Tensor) -> Tensor:
+        return torch.cat([edit(prior, own[None], sample_rate=RATE) for own in audio])
+
     return {
         "mel-inversion, channel by channel": one_by_one(inversion),
         "speech-22k, channel by channel": one_by_one(vocoder),
@@ -98,6 +103,9 @@ def jobs() -> dict[str, Job]:
         "extend": extended,
         "inpaint": inpainted,
         "declip": declipped,
+        "edit, channel by channel": each,
+        "edit": lambda audio: edit(prior, audio, sample_rate=RATE),
+        "augment": lambda audio: augment(prior, audio, sample_rate=RATE, n=1)[0],
     }
 
 
@@ -131,7 +139,7 @@ def main() -> None:
         for kind, audio in mixes(arguments.folder, seconds=arguments.seconds).items():
             (before, levels), (after, own) = image(audio), image(job(audio))
             change = own - levels
-            if name == "enhance":
+            if name.startswith(("enhance", "edit", "augment")):
                 change = change - change.mean()
             rows.append(torch.tensor([abs(after - before), *change.abs().tolist()]))
             if arguments.each:

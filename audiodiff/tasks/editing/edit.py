@@ -40,6 +40,7 @@ from audiodiff.models.validation import (
     without_added_axes,
 )
 from audiodiff.models.window_sampler import WindowSampler
+from audiodiff.tasks.editing.components import components_of
 from audiodiff.threads import spread
 from audiodiff.types import Denoise, Noise, Recordings, Signal, Waveform
 
@@ -71,8 +72,9 @@ def edit(
 ) -> Recordings:
     """Edit recordings: change their labels, or vary them.
 
-    Channels are edited one by one with the same noise: equal ones stay equal. Frequencies above half the model's rate
-    are lost. A constant offset is not given to the model, and stays.
+    Of several channels the principal components are edited, and keep their levels beside each other: panned sources
+    stay in place, and equal channels stay equal. Frequencies above half the model's rate are lost. A constant offset is
+    not given to the model, and stays.
 
     Args:
         model: any that generates from labels or from nothing, as `audiodiff.load` returns it.
@@ -114,10 +116,13 @@ def edit(
     asked = _each(checked_labels(labels, batch=batch, known=model.labels), n_channels)
     scale = _scale(model, guidance, source=source)
     sampler = checked_sampler(model.sampler, steps=steps, solver=None, grid=None, guided=scale != 1.0)
-    numbers = _each(checked_items(items, batch=batch), n_channels)
+    # Noise of their own for the second component and those after it.
+    numbers = [number + (k << 80) for number in checked_items(items, batch=batch) for k in range(n_channels)]
 
     signals = resample(signals.to(model.device), from_rate=sample_rate, to_rate=model.sample_rate)
-    gains = torch.cat([_gain(model, own).expand(n_channels) for own in signals.split(n_channels)])[:, None, None]
+    parts_of = [components_of(own[:, 0]) for own in signals.split(n_channels)]
+    signals = torch.cat([own.signals for own in parts_of])[:, None]
+    gains = torch.cat([_gain(model, own) for own in signals.split(1)])[:, None, None]
     signals = gains * signals
     chunks = _chunks(model, signals.shape[-1])
     padded = F.pad(signals, (0, chunks[-1].last - signals.shape[-1]))
@@ -150,7 +155,9 @@ def edit(
 
     parts = [slice(first, first + size) for first in range(0, len(signals), size)]
     made = torch.cat(list(spread(edited, parts, workers=workers, on_end=report.stop)))[..., : signals.shape[-1]]
-    made = resample(made / gains, from_rate=model.sample_rate, to_rate=sample_rate)
+    made = (made / gains)[:, 0].split(n_channels)
+    made = torch.cat([own.joined(part) for own, part in zip(parts_of, made, strict=True)])[:, None]
+    made = resample(made, from_rate=model.sample_rate, to_rate=sample_rate)
     made = (made[..., :n_samples] + offset.to(made)).reshape(recordings.shape).to(audio.device)
     return without_added_axes(made, given=audio)
 

@@ -33,6 +33,8 @@ COARSE = 0.0005
 STEPS = 8
 """Least deviation of that sound in quantization steps, which in mu-law and A-law are up to a sixteenth of the value."""
 
+MUSIC_SHARE = 0.15
+"""Share of the energy in steady tones from which on gaps are filled as music. 95 % of utterances have at most 0.07."""
 CONTINUES_SECONDS = 0.06
 """Distance from the known samples over which a gap fades from the autoregressive interpolation to the draw.
 
@@ -90,7 +92,7 @@ class Inpaint(Repair):
             spans = _spans_of_mask(self.mask, n_samples, n_channels=len(detectors))
         else:
             spans = [detector.spans() for detector in detectors]
-        return replace(self, spans=tuple(tuple(own) for own in spans), is_music=tones.is_music)
+        return replace(self, spans=tuple(tuple(own) for own in spans), is_music=tones.share > MUSIC_SHARE)
 
     def describe(self, *, sample_rate: int) -> str:
         """Describe the number of gaps and their total length in the channel with the longest."""
