@@ -93,7 +93,7 @@ def interpolate_gaps(
         if draw is not None:
             settling = _SETTLING_ORDERS * len(whitening)
             excitation = np.sqrt(power) * draw(settling + len(part))
-            like = scipy.signal.lfilter([1.0], whitening, excitation)[settling:]
+            like = np.asarray(scipy.signal.lfilter([1.0], whitening, excitation))[settling:]
             part[gap] += like[gap] - _interpolated(like, gap, whitening)
         result[first:last] = part[gap]
     return result
