@@ -65,7 +65,8 @@ def test_safetensors_and_weights_of_data_parallel_training_get_in(tmp_path, weig
 def test_what_the_file_does_not_say_is_said(tmp_path, weights):
     torch.save(weights, tmp_path / "weights.pt")
     said = made(tmp_path / "weights.pt", "-o", tmp_path / "mine")
-    assert "assumed, since the file does not say it: sample_rate=22050, n_fft=1024" in said
+    assert "assumed, since the file does not say it: family=diffwave (PriorGrad's" in said
+    assert "sample_rate=22050, n_fft=1024" in said
 
 
 class Payload:

@@ -54,6 +54,8 @@ def _is_philsyn(tensors: Mapping[str, Tensor]) -> bool:
 
 def _lmnt(source: Source, options: Options) -> Imported:
     """Read a checkpoint of the package diffwave: its settings stand beside the weights."""
+    if not source.settings:
+        options.assumed.append("family=diffwave (PriorGrad's weights have the same names: --from priorgrad)")
     bands = _bands(source, "residual_layers.0.conditioner_projection.weight")
     rate = options("sample_rate", 22050)
     dialect = None

@@ -186,3 +186,10 @@ def test_wavenext_gives_the_audio_of_its_equations(tmp_path, with_settings):
     expected = x.mT.reshape(1, 1, -1).clamp(-1.0, 1.0)
     assert 0.01 < float(expected.std()) < 0.9
     torch.testing.assert_close(own.generate(mel, iterations=0), expected, rtol=0.0, atol=1e-5)
+
+
+def test_weights_that_two_families_share_are_taken_for_one_with_a_notice(tmp_path):
+    torch.save({"model": lmnt_weights()}, tmp_path / "weights.pt")
+    family, imported = import_checkpoint(tmp_path / "weights.pt", tmp_path / "model", options={"dilation_cycle": "2"})
+    assert family.name == "diffwave"
+    assert any("--from priorgrad" in each for each in imported.assumed)
