@@ -1,5 +1,6 @@
 """`audiodiff push`: upload a model to the Hugging Face Hub."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,12 @@ def push_command(
     if hub.is_address(model):
         raise ParameterError(f"MODEL {model} is on the Hub already: give a run folder or a checkpoint")
     checkpoint.load(folder, device="cpu")  # refuses what nobody could load
+    base = checkpoint.read_config(folder).get("adapter", {}).get("base", "")
+    if Path(base).is_absolute():
+        raise ParameterError(
+            f"MODEL {model} holds adapters of {base}, which nobody else has: merge them first, audiodiff merge {model} "
+            "-o FOLDER"
+        )
     names = [name for name in sorted(registry.FILES) if (folder / name).is_file()]
     url = hub.upload(folder, address, names=names, card=registry.CARD, private=private, message=message)
     say(f"uploaded {', '.join(names)}: {url}")

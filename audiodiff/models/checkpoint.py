@@ -3,7 +3,6 @@
 A node in config.yaml describes the model; names of audiodiff 0.1 in it are read through `audiodiff.compat`.
 """
 
-import dataclasses
 import json
 import os
 import shutil
@@ -23,16 +22,18 @@ from audiodiff.dsp.mel import dialect as dialect_named
 from audiodiff.errors import CheckpointError, MelError, ParameterError, innermost
 from audiodiff.io.atomic import atomic_folder
 from audiodiff.io.paths import user_path
+from audiodiff.models import adapter as adapters
 from audiodiff.models.building import Builder
 from audiodiff.models.card import licence_of
 from audiodiff.models.devices import device_named
+from audiodiff.models.dialect_fields import check_dialect, dialect_fields
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
-from audiodiff.models.registry import CARD, CONFIG, DEFAULT_DIALECT, METRICS, WEIGHTS, find
+from audiodiff.models.registry import ADAPTER, CARD, CONFIG, DEFAULT_DIALECT, METRICS, WEIGHTS, find
 from audiodiff.models.safety import check_targets
 from audiodiff.models.safety import trust as trust_packages
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.models.vocoder import Vocoder
-from audiodiff.models.weights import PERMISSIONS, load_weights
+from audiodiff.models.weights import PERMISSIONS, assign_weights, load_weights, read_weights
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -53,6 +54,7 @@ def save(
     metrics: Mapping[str, Any],
     card: str,
     training_state: Mapping[str, Any] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all; an older one of the same name stays until the new one is whole.
 
@@ -65,6 +67,7 @@ def save(
         metrics: what is known of the model's quality.
         card: the model card, Markdown.
         training_state: for resume; left out of a checkpoint that is to be given away.
+        adapter: node of `audiodiff.models.adapter`, where the weights are adapters of another model.
     """
     import yaml
     from safetensors.torch import save_file
@@ -74,12 +77,15 @@ def save(
         "audiodiff": __version__,
         "torch": str(torch.__version__),
         "sample_rate": sample_rate,
-        "dialect": None if mel_dialect is None else _plain(mel_dialect),
+        "dialect": None if mel_dialect is None else dialect_fields(mel_dialect),
         "model": dict(model),
     }
+    if adapter is not None:
+        config["adapter"] = dict(adapter)
     with atomic_folder(folder) as temporary:
         (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary / WEIGHTS)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        save_file(tensors, temporary / (WEIGHTS if adapter is None else ADAPTER))
         (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
         (temporary / CARD).write_text(card)
         if training_state is not None:
@@ -174,7 +180,13 @@ def _load_folder(folder: Path) -> Synthesizer:
             f"{folder / CONFIG}: sample_rate={config['sample_rate']!r} is not the model's, {model.sample_rate}"
         )
     check_dialect(model.dialect, config, folder)
-    load_weights(model, folder / WEIGHTS)
+    if "adapter" in config:
+        base, settings = adapters.read_adapter_node(config["adapter"], where=folder / CONFIG)
+        below = _load_folder(adapters.base_folder(base, where=folder / CONFIG))
+        assign_weights(model, below.state_dict(), where=folder)
+        adapters.apply_adapters(model, read_weights(folder / ADAPTER), settings, where=folder / ADAPTER)
+    else:
+        load_weights(model, folder / WEIGHTS)
     if (folder / CARD).is_file():
         model.licence = licence_of((folder / CARD).read_text())
     return model
@@ -200,7 +212,7 @@ def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:
         raise ParameterError(
             f"vocoder={str(where)!r} takes no mel spectrogram: give a model that was trained with conditioner=mel"
         )
-    own, other = _plain(first.dialect), _plain(stage.dialect)
+    own, other = dialect_fields(first.dialect), dialect_fields(stage.dialect)
     # One set of numbers may have two names.
     differing = [
         f"{name} is {own[name]}, the vocoder's {other[name]}"
@@ -271,34 +283,3 @@ def upgrade(folder: str | os.PathLike[str]) -> None:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
         (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
         save_file(compat.current_weights(load_file(folder / WEIGHTS)), temporary / WEIGHTS)
-
-
-def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a model whose dialect is not the one that its config.yaml wrote out.
-
-    Raises:
-        CheckpointError: naming the field that differs.
-    """
-    built = None if own is None else _plain(own)
-    saved = config.get("dialect")
-    if built is None and saved is None:
-        return
-    if built is None or not isinstance(saved, Mapping):
-        raise CheckpointError(f"{folder / CONFIG}: dialect must be that of the model node")
-    # Fields that were added since have their defaults.
-    added = {field.name: field.default for field in dataclasses.fields(MelDialect) if field.name not in saved}
-    saved = {**added, **saved}
-    for field in sorted(built.keys() | saved.keys()):
-        if built.get(field) != saved.get(field):
-            raise CheckpointError(
-                f"{folder / CONFIG}: dialect.{field}={saved.get(field)!r} is not what the model node builds, "
-                f"{built.get(field)!r}"
-            )
-
-
-def _plain(value: MelDialect) -> dict[str, Any]:
-    """Return a dialect's fields as YAML can hold them."""
-    return {
-        key: item if isinstance(item, str | int | float | bool | None) else repr(item)
-        for key, item in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    }

@@ -19,6 +19,7 @@ from audiodiff.errors import AudiodiffError, CheckpointError, ParameterError, ch
 from audiodiff.labels import LabelSet
 from audiodiff.models import checkpoint, registry
 from audiodiff.models.devices import check_precision, device_named
+from audiodiff.models.dialect_fields import check_dialect
 from audiodiff.models.weights import load_weights
 
 TARGET = "audiodiff.models.classifier.Classifier"
@@ -242,7 +243,7 @@ def load(where: str | Path, *, device: str | torch.device = "cpu") -> Classifier
         classifier = Classifier(**node)
     except (AudiodiffError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{folder}: the model node does not build: {str(error).splitlines()[0]}") from error
-    checkpoint.check_dialect(classifier.front, config, folder)
+    check_dialect(classifier.front, config, folder)
     load_weights(classifier, folder / checkpoint.WEIGHTS)
     return classifier.to(device_named(device)).eval()
 

@@ -14,7 +14,9 @@ from audiodiff.models.mel_inverter import INVERSIONS
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
 """Files of a checkpoint; the first makes a folder one."""
-FILES = frozenset({CONFIG, WEIGHTS, METRICS, CARD})
+ADAPTER = "adapter.safetensors"
+"""In the place of the weights: the adapters of another model."""
+FILES = frozenset({CONFIG, WEIGHTS, ADAPTER, METRICS, CARD})
 """What a checkpoint to be given away holds."""
 LATEST = "latest"
 """The file beside the checkpoints of a run that names the newest."""
@@ -24,12 +26,13 @@ DEFAULT_DIALECT = "hifigan"
 """The mel dialect of inversion without training where no other is named."""
 
 _STEP = re.compile(r"step_\d+")
-_SHIPPED = Path(__file__).parents[1] / "pretrained"
+SHIPPED = Path(__file__).parents[1] / "pretrained"
+"""Folder of the models that ship."""
 
 
 def names() -> list[str]:
     """Return the names of all models that need no training: shipped ones and inversions."""
-    return sorted([*INVERSIONS, *(path.name for path in _SHIPPED.glob("*") if path.is_dir())])
+    return sorted([*INVERSIONS, *(path.name for path in SHIPPED.glob("*") if path.is_dir())])
 
 
 def find(where: str | os.PathLike[str]) -> Path:
@@ -43,7 +46,7 @@ def find(where: str | os.PathLike[str]) -> Path:
         CheckpointError: if there is none, with what there is instead.
     """
     if hub.is_address(where):
-        return hub.download(where, needed=(CONFIG, WEIGHTS), optional=(METRICS, CARD))
+        return hub.download(where, needed=(CONFIG,), optional=(WEIGHTS, ADAPTER, METRICS, CARD))
     path = user_path(where, name="the name of the model")
     for holder in (path / "checkpoints", path):
         pointer = holder / LATEST
@@ -51,7 +54,7 @@ def find(where: str | os.PathLike[str]) -> Path:
             path = _step_of(pointer)
             break
     else:
-        shipped = _SHIPPED / str(where)
+        shipped = SHIPPED / str(where)
         if not path.exists() and shipped.is_dir():
             path = shipped
     if not (path / CONFIG).is_file():

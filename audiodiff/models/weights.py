@@ -19,6 +19,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: if the file is missing or damaged, or a weight is missing, unknown or of another shape.
     """
+    assign_weights(model, compat.current_weights(read_weights(path)), where=path)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file of safetensors by name.
+
+    Raises:
+        CheckpointError: if it is missing or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -26,12 +35,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} does not exist: the checkpoint has no weights")
     try:
         path.open("rb").close()  # safetensors calls a file that may not be read missing
-        weights = compat.current_weights(load_file(path))
+        return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): {PERMISSIONS}") from error
-    assign_weights(model, weights, where=path)
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:

@@ -236,6 +236,8 @@ def _checked(config: Mapping[str, Any], *, run: Path) -> tuple[int, int, int, in
     for name in ("resume", "init_from"):
         if train[name] is not None:
             raise ParameterError(f"train.{name}={train[name]}: a classifier starts from new weights; leave it out")
+    if (train.get("lora") or {"rank": 0})["rank"]:
+        raise ParameterError("train.lora.rank must be 0: a classifier starts from new weights; leave it out")
     if not data["labels"]:
         raise ParameterError(
             "data.labels={} must name the labels to recognise and their columns, as in "

@@ -18,10 +18,12 @@ from audiodiff.io.console import say
 from audiodiff.labels import LabelSet
 from audiodiff.metrics import Metric
 from audiodiff.models import registry
+from audiodiff.models.adapter import adapter_node, add_adapters, base_of
 from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.requirements import require
 from audiodiff.training import loop, validation
+from audiodiff.training.adapting import adapter_settings
 from audiodiff.training.building import build_training_step, with_labels
 from audiodiff.training.config import instantiate, readable, settings
 from audiodiff.training.datasets import crops, data_name, describe_mels, split_recordings
@@ -119,12 +121,15 @@ class TrainingRun:
 
     def _announce(self) -> None:
         fabric, entries = self.learner.fabric, self.dataset.entries
-        n_parameters = sum(parameter.numel() for parameter in self.learner.module.synthesizer.parameters())
+        parameters = list(self.learner.module.synthesizer.parameters())
+        n_parameters = sum(parameter.numel() for parameter in parameters)
+        n_trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        adapted = "" if n_trained == n_parameters else f", {n_trained / 1e6:.3f} M of them, the adapters, trained"
         changed = describe_resampling(entries, sample_rate=self.dataset.sample_rate)
         if changed is not None:
             say(changed)
         say(
-            f"{n_parameters / 1e6:.2f} M parameters, {len(entries)} recordings to train on, "
+            f"{n_parameters / 1e6:.2f} M parameters{adapted}, {len(entries)} recordings to train on, "
             f"{len(self.held_out.entries)} held out, on {fabric.world_size} x {fabric.device.type} -> {self.folder}"
         )
         if self.dataset.mels is not None:
@@ -153,6 +158,10 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         PackageError: if a package that is needed later, as for validation, cannot be loaded.
     """
     train = dict(config["train"])
+    lora = adapter_settings(config)
+    if lora is None:  # states of earlier versions say nothing of it
+        config = {**config, "train": {name: value for name, value in train.items() if name != "lora"}}
+    train.pop("lora", None)
     resume, init_from, across, deterministic = (
         train.pop(name) for name in ("resume", "init_from", "init_across", "deterministic")
     )
@@ -199,8 +208,14 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         start_from(str(init_from), synthesizer=synthesizer, model=config["model"], across=across)
     elif state is None:
         _fit_statistics(synthesizer, dataset)
+    adapter = None
+    if lora is not None:
+        # The run that it began from may have gone on since.
+        adapter = adapter_node(base_of(str(init_from)), lora) if state is None else state["adapter"]
+        add_adapters(synthesizer, lora, seed=train_settings.seed)
+    trained = [parameter for parameter in module.trainable() if parameter.requires_grad]
     with readable("optimizer", node=config["optimizer"]):
-        optimizer = instantiate(config["optimizer"], name="optimizer")(module.trainable())
+        optimizer = instantiate(config["optimizer"], name="optimizer")(trained)
     learner = Learner(
         module,
         optimizer=optimizer,
@@ -223,6 +238,7 @@ def build(config: Mapping[str, Any], *, run: Path) -> TrainingRun:
         facts=facts,
         keep=train_settings.keep,
         steps=train_settings.steps,
+        adapter=adapter,
     )
     return TrainingRun(
         run,

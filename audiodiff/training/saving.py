@@ -8,6 +8,7 @@ from typing import Any
 from audiodiff._version import __version__
 from audiodiff.errors import TrainingError
 from audiodiff.models import checkpoint, registry
+from audiodiff.models.adapter import adapter_weights
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.failure import how_to_go_on, in_a_line
 from audiodiff.training.learner import Learner
@@ -25,6 +26,7 @@ class CheckpointWriter:
         facts: for the model card.
         keep: number of newest checkpoints that are kept.
         steps: of the whole run.
+        adapter: node of `audiodiff.models.adapter`, of a run that trains adapters.
     """
 
     run: Path
@@ -34,6 +36,7 @@ class CheckpointWriter:
     facts: "CardFacts"
     keep: int
     steps: int
+    adapter: Mapping[str, Any] | None = None
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a step's checkpoint, point `latest` to it, and drop the oldest.
@@ -52,16 +55,18 @@ class CheckpointWriter:
     def _write(self, step: int, metrics: Mapping[str, float]) -> None:
         name, folder = f"step_{step:08d}", self.run / "checkpoints"
         synthesizer = self.learner.module.synthesizer
-        state = {"step": step, "metrics": dict(metrics), "exactness": dict(self.exactness)}
+        weights = self.learner.ema.state_dict()
+        state = {"step": step, "metrics": dict(metrics), "exactness": dict(self.exactness), "adapter": self.adapter}
         checkpoint.save(
             folder / name,
             model=self.model,
             sample_rate=synthesizer.sample_rate,
             mel_dialect=synthesizer.dialect,
-            weights=self.learner.ema.state_dict(),
+            weights=weights if self.adapter is None else adapter_weights(weights),
             metrics={"step": step, "validation": dict(metrics)},
             card=self.facts.card(synthesizer, step=step, metrics=metrics),
             training_state=state | self.learner.state(),
+            adapter=self.adapter,
         )
         registry.point_latest(folder, name)
         registry.prune(folder, newest=name, keep=self.keep)

@@ -26,6 +26,7 @@ COMMANDS = (
     "noise-schedule",
     *JOBS,
     "join",
+    "merge",
     "export",
     "push",
     "demo",

@@ -112,7 +112,7 @@ def test_a_model_is_found_by_run_by_checkpoints_and_by_step(made: Path, tmp_path
     assert registry.find(tmp_path / "run") == checkpoints / "step_2"
     assert registry.find(checkpoints) == checkpoints / "step_2"
     assert registry.find(checkpoints / "step_1") == checkpoints / "step_1"
-    monkeypatch.setattr(registry, "_SHIPPED", checkpoints)
+    monkeypatch.setattr(registry, "SHIPPED", checkpoints)
     assert registry.find("step_1") == checkpoints / "step_1"
     with pytest.raises(CheckpointError, match=r"model='nobody' does not exist: .*none, .*step_1, step_2"):
         registry.find("nobody")

@@ -81,3 +81,17 @@ def test_two_processes_learn_the_same_weights_and_resume_to_the_bit(recordings: 
     assert process.returncode == 0, said
     runs.assert_same(runs.state(again), runs.state(run))
     assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in run.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_adapters(recordings: Path, tmp_path: Path):
+    program, base, run = tmp_path / "program.py", tmp_path / "base", tmp_path / "run"
+    program.write_text(PROGRAM)
+    runs.trained(recordings, base, "train.steps=1", "validation.n_examples=0")
+    way = ("fabric=ddp", f"train.init_from={base}", "train.lora.rank=2", "train.steps=2", "validation.n_examples=0")
+    process = runs.start(recordings, run, *way, program=runs.script(program))
+    said = runs.finished(process)
+    assert process.returncode == 0, said
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["weights"] for rank in range(2)]
+    runs.assert_same(ranks[0], ranks[1])
+    assert any(bool(value.any()) for name, value in ranks[0].items() if name.endswith(".up"))

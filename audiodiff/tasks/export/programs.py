@@ -244,7 +244,7 @@ class _Enhancement(nn.Module):
 
     def forward(self, audio: Tensor, noise: Tensor) -> Tensor:
         mean = audio.mean(dim=-1, keepdim=True)
-        offset = torch.where(mean.abs() > LEAST_OFFSET * audio.abs().amax(), mean, 0.0)
+        offset = torch.where(mean.abs() > LEAST_OFFSET * audio.abs().amax(dim=-1, keepdim=True), mean, 0.0)
         centred = audio - offset
         gain = torch.ones_like(offset)
         if self.level is not None:
