@@ -249,6 +249,18 @@ def test_in_music_no_instrument_is_turned_down_against_another():
     assert levels.tolist() == pytest.approx([0.5, 0.5], abs=0.05)  # half a dB
 
 
+def test_in_music_what_is_far_above_the_steady_part_is_kept():
+    """Bursts 40 dB above steady noise, of which the model kept nothing: to 0.5 dB; in speech nothing is left."""
+    audio = _seconds_of_noise(2, 16000)
+    is_loud = torch.arange(audio.shape[-1]) // 8000 % 2 == 1
+    audio = torch.where(is_loud, audio, 0.01 * audio)
+    for share, kept in ((0.0, 0.0), (0.4, 1.0)):
+        result = Enhance(steady_share=share).blend(
+            audio, torch.zeros_like(audio), torch.ones_like(audio), sample_rate=16000
+        )
+        assert float(result.norm() / audio.norm()) == pytest.approx(kept, abs=0.06)
+
+
 def test_music_is_recognised_by_its_steady_tones_and_noise_is_not():
     time = torch.arange(3 * 22050) / 22050
     chord = sum(0.1 * torch.sin(2 * torch.pi * pitch * time) for pitch in (220.0, 277.2, 329.6))[None]
