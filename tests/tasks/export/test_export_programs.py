@@ -152,7 +152,7 @@ def test_the_example_runs_an_export_with_numpy_and_onnxruntime(tmp_path: Path):
         assert (file.getframerate(), file.getnframes()) == (8000, 1000)
 
 
-class Sorted(WaveNet):
+class Unknown(WaveNet):
     """A network with an operator that ONNX lacks."""
 
     def forward(self, x, c_noise, condition):
@@ -161,8 +161,8 @@ class Sorted(WaveNet):
 
 @needs_onnx
 def test_an_operator_that_onnx_lacks_is_named_and_nothing_written(tmp_path: Path):
-    with pytest.raises(ParameterError, match="special_bessel_j0"):
-        export_model(synthesizer(Sorted(Sinusoidal(), **SMALL)), tmp_path / "out", name="small")
+    with pytest.raises(ParameterError, match="operator [a-z]+.*bessel_j0"):
+        export_model(synthesizer(Unknown(Sinusoidal(), **SMALL)), tmp_path / "out", name="small")
     assert list(tmp_path.iterdir()) == []
 
 
