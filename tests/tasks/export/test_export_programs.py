@@ -161,7 +161,7 @@ class Unknown(WaveNet):
 
 @needs_onnx
 def test_an_operator_that_onnx_lacks_is_named_and_nothing_written(tmp_path: Path):
-    with pytest.raises(ParameterError, match="operator [a-z]+.*bessel_j0"):
+    with pytest.raises(ParameterError, match="bessel_j0"):
         export_model(synthesizer(Unknown(Sinusoidal(), **SMALL)), tmp_path / "out", name="small")
     assert list(tmp_path.iterdir()) == []
 
