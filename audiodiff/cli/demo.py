@@ -52,13 +52,15 @@ def demo_command(
     run = out / "run"
     # As Hydra writes them: `audiodiff train train.resume=RUN` goes on from there.
     (run / ".hydra").mkdir(parents=True, exist_ok=True)
-    (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
+    (run / ".hydra" / "overrides.yaml").write_text(
+        "".join(f"- {override}\n" for override in overrides), encoding="utf-8"
+    )
     train(plain(compose(overrides)), run=run)
     trained = time.perf_counter() - began
     with _keeping(run):
         comparison = _compared(run, out=out)
         report = {"training_seconds": round(trained, 1), "systems": comparison.table, "no_value": comparison.reasons}
-        (out / "metrics.json").write_text(json.dumps(report, indent=2))
+        (out / "metrics.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
         _print(comparison)
         _draw(comparison, out=out)
     say(f"training took {trained:.0f} s, everything {time.perf_counter() - began:.0f} s")

@@ -101,12 +101,14 @@ def _node(folder: Path) -> dict[str, Any]:
 
 def _metrics(folder: Path) -> dict[str, Any]:
     path = folder / registry.METRICS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _card(sources: list[Path], *, command: str) -> str:
     """Return the model cards of both stages under one heading, or that of a single stage."""
-    cards = [path.read_text() if (path := folder / registry.CARD).is_file() else "" for folder in sources]
+    cards = [
+        path.read_text(encoding="utf-8") if (path := folder / registry.CARD).is_file() else "" for folder in sources
+    ]
     if len(cards) == 1:
         return cards[0]
     stages = "\n".join(

@@ -41,7 +41,7 @@ def merge_command(
         sample_rate=merged.sample_rate,
         mel_dialect=merged.dialect,
         weights=merged.state_dict(),
-        metrics=json.loads(metrics.read_text()) if metrics.is_file() else {},
-        card=card.read_text() if card.is_file() else "",
+        metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
+        card=card.read_text(encoding="utf-8") if card.is_file() else "",
     )
     say(f"wrote {out}: {(out / registry.WEIGHTS).stat().st_size / 1e6:.1f} MB of weights")

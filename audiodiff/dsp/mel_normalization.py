@@ -30,7 +30,11 @@ def read_statistics(path: Path) -> dict[str, Any]:
     Source: the files of Matcha-TTS (data_statistics) and of ParallelWaveGAN (stats.npy).
     """
     try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else np.load(path, allow_pickle=False)
+        content = (
+            json.loads(path.read_text(encoding="utf-8"))
+            if path.suffix == ".json"
+            else np.load(path, allow_pickle=False)
+        )
         if isinstance(content, np.ndarray):
             if content.ndim != 2 or len(content) != 2:
                 raise ParameterError(f"stats={path} holds {content.shape}, and must hold (2, n_mels): mean and std")

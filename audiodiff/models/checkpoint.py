@@ -83,11 +83,11 @@ def save(
     if adapter is not None:
         config["adapter"] = dict(adapter)
     with atomic_folder(folder) as temporary:
-        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(tensors, temporary / (WEIGHTS if adapter is None else ADAPTER))
-        (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-        (temporary / CARD).write_text(card)
+        (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
         if training_state is not None:
             torch.save(dict(training_state), temporary / STATE)
 
@@ -188,7 +188,7 @@ def _load_folder(folder: Path) -> Synthesizer:
     else:
         load_weights(model, folder / WEIGHTS)
     if (folder / CARD).is_file():
-        model.licence = licence_of((folder / CARD).read_text())
+        model.licence = licence_of((folder / CARD).read_text(encoding="utf-8"))
     return model
 
 
@@ -231,7 +231,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text())
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
     except OSError as error:
@@ -281,5 +281,5 @@ def upgrade(folder: str | os.PathLike[str]) -> None:
     config["model"] = compat.current_node(config["model"])
     with atomic_folder(folder) as temporary:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
-        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         save_file(compat.current_weights(load_file(folder / WEIGHTS)), temporary / WEIGHTS)

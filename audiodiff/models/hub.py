@@ -116,7 +116,7 @@ def upload(folder: Path, where: object, *, names: list[str], card: str, private:
     for name in names:
         content: bytes | str = str(folder / name)
         if name == card:
-            text = (folder / name).read_text()
+            text = (folder / name).read_text(encoding="utf-8")
             content = (text if text.startswith("---\n") else _CARD_HEAD + text).encode()
         operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
     with _explained(place, doing="uploaded"):

@@ -86,7 +86,7 @@ def check_new_checkpoint(out: Path, *, force: bool) -> None:
 def point_latest(checkpoints: Path, name: str) -> None:
     """Make the file `latest` name a step folder beside it, atomically."""
     with atomic_file(checkpoints / LATEST) as temporary:
-        temporary.write_text(name + "\n")
+        temporary.write_text(name + "\n", encoding="utf-8")
 
 
 def prune(checkpoints: Path, *, newest: str, keep: int) -> None:
@@ -108,7 +108,7 @@ def remove_leftovers(checkpoints: Path) -> None:
 
 def _step_of(pointer: Path) -> Path:
     """Return the step folder that the file `latest` names."""
-    step = pointer.with_name(pointer.read_text().strip())
+    step = pointer.with_name(pointer.read_text(encoding="utf-8").strip())
     if not step.is_dir():
         present = sorted(config.parent.name for config in pointer.parent.glob(f"*/{CONFIG}"))
         remedy = f"give one of {', '.join(map(repr, present))} there" if present else "no other is there"

@@ -58,7 +58,7 @@ def explaining(run: Path, *, steps: int) -> Iterator[None]:
     except StageError as error:
         where = ""
         with suppress(OSError):
-            (run / FAILURE).write_text("".join(traceback.format_exception(error)))
+            (run / FAILURE).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             where = f"; traceback in {run / FAILURE}"
         raise TrainingError(f"{error}{where}. {how_to_go_on(run, steps=steps)}") from error
 
@@ -80,7 +80,7 @@ def how_to_go_on(run: Path, *, steps: int) -> str:
     latest = run / "checkpoints" / registry.LATEST
     if not latest.exists():
         return "No checkpoint was written: start again"
-    newest = latest.read_text().strip()
+    newest = latest.read_text(encoding="utf-8").strip()
     kept = f"The newest checkpoint is {latest.with_name(newest)}: "
     if int(newest.removeprefix("step_")) >= steps:
         return f"{kept}all {steps} steps are in it; use it with --model {run}"

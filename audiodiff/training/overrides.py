@@ -153,7 +153,7 @@ def kept_for_resume(run: Path, overrides: Iterable[str]) -> Iterator[None]:
 
 def _newest(run: Path) -> str | None:
     """Return the name of a run's newest checkpoint, None if it has none."""
-    return (run / "checkpoints" / registry.LATEST).read_text() if is_used(run) else None
+    return (run / "checkpoints" / registry.LATEST).read_text(encoding="utf-8") if is_used(run) else None
 
 
 def _key(argument: str) -> str:

@@ -139,7 +139,7 @@ class TrainingRun:
 
     def _report(self, outcome: loop.Outcome) -> None:
         checkpoints = self.folder / "checkpoints"
-        newest = checkpoints / (checkpoints / registry.LATEST).read_text().strip()
+        newest = checkpoints / (checkpoints / registry.LATEST).read_text(encoding="utf-8").strip()
         say(f"waited for data {100 * outcome.data_wait:.1f} % of the time; checkpoint {newest}")
         if outcome.signal is not None and outcome.step < self.settings.steps:
             say(

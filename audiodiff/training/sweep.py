@@ -38,7 +38,7 @@ def has_table(hydra_config: Any) -> bool:
 def record_refusal(run: Path, error: AudiodiffError) -> None:
     """Print why a run of a sweep has no result, and write it into its folder for the table."""
     say(f"{run.name}: {error}")
-    (run / REFUSAL).write_text(f"{error}\n")
+    (run / REFUSAL).write_text(f"{error}\n", encoding="utf-8")
 
 
 class SweepTable(Callback):
@@ -97,11 +97,11 @@ class SweepTable(Callback):
         chosen = dict(_parted(override) for override in config.hydra.overrides.task)
         row: dict[str, Any] = {"run": run.name, "overrides": chosen, "seconds": round(seconds, 1)}
         if (run / REFUSAL).is_file():
-            row["refused"] = " ".join((run / REFUSAL).read_text().split())
+            row["refused"] = " ".join((run / REFUSAL).read_text(encoding="utf-8").split())
         elif (run / "checkpoints" / registry.LATEST).is_file():
-            row |= _results(json.loads((registry.find(run) / checkpoint.METRICS).read_text()))
+            row |= _results(json.loads((registry.find(run) / checkpoint.METRICS).read_text(encoding="utf-8")))
             self._measure(run, config=plain(config))
-        (run / ROW).write_text(json.dumps(row, indent=2) + "\n")
+        (run / ROW).write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         """Write the tables, print that of the runs, and exit with 2 if no run has a result."""
@@ -181,7 +181,7 @@ def _row(
 
 def write_tables(folder: Path) -> list[dict[str, Any]]:
     """Collect the results of a sweep's runs in table.csv, table.md and quality.csv; return the rows of the first."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{ROW}"), key=_number)]
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{ROW}"), key=_number)]
     keys = _varied(rows)
     metrics = list(dict.fromkeys(name for row in rows for name in row.get("validation", {})))
     columns = ["run", *keys, "step", *metrics, "seconds", "refused"]
@@ -200,13 +200,13 @@ def write_tables(folder: Path) -> list[dict[str, Any]]:
     for row in rows:
         path = folder / row["run"] / QUALITY
         if path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 cells = {"run": row["run"], **{key: row["overrides"].get(key, "") for key in keys}}
                 by_steps += [{**cells, **line} for line in csv.DictReader(file)]
     _write_csv(folder / "table.csv", table, columns=columns)
     if by_steps:
         _write_csv(folder / QUALITY, by_steps)
-    (folder / "table.md").write_text(_markdown(columns, table) + _matrices(by_steps, keys=keys))
+    (folder / "table.md").write_text(_markdown(columns, table) + _matrices(by_steps, keys=keys), encoding="utf-8")
     return table
 
 
@@ -263,7 +263,7 @@ def _cell(value: Any) -> str:
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> None:
     names = list(columns or (rows[0] if rows else ()))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -94,7 +94,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error

@@ -80,7 +80,7 @@ def export_model(
             described[program.name] = _described(program, path, compare(program, path))
         sampler = model.sampler if isinstance(model, Synthesizer) else None
         contents = _contents(model, sampler, name=name, steps=steps, programs=described)
-        (folder / CONTENTS).write_text(json.dumps(contents, indent=2) + "\n")
+        (folder / CONTENTS).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
     return described
 
 

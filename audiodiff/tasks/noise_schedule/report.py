@@ -146,7 +146,7 @@ def _format(value: float | None) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _metrics(path: Path) -> dict[str, Any]:
