@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audiodiff.data.manifest import TEXT_FIELDS, Entry, vocabulary
 from audiodiff.errors import DataError, ParameterError
+from audiodiff.io.paths import display_name
 from audiodiff.labels import LabelSet
 
 
@@ -19,7 +20,8 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
         columns: the column of each label, by its name (see `Entry.value`).
 
     Raises:
-        DataError: if no entry has a value in a column, or all are in one folder where that is to be the label.
+        DataError: if no entry has a value in a column, all are in one folder where that is to be the label, or a value
+            is no text.
 
     Example:
         >>> from pathlib import Path
@@ -35,6 +37,12 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
             )
     vocabularies = {name: vocabulary(entries, column) for name, column in columns.items()}
     for name, column in columns.items():
+        for value in vocabularies[name]:
+            if display_name(value) != value:
+                raise DataError(
+                    f"label {name!r}: {display_name(value)!r} cannot be read as text here: rename it, or choose a locale "
+                    "of UTF-8, as LC_ALL=C.UTF-8"
+                )
         if column == "folder" and len(vocabularies[name]) == 1:
             raise DataError(
                 f"label {name!r} is the name of a recording's folder, and all {len(entries)} training recordings are "

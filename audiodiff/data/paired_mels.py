@@ -16,6 +16,7 @@ from audiodiff.dsp.dialect_text import format_dialect
 from audiodiff.dsp.mel import MelDialect
 from audiodiff.errors import DataError, MelError
 from audiodiff.io.mel import MEL_KEY, MEL_SUFFIXES, load_mel
+from audiodiff.io.paths import file_text
 
 N_SHOWN = 5
 """Files that a refusal names."""
@@ -52,7 +53,7 @@ class PairedMels:
         """Return a short digest of the names and sizes of the files."""
         found = hashlib.sha256()
         for path in self.files:
-            found.update(f"{path.name}|{path.stat().st_size}\n".encode())
+            found.update(file_text(f"{path.name}|{path.stat().st_size}\n"))
         return found.hexdigest()[:16]
 
 

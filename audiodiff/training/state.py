@@ -11,6 +11,7 @@ from torch import nn
 from audiodiff import compat
 from audiodiff.data.manifest import Entry
 from audiodiff.errors import TrainingError
+from audiodiff.io.paths import file_text
 from audiodiff.models import checkpoint, registry
 
 MELS = ("data.mels_dialect", "data.mels_key", "data.mels_tolerance")
@@ -100,7 +101,7 @@ def digest(entries: Iterable[Entry], *, columns: Collection[str] = ()) -> str:
     found = hashlib.sha256()
     for entry in entries:
         parts = (entry.path.name, entry.first_sample, entry.n_samples, entry.sample_rate, *map(entry.value, columns))
-        found.update(("|".join(map(str, parts)) + "\n").encode())
+        found.update(file_text("|".join(map(str, parts)) + "\n"))
     return found.hexdigest()[:16]
 
 

@@ -67,3 +67,10 @@ def test_classes_by_folder_need_more_than_one_folder(folder: str):
     flat = [Entry(Path(folder) / name) for name in ("a.wav", "b.wav")]
     with pytest.raises(DataError, match=r"recordings are in one, .*: make a folder for each drum, or take"):
         label_set(flat, {"drum": "folder"})
+
+
+def test_names_that_are_not_utf_8_train_but_are_no_labels():
+    entries = [Entry(Path("set/kick/lat\udce9in.wav")), Entry(Path("set/sn\udce4re/b.wav"))]
+    assert digest(entries) != digest(ENTRIES[:2])
+    with pytest.raises(DataError, match=r"label 'drum': 'sn\ufffdre' cannot be read as text here: rename it"):
+        label_set(entries, {"drum": "folder"})
