@@ -40,8 +40,8 @@ def label_set(entries: Sequence[Entry], columns: Mapping[str, str]) -> LabelSet:
         for value in vocabularies[name]:
             if display_name(value) != value:
                 raise DataError(
-                    f"label {name!r}: {display_name(value)!r} cannot be read as text here: rename it, or choose a locale "
-                    "of UTF-8, as LC_ALL=C.UTF-8"
+                    f"label {name!r}: {display_name(value)!r} cannot be read as text here: rename it, or choose a "
+                    "locale of UTF-8, as LC_ALL=C.UTF-8"
                 )
         if column == "folder" and len(vocabularies[name]) == 1:
             raise DataError(
