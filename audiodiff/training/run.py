@@ -9,10 +9,7 @@ from typing import Any
 import torch
 
 from audiodiff import metrics
-from audiodiff.data import describe_resampling, label_set
-from audiodiff.data.dataset import CropDataset
-from audiodiff.data.loader import batches
-from audiodiff.data.scanning import Scan
+from audiodiff.data import CropDataset, Scan, batches, describe_resampling, label_set
 from audiodiff.errors import TrainingError, check_whole
 from audiodiff.io.console import say
 from audiodiff.labels import LabelSet
@@ -125,8 +122,7 @@ class TrainingRun:
         n_parameters = sum(parameter.numel() for parameter in parameters)
         n_trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         adapted = "" if n_trained == n_parameters else f", {n_trained / 1e6:.3f} M of them, the adapters, trained"
-        changed = describe_resampling(entries, sample_rate=self.dataset.sample_rate)
-        if changed is not None:
+        if (changed := describe_resampling(entries, sample_rate=self.dataset.sample_rate)) is not None:
             say(changed)
         say(
             f"{n_parameters / 1e6:.2f} M parameters{adapted}, {len(entries)} recordings to train on, "
@@ -138,8 +134,7 @@ class TrainingRun:
             say(f"goes on from step {self.start.step} to {self.settings.steps}")
 
     def _report(self, outcome: loop.Outcome) -> None:
-        checkpoints = self.folder / "checkpoints"
-        newest = checkpoints / (checkpoints / registry.LATEST).read_text(encoding="utf-8").strip()
+        newest = registry.find(self.folder)
         say(f"waited for data {100 * outcome.data_wait:.1f} % of the time; checkpoint {newest}")
         if outcome.signal is not None and outcome.step < self.settings.steps:
             say(
