@@ -104,7 +104,7 @@ def main() -> None:
             "python -m benchmarks.jobs.features --data DATA --out OUT",
             "audiodiff features fsdd/ -o features.npz --choose-by label",
         ],
-        "columns": ["what is told", "features", "size", "accuracy, %", f"over {PLAIN}", f"over {BASELINE}"],
+        "columns": ["condition", "features", "size", "accuracy, %", f"over {PLAIN}", f"over {BASELINE}"],
         "rows": rows,
         "notes": [
             f"Free Spoken Digit Dataset, six speakers: {len(sets['test'].entries)} recordings of the test split; "

@@ -74,7 +74,7 @@ GLANCE = (
         ("noise, gain, shift", "2"),
     ),
     ("anomaly", "unheard digits", "AUC, diffusion, %", ("mean of unheard digits",), "AUC, mixture, %"),
-    ("anomaly", "the same, told labels", "AUC, diffusion, %", ("mean of unheard digits",), "AUC, templates, %"),
+    ("anomaly", "the same, with labels", "AUC, diffusion, %", ("mean of unheard digits",), "AUC, templates, %"),
     (
         "anomaly",
         "speech not as usual",
