@@ -1,5 +1,6 @@
-"""The number of threads, the seed, and tiny checkpoints that several files of tests share."""
+"""The number of threads, the seed, signals, and tiny checkpoints that several files of tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(request.config.getoption("--threads"))
     yield
     torch.set_num_threads(before)
+
+
+def pytest_configure() -> None:
+    """Let commands that tests start hear signals, which programs in the background ignore, and their children too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)
