@@ -36,6 +36,14 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, where outputs go by default."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+
 @pytest.fixture(scope="session")
 def vocoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a vocoder of dialect hifigan."""

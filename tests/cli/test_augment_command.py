@@ -15,6 +15,8 @@ from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.editing.augment import augment
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b]}", "network.vector_features=2"]
 
 

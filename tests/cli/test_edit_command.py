@@ -14,6 +14,8 @@ from audiodiff.models import checkpoint
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.tasks.editing.edit import edit
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 LABELS = ["conditioner=labels", "conditioner.vocabularies={digit: [a, b], speaker: [ann, bob]}"]
 
 

@@ -18,6 +18,8 @@ import torch
 from audiodiff.cli.generate import generate_command
 from audiodiff.io import audio as audio_io
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 QUICK = ("--iterations", "2")
 
 

@@ -22,6 +22,8 @@ from audiodiff.models.conditioners.labels import LabelConditioner
 from audiodiff.models.synthesizer import Synthesizer
 from audiodiff.training.config import compose, plain
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 DIGITS, SPEAKERS = ("0", "1", "2", "3"), ("ann", "bob")
 LABELLED = [
     "recipes=fsdd/waveform",

@@ -18,6 +18,8 @@ from audiodiff.dsp.resample import resample
 from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import save_mel
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 QUICK = ("--iterations", "2")
 
 

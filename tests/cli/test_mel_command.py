@@ -18,6 +18,8 @@ from audiodiff.io import audio as audio_io
 from audiodiff.io.mel import load_mel, save_mel
 from audiodiff.io.readers import open_inputs
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 run, made, refusal = commands.of(mel_command)
 
 

@@ -19,6 +19,8 @@ from audiodiff.tasks.noise_schedule.examples import unconditional_examples
 from audiodiff.tasks.noise_schedule.optimize import optimize_schedule
 from audiodiff.tasks.noise_schedule.request import ScheduleRequest
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 DIFFWAVE = "1e-4,1e-3,0.01,0.05,0.2,0.5"
 
 

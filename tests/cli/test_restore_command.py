@@ -18,6 +18,8 @@ from audiodiff.models import checkpoint
 from audiodiff.tasks.restoration import Sampling
 from audiodiff.tasks.restoration.enhancement import enhance
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 HEARS = [
     *tiny.UNCONDITIONAL,
     "conditioner=degraded",

@@ -59,7 +59,9 @@ def mel_of(first: Synthesizer, *, batch: int, n_samples: int, seed: int) -> Mel:
         return CONSTRAINT.invert(noise, mel, **options)
 
     first.vocoder = MelInverter(dialect=first.dialect, n_iterations=1, inversion=replace(CONSTRAINT, invert=invert))
+    audiodiff.set_num_workers(1)  # one example after the other
     first.generate(batch=batch, n_samples=n_samples, seed=seed)
+    audiodiff.set_num_workers(None)
     return torch.cat(mels)
 
 

@@ -1,6 +1,7 @@
 """Contents of a run's TensorBoard events."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,11 @@ def test_the_configuration_is_there_as_text(run: Path, sounds: Path):
         assert shown[name] == expected[name]
 
 
-def test_a_resume_hides_points_beyond_its_checkpoint(tmp_path: Path):
+def test_a_resume_hides_points_beyond_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = time.time()
     for first in (0, 2):
+        # TensorBoard orders files by the second in which they began.
+        monkeypatch.setattr(time, "time", lambda first=first: now + first)
         log = TensorBoardLog()
         log.start(tmp_path, first_step=first, config={})
         for step in range(first + 1, 5):
