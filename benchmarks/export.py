@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -45,10 +46,8 @@ def main() -> None:
         inputs = program.example(round(options.seconds * about["sample_rate"] / one), torch.Generator().manual_seed(0))
         with torch.inference_mode():
             run(inputs), program.module(*inputs)
-            pairs = [
-                (seconds(lambda: run(inputs)), seconds(lambda: program.module(*inputs)))  # noqa: B023
-                for _ in range(options.repeats)
-            ]
+            calls = partial(run, inputs), partial(program.module, *inputs)
+            pairs = [tuple(map(seconds, calls)) for _ in range(options.repeats)]
         theirs, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
         print(f"{program.name}: {written['file']} {theirs:.3f} s, PyTorch {ours:.3f} s, ratio {ratio:.2f}")

@@ -17,6 +17,7 @@ REFINING = [
     "model.n_iterations=2",
 ]
 UNCONDITIONAL = ["recipes=folder/unconditional", "data.root=embedded", *_SMALL, "sampler.n_steps=3"]
+DEGRADED = [*UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
 LOG_MEL = ["recipes=quickstart/mel", *_SMALL, "sampler.n_steps=2", "model.n_iterations=3"]
 GAUSSIAN = [*UNCONDITIONAL, "audio.sample_rate=8000", "preconditioning=edm", "signal_std=0.1"]
 LABELLED = [

@@ -253,13 +253,19 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _open_standard_streams() -> None:
     """Open nothing in place of closed standard streams: their numbers would go to the next files that are opened."""
     for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # noqa: PERF203, each of the three by itself
+        if not _is_open(number):
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, open as long as the program runs
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, as above
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, as above
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _interrupted() -> NoReturn:

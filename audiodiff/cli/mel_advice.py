@@ -37,8 +37,8 @@ def advice(found: Recognition, path: Path, *, name: str, model: str = DEFAULT_MO
         if own is None:
             what = f"{reading.description}: {reading.remedy}"
             if "mean and std" in reading.remedy and found.guess is not None:
-                told = replace(found.guess, frames_first=found.is_transposed)
-                what += f", or stats=FILE. With a guess: {command} --dialect {format_dialect(told)}"
+                guess = replace(found.guess, frames_first=found.is_transposed)
+                what += f", or stats=FILE. With a guess: {command} --dialect {format_dialect(guess)}"
             lines.append(what)
         else:
             own = replace(own, frames_first=found.is_transposed)

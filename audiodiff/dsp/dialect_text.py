@@ -13,7 +13,7 @@ def with_log(of: MelDialect, log: str) -> MelDialect:
 
 
 def log_of(of: MelDialect) -> str | None:
-    """Return the word for the logarithm of a dialect; None for one of its own.
+    """Return the name of a dialect's logarithm, as log= takes it; None for a logarithm without a name.
 
     Example:
         >>> log_of(dialect("wavefm")), log_of(dialect("diffwave")), log_of(dialect("diffwave:log=db"))

@@ -92,7 +92,7 @@ class Recognition:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the array can be read as it is, by a dialect among the likeliest readings."""
+        """Whether a dialect among the likeliest readings reads the array as it is."""
         return any(reading.dialects for reading, _ in self.alike)
 
     @property

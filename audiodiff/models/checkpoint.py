@@ -26,7 +26,7 @@ from audiodiff.models import adapter as adapters
 from audiodiff.models.building import Builder
 from audiodiff.models.card import licence_of
 from audiodiff.models.devices import device_named
-from audiodiff.models.dialect_fields import check_dialect, dialect_fields
+from audiodiff.models.dialect_fields import check_dialect, written_fields
 from audiodiff.models.mel_inverter import CONSTRAINT, INVERSIONS, MelInverter
 from audiodiff.models.registry import ADAPTER, CARD, CONFIG, DEFAULT_DIALECT, METRICS, WEIGHTS, find
 from audiodiff.models.safety import check_targets
@@ -77,7 +77,7 @@ def save(
         "audiodiff": __version__,
         "torch": str(torch.__version__),
         "sample_rate": sample_rate,
-        "dialect": None if mel_dialect is None else dialect_fields(mel_dialect),
+        "dialect": None if mel_dialect is None else written_fields(mel_dialect),
         "model": dict(model),
     }
     if adapter is not None:
@@ -212,7 +212,7 @@ def second_stage(where: Place, *, first: Synthesizer) -> Vocoder | None:
         raise ParameterError(
             f"vocoder={str(where)!r} takes no mel spectrogram: give a model that was trained with conditioner=mel"
         )
-    own, other = dialect_fields(first.dialect), dialect_fields(stage.dialect)
+    own, other = written_fields(first.dialect), written_fields(stage.dialect)
     # One set of numbers may have two names.
     differing = [
         f"{name} is {own[name]}, the vocoder's {other[name]}"

@@ -16,7 +16,7 @@ def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Pat
     Raises:
         CheckpointError: naming the field that differs.
     """
-    built = None if own is None else dialect_fields(own)
+    built = None if own is None else written_fields(own)
     saved = config.get("dialect")
     if built is None and saved is None:
         return
@@ -33,7 +33,7 @@ def check_dialect(own: MelDialect | None, config: Mapping[str, Any], folder: Pat
             )
 
 
-def dialect_fields(value: MelDialect) -> dict[str, Any]:
+def written_fields(value: MelDialect) -> dict[str, Any]:
     """Return a dialect's fields as YAML can hold them."""
     return {
         key: item if isinstance(item, str | int | float | bool | None) else repr(item)

@@ -23,7 +23,7 @@ class Log(ABC):
 
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def start(self, run: Path, *, first_step: int, config: Mapping[str, Any]) -> None:  # noqa: B027, a log need not have it
+    def start(self, run: Path, *, first_step: int, config: Mapping[str, Any]) -> None:  # noqa: B027, optional
         """Begin, before the first step.
 
         Args:
@@ -40,7 +40,7 @@ class Log(ABC):
         after each validation.
         """
 
-    def audio(  # noqa: B027, a log need not have it
+    def audio(  # noqa: B027, optional
         self,
         name: str,
         audio: Float[Tensor, "channels time"],
@@ -51,7 +51,7 @@ class Log(ABC):
     ) -> None:
         """Log a clip that the model generated, and the recording that it imitates, if any."""
 
-    def close(self) -> None:  # noqa: B027, a log need not have it
+    def close(self) -> None:  # noqa: B027, optional
         """End, also after an error or a signal."""
 
 

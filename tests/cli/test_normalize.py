@@ -16,7 +16,7 @@ from audiodiff.dsp.loudness import loudness
 from audiodiff.io import audio as audio_io
 
 RATE = 16000
-HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer", "audio.sample_rate=16000"]
+RESTORING = [*tiny.DEGRADED, "audio.sample_rate=16000"]
 COMMANDS = {
     "generate": generate_command,
     "enhance": enhance_command,
@@ -30,7 +30,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("model") / "hears", HEARS)
+    return tiny.save(tmp_path_factory.mktemp("model") / "hears", RESTORING)
 
 
 @pytest.fixture(autouse=True)

@@ -20,12 +20,7 @@ from audiodiff.tasks.restoration.enhancement import enhance
 
 pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
-HEARS = [
-    *tiny.UNCONDITIONAL,
-    "conditioner=degraded",
-    "network=spectral_restorer",
-    "audio.sample_rate=16000",
-]
+RESTORING = [*tiny.DEGRADED, "audio.sample_rate=16000"]
 COMMANDS = {
     "enhance": commands.of(enhance_command),
     "inpaint": commands.of(inpaint_command),
@@ -36,7 +31,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("model") / "hears", HEARS)
+    return tiny.save(tmp_path_factory.mktemp("model") / "hears", RESTORING)
 
 
 def made(command: str, *arguments: object) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import http.server
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,9 +16,6 @@ import pytest
 from audiodiff.errors import ParameterError
 from audiodiff.models import hub, registry
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed"
-)
 COMMIT = "c" * 40
 ASK = """
 import json, sys

@@ -71,10 +71,10 @@ def test_without_a_guide_a_model_that_knows_the_null_condition_is_guided_by_it()
     model = tiny.synthesizer(tiny.VOCODER)
     model.conditioner = DroppedMel(dialect=HIFIGAN)
     mel, how = sounds.mels(2), {"steps": 1, "iterations": 0, "solver": "euler"}
-    told, untold = model.generate(mel, **how), model.generate(torch.full_like(mel, HIFIGAN.floor), **how)
+    conditional, null = model.generate(mel, **how), model.generate(torch.full_like(mel, HIFIGAN.floor), **how)
     guided = model.generate(mel, **how, guidance=3.0)
-    torch.testing.assert_close(guided, untold + 3.0 * (told - untold), rtol=1e-4, atol=1e-5)
-    assert float((told - untold).abs().max()) > 1e-3
+    torch.testing.assert_close(guided, null + 3.0 * (conditional - null), rtol=1e-4, atol=1e-5)
+    assert float((conditional - null).abs().max()) > 1e-3
 
 
 def test_a_guide_of_another_kind_is_refused_with_what_differs(vocoder: Path):

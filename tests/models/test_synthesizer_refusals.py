@@ -1,4 +1,4 @@
-"""What a trained model refuses, before it computes."""
+"""Refusals of a trained model, before it computes: arguments, shapes, parts."""
 
 import json
 import subprocess

@@ -19,12 +19,12 @@ from audiodiff.tasks.restoration import declip, enhance, extend, inpaint
 
 RATE = 16000
 OFFSET = 0.25
-HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer", "audio.sample_rate=16000"]
+RESTORING = [*tiny.DEGRADED, "audio.sample_rate=16000"]
 
 
 @pytest.fixture(scope="module")
 def model() -> Synthesizer:
-    return tiny.synthesizer(HEARS)
+    return tiny.synthesizer(RESTORING)
 
 
 def centred(seconds: float = 0.5, *, n_channels: int = 2) -> torch.Tensor:

@@ -64,13 +64,18 @@ def _lmnt(source: Source, options: Options) -> Imported:
         dialect = dialect_node(
             "diffwave", sample_rate=rate, n_fft=n_fft, hop_length=_hop(source, options, key="hop_samples"), n_mels=bands
         )
+    return _lmnt_model(source, options, sample_rate=rate, dialect=dialect)
+
+
+def _lmnt_model(source: Source, options: Options, *, sample_rate: int, dialect: Node | None) -> Imported:
+    """Return LMNT's network with the noise schedule beside its weights."""
     return _model(
         source,
         options,
         weights=renamed(source.tensors, _LMNT),
         blocks="residual_layers.{}.dilated_conv.weight",
         betas=options("betas", torch.linspace(1e-4, 0.05, 50, dtype=torch.float64).tolist(), key="noise_schedule"),
-        sample_rate=rate,
+        sample_rate=sample_rate,
         dialect=dialect,
         clamp=True,
     )
@@ -91,16 +96,7 @@ def _priorgrad(source: Source, options: Options) -> Imported:
         "energy_max": options("energy_max", 4.0, key="max_energy_override"),
         "std_min": options("std_min", 0.1),
     }
-    found = _model(
-        source,
-        options,
-        weights=renamed(source.tensors, _LMNT),
-        blocks="residual_layers.{}.dilated_conv.weight",
-        betas=options("betas", torch.linspace(1e-4, 0.05, 50, dtype=torch.float64).tolist(), key="noise_schedule"),
-        sample_rate=rate,
-        dialect=dialect,
-        clamp=True,
-    )
+    found = _lmnt_model(source, options, sample_rate=rate, dialect=dialect)
     return with_prior(found, **prior, is_limited=True)
 
 

@@ -13,7 +13,6 @@ from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import FOR_LOSS, Sampling
 from audiodiff.tasks.restoration.declipping import TOLERANCE, Declip, declip
 
-HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
 RATE = 8000
 
 
@@ -74,7 +73,7 @@ def test_coarse_samples_crowd_at_the_highest_level_without_being_clipped(tmp_pat
 @pytest.mark.parametrize("rate", [8000, 16000])
 def test_nothing_changes_but_clipped_samples_and_these_only_outwards(posterior, rate):
     audio = sound(2, n_samples=1200).clamp(-0.2, 0.2)
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(tiny.DEGRADED)
     result = declip(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     clipped = audio.abs() >= 0.2 * (1.0 - TOLERANCE)
     assert torch.equal(result[~clipped], audio[~clipped])
@@ -92,7 +91,7 @@ def test_a_given_threshold_is_that_of_all_channels():
 
 def test_what_is_not_clipped_is_returned_as_it_is():
     audio = sound()
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(tiny.DEGRADED)
     assert torch.equal(declip(model, audio, sample_rate=RATE), audio)
     assert torch.equal(declip(model, audio, sample_rate=RATE, threshold=5.0), audio)
     assert settled(Declip(5.0), audio).describe(sample_rate=RATE) == "no sample reaches 5"

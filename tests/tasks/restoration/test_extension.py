@@ -15,12 +15,7 @@ from audiodiff.errors import ParameterError
 from audiodiff.tasks.restoration import Conditional, Projection, Sampling
 from audiodiff.tasks.restoration.extension import Extend, detect_cutoff, extend, high_pass, mean_spectrum_db
 
-HEARS = [
-    *tiny.UNCONDITIONAL,
-    "conditioner=degraded",
-    "network=spectral_restorer",
-    "audio.sample_rate=16000",
-]
+RESTORING = [*tiny.DEGRADED, "audio.sample_rate=16000"]
 
 
 def sound(*, rate: int = 16000, seconds: float = 1.0) -> Tensor:
@@ -80,7 +75,7 @@ def test_of_a_whole_recording_nothing_is_missing(rate):
     repair = settled(Extend(), audio, rate=rate)
     assert math.isinf(repair.intact)
     assert not repair.is_affected(torch.ones(1, 1))
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(RESTORING)
     assert torch.equal(extend(model, audio, sample_rate=rate), audio)
 
 
@@ -173,7 +168,7 @@ def test_a_lower_rate_is_a_cutoff_below_the_slope_of_resampling():
 )
 def test_the_band_below_stays_and_the_result_has_the_higher_rate(posterior, rate):
     audio = low_passed(sound(rate=rate), 3000.0, rate=rate)
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(RESTORING)
     result = extend(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     out_rate = max(rate, 16000)
     recording = resample(audio, from_rate=rate, to_rate=out_rate)

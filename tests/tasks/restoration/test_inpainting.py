@@ -15,7 +15,6 @@ from audiodiff.tasks.restoration import FOR_LOSS, Sampling
 from audiodiff.tasks.restoration.inpainting import Inpaint, inpaint
 from audiodiff.tasks.restoration.seams import splice
 
-HEARS = [*tiny.UNCONDITIONAL, "conditioner=degraded", "network=spectral_restorer"]
 RATE = 8000
 
 
@@ -97,7 +96,7 @@ def test_a_mask_may_be_of_all_channels_or_of_each():
 def test_known_samples_come_back_to_the_bit_and_lost_ones_do_not(posterior, rate):
     audio = speech(2, seconds=0.4, rate=rate)
     audio[:, rate // 10 : rate // 5] = 0.0
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(tiny.DEGRADED)
     result = inpaint(model, audio, sample_rate=rate, sampling=Sampling(posterior, steps=2))
     lost = torch.zeros_like(audio, dtype=torch.bool)
     lost[:, rate // 10 : rate // 5] = True
@@ -112,19 +111,19 @@ def test_there_is_no_step_at_a_seam(rate):
     first, last = round(0.2 * rate), round(0.35 * rate)
     spread = float((audio[:, 1:] - audio[:, :-1]).std())
     audio[:, first:last] = 0.0
-    result = inpaint(tiny.synthesizer(HEARS), audio, sample_rate=rate, sampling=Sampling(steps=2))
+    result = inpaint(tiny.synthesizer(tiny.DEGRADED), audio, sample_rate=rate, sampling=Sampling(steps=2))
     for place in (first, last):
         assert float((result[:, place] - result[:, place - 1]).abs().max()) < 5.0 * spread
 
 
 def test_a_recording_without_gaps_is_returned_as_it_is():
     audio = speech()
-    assert torch.equal(inpaint(tiny.synthesizer(HEARS), audio, sample_rate=RATE), audio)
+    assert torch.equal(inpaint(tiny.synthesizer(tiny.DEGRADED), audio, sample_rate=RATE), audio)
 
 
 def test_other_seeds_fill_otherwise():
     audio = speech(seconds=0.6)
-    model = tiny.synthesizer(HEARS)
+    model = tiny.synthesizer(tiny.DEGRADED)
     one, other = (
         inpaint(model, audio, sample_rate=RATE, gaps=[(0.2, 0.4)], sampling=Sampling(steps=2), seed=seed)
         for seed in (0, 1)
@@ -170,7 +169,7 @@ def chord() -> Tensor:
 def test_gaps_in_music_are_interpolated_and_this_is_said():
     """The interpolation is that of `interpolate_gaps`, at the recording's own rate."""
     music, gaps = chord(), ((0.92, 1.0),)
-    made = inpaint(tiny.synthesizer(HEARS), music[None], sample_rate=22050, gaps=gaps)[0]
+    made = inpaint(tiny.synthesizer(tiny.DEGRADED), music[None], sample_rate=22050, gaps=gaps)[0]
     known = torch.ones_like(music)
     known[round(0.92 * 22050) : 22050] = 0.0
     expected = interpolate_gaps(music.double().numpy(), known.double().numpy(), sample_rate=22050)
