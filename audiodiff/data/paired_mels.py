@@ -112,7 +112,7 @@ def pair_mels(
         AudioFileError: if a file cannot be read.
     """
     if not folder.is_dir():
-        raise DataError(f"data.mels={folder} is no folder")
+        raise DataError(f"data.mels={folder} is no folder: give the one that holds a mel for each recording")
     given = own or dialect
     ensure_same(with_values_of(given, dialect), dialect, name="data.mels_dialect")
     known: dict[str, list[Path]] = {}
